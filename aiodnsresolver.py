@@ -1,0 +1,2753 @@
+"""Asynchronous DNS for asyncio: pure Python, no dependency, no threads, no background tasks.
+
+    from aiodnsresolver import Resolver, TYPES
+
+    resolve, clear_cache = Resolver()
+    addresses = await resolve('www.example.com', TYPES.A)
+
+The map. A section uses only those above it, and so does a definition.
+
+     1  Opening                   imports, __all__
+     2  Numbers                   TYPES, CLASSES, OPCODES, RCODES; the limits
+     3  Errors                    ResolverError and its kin
+     4  Messages                  the named tuples; values that know when they expire
+     5  Octets                    names, read and written
+     6  Fields                    the kinds of field that rdata is made of
+     7  Records                   one table: a row a type
+     8  Wire                      pack, parse, presentation
+     9  Questions and answers     make_query, mix_case, what answers a query and what it says
+    13  The system's files        resolv.conf and hosts
+        ------------------------- nothing above this line awaits
+    14  Waiting                   readable sockets, timeouts, turns
+    15  Transports                datagrams
+    18  Cache                     answers by TTL; one flight for many
+    19  Resolver                  asking, following aliases, Resolver
+    21  Command line              python -m aiodnsresolver
+
+The upper half never awaits; the lower half never looks inside an octet.
+"""
+
+# --- 1. Opening --------------------------------------------------------------
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import copy
+import errno
+import functools
+import logging
+import os
+import re
+import select
+import socket
+import struct
+import sys
+from collections import OrderedDict, deque, namedtuple
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+__all__ = [
+    'CLASSES',
+    'OPCODES',
+    'QUESTION',
+    'RCODES',
+    'RESPONSE',
+    'TYPES',
+    'BadResponse',
+    'BadSignature',
+    'BytesExpiresAt',
+    'CnameChainTooLong',
+    'DoesNotExist',
+    'IPv4AddressExpiresAt',
+    'IPv6AddressExpiresAt',
+    'InvalidName',
+    'MalformedMessage',
+    'Message',
+    'MissingDependency',
+    'QueryTimeout',
+    'QuestionRecord',
+    'Resolver',
+    'ResolverError',
+    'ResourceRecord',
+    'ResponseCode',
+    'SocketError',
+    'TransferError',
+    'Truncated',
+    'TupleExpiresAt',
+    'UnexpectedSource',
+    'get_host_from_etc_hosts',
+    'get_nameservers_from_etc_resolve_conf',
+    'make_query',
+    'mix_case',
+    'pack',
+    'parse',
+    'presentation',
+]
+
+logger = logging.getLogger('aiodnsresolver')
+
+
+# --- 2. Numbers --------------------------------------------------------------
+#
+# The IANA registries, and every limit of the module with its reason. A number
+# without a mnemonic stays a plain int.
+
+
+class Mnemonic(IntEnum):
+    """A number that prints as its mnemonic."""
+
+    def __str__(self) -> str:
+        return self.name.replace('_', '-')
+
+    __format__ = object.__format__
+
+
+class TYPES(Mnemonic):
+    """Types of records (IANA "Resource Record (RR) TYPEs")."""
+
+    A = 1
+    NS = 2
+    MD = 3
+    MF = 4
+    CNAME = 5
+    SOA = 6
+    MB = 7
+    MG = 8
+    MR = 9
+    NULL = 10
+    WKS = 11
+    PTR = 12
+    HINFO = 13
+    MINFO = 14
+    MX = 15
+    TXT = 16
+    RP = 17
+    AFSDB = 18
+    X25 = 19
+    ISDN = 20
+    RT = 21
+    NSAP = 22
+    NSAP_PTR = 23
+    SIG = 24
+    KEY = 25
+    PX = 26
+    GPOS = 27
+    AAAA = 28
+    LOC = 29
+    SRV = 33
+    NAPTR = 35
+    KX = 36
+    CERT = 37
+    DNAME = 39
+    OPT = 41
+    APL = 42
+    DS = 43
+    SSHFP = 44
+    IPSECKEY = 45
+    RRSIG = 46
+    NSEC = 47
+    DNSKEY = 48
+    DHCID = 49
+    NSEC3 = 50
+    NSEC3PARAM = 51
+    TLSA = 52
+    SMIMEA = 53
+    HIP = 55
+    NINFO = 56
+    CDS = 59
+    CDNSKEY = 60
+    OPENPGPKEY = 61
+    CSYNC = 62
+    ZONEMD = 63
+    SVCB = 64
+    HTTPS = 65
+    DSYNC = 66
+    SPF = 99
+    NID = 104
+    L32 = 105
+    L64 = 106
+    LP = 107
+    EUI48 = 108
+    EUI64 = 109
+    TKEY = 249
+    TSIG = 250
+    IXFR = 251
+    AXFR = 252
+    ANY = 255
+    URI = 256
+    CAA = 257
+    AVC = 258
+    AMTRELAY = 260
+    RESINFO = 261
+    WALLET = 262
+    DLV = 32769
+
+
+class CLASSES(Mnemonic):
+    """Classes of records (IANA "DNS CLASSes")."""
+
+    IN = 1
+    CH = 3
+    HS = 4
+    NONE = 254
+    ANY = 255
+
+
+class OPCODES(Mnemonic):
+    """Kinds of query (IANA "DNS OpCodes")."""
+
+    QUERY = 0
+    IQUERY = 1
+    STATUS = 2
+    NOTIFY = 4
+    UPDATE = 5
+    DSO = 6
+
+
+class RCODES(Mnemonic):
+    """Response codes (IANA "DNS RCODEs"); those above 15 need EDNS or TSIG."""
+
+    NOERROR = 0
+    FORMERR = 1
+    SERVFAIL = 2
+    NXDOMAIN = 3
+    NOTIMP = 4
+    REFUSED = 5
+    YXDOMAIN = 6
+    YXRRSET = 7
+    NXRRSET = 8
+    NOTAUTH = 9
+    NOTZONE = 10
+    DSOTYPENI = 11
+    BADVERS = 16
+    BADKEY = 17
+    BADTIME = 18
+    BADMODE = 19
+    BADNAME = 20
+    BADALG = 21
+    BADTRUNC = 22
+    BADCOOKIE = 23
+
+
+QUESTION = 0
+RESPONSE = 1
+
+TYPE_OF: dict[int, int] = {number.value: number for number in TYPES}
+CLASS_OF: dict[int, int] = {number.value: number for number in CLASSES}
+OPCODE_OF: dict[int, int] = {number.value: number for number in OPCODES}
+RCODE_OF: dict[int, int] = {number.value: number for number in RCODES}
+
+# Types that are no data of a name: OPT, 0 (RFC 6895), and the QTYPEs and meta-types from 249 to 255.
+UNRESOLVABLE = frozenset({0, TYPES.OPT, *range(249, 256)})
+
+MAX_LABEL = 63  # RFC 1035 2.3.4
+MAX_NAME = 255  # RFC 1035 2.3.4, length octets and root included
+MAX_PRESENTATION = 4 * MAX_NAME  # each octet written \DDD
+MAX_MESSAGE = 65535  # RFC 1035 4.2.2: what the length prefix can say
+MAX_TTL = 7 * 24 * 3600  # RFC 8767 4: seven days is plenty
+MAX_NEGATIVE_TTL = 3 * 3600  # RFC 2308 5: one to three hours work well
+MAX_CNAMES = 20  # longer than any chain in use; c-ares and Unbound stop near 10
+MAX_CACHED = 10_000  # answers in one cache: some 10 MB
+MAX_SETS = 100  # of nameservers, of one get_nameservers, in one resolution
+MAX_TIMEOUT = 24 * 3600.0  # a longer one is a mistake, and an infinite one breaks timers
+MAX_FAILURES = 2  # a nameserver that failed is asked once more
+MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
+MAX_READS = 16  # datagrams of one socket before others have their turn
+FOLDING_SECONDS = 600.0  # for how long a nameserver is known to fold letter case
+MAX_FOLDING = 1000  # nameservers so known
+DESCRIPTOR_PAUSE = 0.05  # seconds between two tries when there is no free descriptor
+STAT_SECONDS = 2.0  # between two looks at whether a file of the system's has changed
+
+
+# --- 3. Errors ---------------------------------------------------------------
+#
+# Everything that a public function raises, save TypeError for an argument of the
+# wrong type, CancelledError, and what a callable of the caller's raised. The
+# first argument is the text; all else is an attribute, so that copies are whole.
+
+
+class ResolverError(Exception):
+    """What all errors of this module are."""
+
+
+class InvalidName(ResolverError, ValueError):
+    """The name, or the type, cannot be asked for. Nothing was sent."""
+
+
+class DoesNotExist(ResolverError):
+    """There is no such name (`rcode` NXDOMAIN), or no such record of it (`rcode` NOERROR)."""
+
+    def __init__(self, text: str = '', rcode: int = RCODES.NXDOMAIN) -> None:
+        super().__init__(text)
+        self.rcode = rcode
+
+
+class QueryTimeout(ResolverError, TimeoutError):
+    """No usable reply came in time. `__cause__` is the last thing that was dropped, if any."""
+
+
+class SocketError(ResolverError, OSError):
+    """The operating system refused: `errno`, and `__cause__` the original."""
+
+
+class ResponseCode(ResolverError):
+    """The server answered with an error: `rcode`."""
+
+    def __init__(self, text: str = '', rcode: int = RCODES.SERVFAIL) -> None:
+        super().__init__(text)
+        self.rcode = rcode
+
+
+class MalformedMessage(ResolverError, ValueError):
+    """Octets that are no DNS message, or a message that cannot be put in octets."""
+
+
+class BadResponse(ResolverError):
+    """A message, but no answer to this query."""
+
+
+class UnexpectedSource(ResolverError):
+    """A datagram from elsewhere than the server asked."""
+
+
+class Truncated(ResolverError):
+    """The reply was cut (TC): `message` is what there was of it."""
+
+    def __init__(self, text: str = '', message: Message | None = None) -> None:
+        super().__init__(text)
+        self.message = message
+
+
+class CnameChainTooLong(ResolverError):
+    """The name is an alias of an alias, and so on, more than 20 times."""
+
+
+class BadSignature(ResolverError):
+    """The key, the time or the MAC of a transaction signature is wrong."""
+
+
+class TransferError(ResolverError):
+    """A zone transfer failed: `rcode` where the server gave one."""
+
+    def __init__(self, text: str = '', rcode: int | None = None) -> None:
+        super().__init__(text)
+        self.rcode = rcode
+
+
+class MissingDependency(ResolverError, ImportError):
+    """An extra is not installed; the text says which."""
+
+
+# --- 4. Messages -------------------------------------------------------------
+#
+# Values only: what a message is made of, and answers that know when they expire.
+# Nothing here knows octets or time.
+
+
+class QuestionRecord(NamedTuple):
+    """An entry of the question section (RFC 1035 4.1.2)."""
+
+    name: bytes
+    qtype: int
+    qclass: int
+
+
+class ResourceRecord(NamedTuple):
+    """A resource record (RFC 1035 4.1.3); the table in section 7 says what `rdata` is."""
+
+    name: bytes
+    qtype: int
+    qclass: int
+    ttl: int  # seconds, 32 bits as on the wire
+    rdata: Any
+
+
+class Message(NamedTuple):
+    """A DNS message, its fields as in RFC 1035 4.1."""
+
+    qid: int
+    qr: int  # QUESTION or RESPONSE
+    opcode: int
+    aa: int
+    tc: int
+    rd: int
+    ra: int
+    z: int  # three bits: zero, AD, CD
+    rcode: int  # the header's four bits
+    qd: tuple[QuestionRecord, ...]
+    an: tuple[ResourceRecord, ...]
+    ns: tuple[ResourceRecord, ...]
+    ar: tuple[ResourceRecord, ...]
+
+    @property
+    def ad(self) -> bool:
+        """Authentic data (RFC 4035 3.1.6)."""
+        return bool(self.z & 2)
+
+    @property
+    def cd(self) -> bool:
+        """Checking disabled (RFC 4035 3.1.6)."""
+        return bool(self.z & 1)
+
+    @property
+    def edns(self) -> ResourceRecord | None:
+        """The OPT record (RFC 6891 6.1), or None."""
+        return next((record for record in self.ar if record.qtype == TYPES.OPT), None)
+
+    @property
+    def extended_rcode(self) -> int:
+        """The response code with the eight upper bits of EDNS (RFC 6891 6.1.3)."""
+        edns = self.edns
+        code = self.rcode if edns is None else edns.ttl >> 24 << 4 | self.rcode
+        return RCODE_OF.get(code, code)
+
+
+class IPv4AddressExpiresAt(IPv4Address):
+    """An IPv4Address with `expires_at`, in seconds on the clock of `loop.time()`."""
+
+    __slots__ = ('expires_at',)
+
+    def __init__(self, address: IPv4Address | str | int | bytes, expires_at: float) -> None:
+        super().__init__(int(address) if isinstance(address, IPv4Address) else address)
+        self.expires_at = expires_at
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (int(self), self.expires_at)
+
+
+class IPv6AddressExpiresAt(IPv6Address):
+    """An IPv6Address with `expires_at`, in seconds on the clock of `loop.time()`."""
+
+    __slots__ = ('expires_at',)
+
+    def __init__(self, address: IPv6Address | str | int | bytes, expires_at: float) -> None:
+        # By its text only if there is a scope, which no number has.
+        if isinstance(address, IPv6Address):
+            address = str(address) if address.scope_id else int(address)
+        super().__init__(address)
+        self.expires_at = expires_at
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.expires_at)
+
+
+class BytesExpiresAt(bytes):
+    """Rdata that is a name or plain octets, with `expires_at` (seconds, `loop.time()`)."""
+
+    expires_at: float
+
+    def __new__(cls, value: bytes, expires_at: float) -> BytesExpiresAt:
+        self = super().__new__(cls, value)
+        self.expires_at = expires_at
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (bytes(self), self.expires_at)
+
+
+class TupleExpiresAt(tuple[Any, ...]):
+    """Rdata that is a tuple, as of TXT, with `expires_at` (seconds, `loop.time()`)."""
+
+    expires_at: float
+
+    def __new__(cls, value: Iterable[Any], expires_at: float) -> TupleExpiresAt:
+        self: TupleExpiresAt = tuple.__new__(cls, value)
+        self.expires_at = expires_at
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (tuple(self), self.expires_at)
+
+
+# By the class of an rdata: its counterpart that expires. Section 7 adds the named tuples.
+EXPIRING: dict[type, Callable[[Any, float], Any]] = {
+    IPv4Address: IPv4AddressExpiresAt,
+    IPv6Address: IPv6AddressExpiresAt,
+    bytes: BytesExpiresAt,
+    tuple: TupleExpiresAt,
+}
+EXPIRING |= {kind: kind for kind in EXPIRING.values()}  # type: ignore[misc]
+
+
+def expiring(rdata: Any, expires_at: float) -> Any:
+    """Returns `rdata` as an instance of the subclass that has `expires_at`."""
+    return EXPIRING[type(rdata)](rdata, expires_at)
+
+
+# --- 5. Octets ---------------------------------------------------------------
+#
+# A name is labels on the wire and bytes in presentation form everywhere else.
+# Reading is linear: where a label starts, the rest of the name is remembered by
+# that offset and never walked again. Reading past the end is IndexError or
+# struct.error here, and MalformedMessage in section 8, in one place.
+
+Names = dict[int, tuple[bytes, int]]  # by offset: the name there, and its length on the wire
+Suffixes = dict[bytes, int]  # by a name's octets: the offset where they were written
+
+PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'.\\')
+ESCAPES = {octet: b'\\%03d' % octet for octet in range(256) if octet not in PLAIN} | {
+    octet: b'\\%c' % octet for octet in b'.\\'
+}
+LENGTH_OCTET = [bytes([length]) for length in range(256)]
+TOKEN = re.compile(rb'\\([0-9]{3}|[^0-9])|([^\\])', re.DOTALL)
+IDNA_DOTS = re.compile('[.\u3002\uff0e\uff61]')  # RFC 3490 3.1
+IDNA_DEVIATIONS = frozenset('\u00df\u1e9e\u03c2\u200c\u200d')  # sharp s, final sigma, joiners
+LETTERS_DIGITS_HYPHEN = re.compile(rb'[A-Za-z0-9_-]+')
+
+
+def escape_label(label: bytes) -> bytes:
+    """Returns a label in presentation form (RFC 1035 5.1)."""
+    if label.isalnum() or not label.translate(None, PLAIN):
+        return label
+    return b''.join([ESCAPES.get(octet) or LENGTH_OCTET[octet] for octet in label])
+
+
+def split_name(name: bytes) -> list[bytes]:
+    """Returns the labels of a name in presentation form, as on the wire; none for the root.
+
+    Takes every spelling of RFC 1035 5.1 and a final dot. Raises InvalidName.
+    """
+    if len(name) > MAX_PRESENTATION:
+        raise InvalidName(f'A name of {len(name)} octets is too long: {name[:32]!r}...')
+    labels = name.split(b'.') if b'\\' not in name else split_escaped_name(name)
+    if not labels[-1]:  # the root, or a final dot
+        del labels[-1]
+    lengths = [*map(len, labels)]
+    if not lengths:
+        return labels
+    if 0 in lengths:
+        if name == b'.':
+            return []
+        raise InvalidName(f'There is an empty label in {name!r}')
+    if max(lengths) > MAX_LABEL:
+        raise InvalidName(f'There is a label of more than {MAX_LABEL} octets in {name!r}')
+    if sum(lengths) + len(lengths) >= MAX_NAME:
+        raise InvalidName(f'There are more than {MAX_NAME} octets in {name!r}')
+    return labels
+
+
+def split_escaped_name(name: bytes) -> list[bytes]:
+    """Returns the labels of a name that has a backslash in it. Raises InvalidName."""
+    labels = [bytearray()]
+    end = 0
+    for token in TOKEN.finditer(name):
+        escaped, plain = token.groups()
+        if token.start() != end or (escaped and len(escaped) == 3 and int(escaped) > 255):
+            break
+        end = token.end()
+        if plain == b'.':
+            labels.append(bytearray())
+        else:
+            labels[-1] += plain or (escaped if len(escaped) == 1 else bytes([int(escaped)]))
+    if end != len(name):
+        raise InvalidName(f'There is a bad escape in {name!r}')
+    return [bytes(label) for label in labels]
+
+
+def idna_label(label: str) -> bytes:
+    """Returns a label as it is if ASCII, else as an A-label (RFC 3490). Raises InvalidName."""
+    if label.isascii():
+        return label.encode('ascii')
+    from encodings.idna import ToASCII
+
+    # A label that needs more than 63 octets is refused before the codec's slow walk over it.
+    if len(label) > MAX_LABEL or not IDNA_DEVIATIONS.isdisjoint(label):
+        raise InvalidName(f'{label[:MAX_LABEL]!r} cannot be put in ASCII (IDNA) without loss')
+    try:
+        octets = ToASCII(label)
+    except UnicodeError as error:
+        raise InvalidName(f'{label!r} cannot be put in ASCII (IDNA): {error}') from error
+    # Some characters are dots, slashes or spaces once normalised: they would move a boundary.
+    if not LETTERS_DIGITS_HYPHEN.fullmatch(octets):
+        raise InvalidName(f'{label!r} has a character that no host name can have')
+    return octets
+
+
+def to_name(name: str | bytes) -> bytes:
+    """Returns a name as a caller gave it in canonical presentation form, letter case kept.
+
+    Raises InvalidName, or TypeError if it is neither str nor bytes.
+    """
+    if isinstance(name, str):
+        if name.isascii():
+            name = name.encode('ascii')
+        elif len(name) > MAX_PRESENTATION:
+            raise InvalidName(f'A name of {len(name)} characters is too long: {name[:32]!r}...')
+        else:
+            name = b'.'.join([idna_label(label) for label in IDNA_DOTS.split(name)])
+    elif not isinstance(name, bytes):
+        raise TypeError(f'A name is str or bytes, not {type(name).__name__}')
+    return b'.'.join([escape_label(label) for label in split_name(name)])
+
+
+def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
+    """Returns the name at `offset` in presentation form, and the offset after it (RFC 1035 4.1.4).
+
+    Pointers lead backwards only. `names` remembers what was walked, for one message.
+    """
+    segment = offset
+    end = 0
+    walked = []
+    while True:  # forwards over labels, or backwards by a pointer: each segment starts lower
+        length = data[offset]
+        if length >= 0xC0:
+            end = end or offset + 2
+            target = (length & 0x3F) << 8 | data[offset + 1]
+            if target >= segment:
+                raise MalformedMessage(f'A compression pointer at {offset} does not lead backwards')
+            if target in names:
+                name, size = names[target]
+                break
+            walked.append((target, b''))
+            offset = segment = target
+        elif length > MAX_LABEL:
+            raise MalformedMessage(f'There is no such type of label as {length >> 6} at {offset}')
+        elif length:
+            start = offset
+            offset += length + 1
+            walked.append((start, data[start + 1 : offset]))
+        else:
+            end = end or offset + 1
+            name, size = b'', 1
+            break
+    for start, label in reversed(walked):
+        if label:
+            size += len(label) + 1
+            if size > MAX_NAME:
+                raise MalformedMessage(f'The name at {segment} has more than {MAX_NAME} octets')
+            label = label if label.isalnum() else escape_label(label)
+            name = label + b'.' + name if name else label
+        names[start] = name, size
+    return name, end
+
+
+def pack_name(name: bytes) -> bytes:
+    """Returns a name's octets, not compressed. Raises InvalidName."""
+    labels = split_name(name)
+    return b''.join([LENGTH_OCTET[len(label)] + label for label in labels]) + b'\0'
+
+
+def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
+    """Appends a name, compressed against those in `suffixes` (RFC 1035 4.1.4)."""
+    octets = pack_name(name)
+    at = 0
+    while octets[at]:  # each turn passes a label
+        suffix = octets[at:]
+        known = suffixes.get(suffix)
+        if known is not None:
+            out += (0xC000 | known).to_bytes(2, 'big')
+            return
+        if len(out) < 0x4000:  # a pointer has fourteen bits
+            suffixes[suffix] = len(out)
+        out += suffix[: suffix[0] + 1]
+        at += suffix[0] + 1
+    out += b'\0'
+
+
+def take(data: bytes, offset: int, size: int, end: int) -> bytes:
+    """Returns `size` octets from `offset`, all of them before `end`."""
+    if offset + size > end:
+        raise MalformedMessage(f'The field at {offset} is longer than its record')
+    return data[offset : offset + size]
+
+
+# --- 6. Fields ---------------------------------------------------------------
+#
+# The kinds of field that rdata is made of. Each knows how it is parsed, packed
+# and written in a master file, side by side; none knows a type of record.
+# parse(data, offset, end, names) -> (value, offset after it)
+# pack(value, out, suffixes) appends; present(value) -> text
+
+
+class Field(NamedTuple):
+    """A kind of field. `hint` is the Python type of its value, for the stubs."""
+
+    hint: str
+    parse: Callable[[bytes, int, int, Names], tuple[Any, int]]
+    pack: Callable[[Any, bytearray, Suffixes], None]
+    present: Callable[[Any], str]
+
+
+def integer(code: str) -> Field:
+    """Returns the kind of an unsigned integer, by its letter in the struct module."""
+    octets = struct.Struct('>' + code)
+    size = octets.size
+
+    def parse_integer(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
+        return octets.unpack_from(data, offset)[0], offset + size
+
+    def pack_integer(value: int, out: bytearray, suffixes: Suffixes) -> None:
+        out += octets.pack(value)
+
+    return Field('int', parse_integer, pack_integer, str)
+
+
+def parse_ipv4(data: bytes, offset: int, end: int, names: Names) -> tuple[IPv4Address, int]:
+    """An IPv4 address (RFC 1035 3.4.1)."""
+    return IPv4Address(take(data, offset, 4, end)), offset + 4
+
+
+def parse_ipv6(data: bytes, offset: int, end: int, names: Names) -> tuple[IPv6Address, int]:
+    """An IPv6 address (RFC 3596 2.2)."""
+    return IPv6Address(take(data, offset, 16, end)), offset + 16
+
+
+def pack_address(value: IPv4Address | IPv6Address, out: bytearray, suffixes: Suffixes) -> None:
+    """An address of either family."""
+    out += value.packed
+
+
+SPECIAL = {octet: b'\\%c' % octet for octet in b'"();@$'}
+
+
+def present_name(name: bytes) -> str:
+    """A name with its final dot, as a master file has it (RFC 1035 5.1)."""
+    octets = b''.join([SPECIAL.get(octet) or LENGTH_OCTET[octet] for octet in name])
+    return (octets + b'.').decode('ascii')
+
+
+def parse_name_field(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+    """A name."""
+    return parse_name(data, offset, names)
+
+
+def pack_plain_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
+    """A name of a type that must not be compressed (RFC 3597 4)."""
+    out += pack_name(name)
+
+
+QUOTED = {octet: b'\\%03d' % octet for octet in range(256) if not 0x20 <= octet < 0x7F} | {
+    octet: b'\\%c' % octet for octet in b'"\\'
+}
+
+
+def present_string(value: bytes) -> str:
+    """A string in quotes (RFC 1035 5.1)."""
+    octets = b''.join([QUOTED.get(octet) or LENGTH_OCTET[octet] for octet in value])
+    return f'"{octets.decode("ascii")}"'
+
+
+def parse_string(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+    """A character-string (RFC 1035 3.3)."""
+    size = take(data, offset, 1, end)[0]
+    return take(data, offset + 1, size, end), offset + 1 + size
+
+
+def pack_string(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
+    """A character-string."""
+    out += struct.pack('>B', len(value)) + value
+
+
+def parse_strings(
+    data: bytes, offset: int, end: int, names: Names
+) -> tuple[tuple[bytes, ...], int]:
+    """One or more character-strings, to the end (RFC 1035 3.3.14)."""
+    value, offset = parse_string(data, offset, end, names)
+    values = [value]
+    while offset < end:  # each turn takes an octet at least
+        value, offset = parse_string(data, offset, end, names)
+        values.append(value)
+    return tuple(values), offset
+
+
+def pack_strings(values: tuple[bytes, ...], out: bytearray, suffixes: Suffixes) -> None:
+    """One or more character-strings."""
+    if not values:
+        raise MalformedMessage('There is no character-string where one or more must be')
+    for value in values:
+        pack_string(value, out, suffixes)
+
+
+def present_strings(values: tuple[bytes, ...]) -> str:
+    """Strings in quotes."""
+    return ' '.join(map(present_string, values))
+
+
+def parse_rest(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+    """All octets to the end."""
+    return data[offset:end], end
+
+
+def pack_rest(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
+    """All octets to the end."""
+    out += value
+
+
+def present_generic(value: bytes) -> str:
+    """Rdata of a type that nothing is known of (RFC 3597 5)."""
+    return f'\\# {len(value)} {value.hex().upper()}'.rstrip()
+
+
+def parse_pairs(
+    data: bytes, offset: int, end: int, names: Names
+) -> tuple[tuple[tuple[int, bytes], ...], int]:
+    """Pairs of a code and octets, to the end: EDNS options (RFC 6891 6.1.2), SvcParams."""
+    pairs = []
+    while offset < end:  # each turn takes four octets at least
+        code, size = struct.unpack('>HH', take(data, offset, 4, end))
+        pairs.append((code, take(data, offset + 4, size, end)))
+        offset += 4 + size
+    return tuple(pairs), offset
+
+
+def pack_pairs(pairs: tuple[tuple[int, bytes], ...], out: bytearray, suffixes: Suffixes) -> None:
+    """Pairs of a code and octets."""
+    for code, value in pairs:
+        out += struct.pack('>HH', code, len(value)) + value
+
+
+def present_pairs(pairs: tuple[tuple[int, bytes], ...]) -> str:
+    """Pairs have no presentation form of their own: all of them as RFC 3597 has it."""
+    out = bytearray()
+    pack_pairs(pairs, out, {})
+    return present_generic(bytes(out))
+
+
+class SVC_KEYS(Mnemonic):  # noqa: N801 - a registry, named like the others
+    """Keys of service parameters (IANA "Service Parameter Keys"), by their presentation names."""
+
+    mandatory = 0
+    alpn = 1
+    no_default_alpn = 2
+    port = 3
+    ipv4hint = 4
+    ech = 5
+    ipv6hint = 6
+    dohpath = 7
+    ohttp = 8
+
+
+SVC_KEY_OF: dict[int, int] = {key.value: key for key in SVC_KEYS}
+
+
+class SvcParam(NamedTuple):
+    """How the value of a service parameter is read and written."""
+
+    parse: Callable[[bytes], Any]
+    pack: Callable[[Any], bytes]
+    present: Callable[[Any], str]
+
+
+def list_of(size: int, item: SvcParam) -> SvcParam:
+    """Returns how a list is read and written: one or more items of `size` octets each."""
+
+    def parse_items(value: bytes) -> tuple[Any, ...]:
+        if not value or len(value) % size:
+            raise MalformedMessage(f'{len(value)} octets are no list of items of {size}')
+        return tuple([item.parse(value[at : at + size]) for at in range(0, len(value), size)])
+
+    def pack_items(items: tuple[Any, ...]) -> bytes:
+        return b''.join(map(item.pack, items))
+
+    def present_items(items: tuple[Any, ...]) -> str:
+        return ','.join(map(item.present, items))
+
+    return SvcParam(parse_items, pack_items, present_items)
+
+
+def parse_number(value: bytes) -> int:
+    """A port, or a key: sixteen bits."""
+    if len(value) != 2:
+        raise MalformedMessage(f'{len(value)} octets are no number of two')
+    return int.from_bytes(value, 'big')
+
+
+def pack_number(value: int) -> bytes:
+    """A port, or a key."""
+    return struct.pack('>H', value)
+
+
+def present_key(key: int) -> str:
+    """The presentation name of a SvcParamKey (RFC 9460 2.1)."""
+    return str(SVC_KEY_OF.get(key, f'key{key}'))
+
+
+KEY_LIST = list_of(2, SvcParam(parse_number, pack_number, present_key))
+
+
+def parse_mandatory(value: bytes) -> tuple[int, ...]:
+    """Keys in strictly increasing order, `mandatory` not among them (RFC 9460 8)."""
+    keys: tuple[int, ...] = KEY_LIST.parse(value)
+    if list(keys) != sorted(set(keys) - {SVC_KEYS.mandatory}):
+        raise MalformedMessage(f'{keys} are no mandatory keys')
+    return keys
+
+
+def parse_alpn(value: bytes) -> tuple[bytes, ...]:
+    """Protocol ids, each with its length (RFC 9460 7.1.1)."""
+    ids, _ = parse_strings(value, 0, len(value), {})
+    if b'' in ids:
+        raise MalformedMessage('There is an empty protocol id in alpn')
+    return ids
+
+
+def pack_alpn(ids: tuple[bytes, ...]) -> bytes:
+    """Protocol ids."""
+    out = bytearray()
+    pack_strings(ids, out, {})
+    return bytes(out)
+
+
+def present_alpn(ids: tuple[bytes, ...]) -> str:
+    """Protocol ids as a value-list: first a list's escapes, then a string's (RFC 9460 A.1)."""
+    escaped = (one.replace(b'\\', b'\\\\').replace(b',', b'\\,') for one in ids)
+    return present_string(b','.join(escaped))
+
+
+def parse_nothing(value: bytes) -> bytes:
+    """No octets: the key says all."""
+    if value:
+        raise MalformedMessage('There is a value where none must be')
+    return value
+
+
+SVC_PARAMS: dict[int, SvcParam] = {  # RFC 9460 7 and 8; other keys have plain octets
+    SVC_KEYS.mandatory: SvcParam(parse_mandatory, KEY_LIST.pack, KEY_LIST.present),
+    SVC_KEYS.alpn: SvcParam(parse_alpn, pack_alpn, present_alpn),
+    SVC_KEYS.no_default_alpn: SvcParam(parse_nothing, bytes, present_string),
+    SVC_KEYS.port: SvcParam(parse_number, pack_number, str),
+    SVC_KEYS.ipv4hint: list_of(4, SvcParam(IPv4Address, lambda hint: hint.packed, str)),
+    SVC_KEYS.ech: SvcParam(bytes, bytes, lambda ech: binascii.b2a_base64(ech).decode().strip()),
+    SVC_KEYS.ipv6hint: list_of(16, SvcParam(IPv6Address, lambda hint: hint.packed, str)),
+}
+OTHER_SVC_PARAM = SvcParam(bytes, bytes, present_string)
+
+
+def parse_svc_params(
+    data: bytes, offset: int, end: int, names: Names
+) -> tuple[tuple[tuple[int, Any], ...], int]:
+    """Service parameters, their keys in strictly increasing order (RFC 9460 2.2)."""
+    pairs, offset = parse_pairs(data, offset, end, names)
+    keys = [key for key, _ in pairs]
+    if keys != sorted(set(keys)):
+        raise MalformedMessage(f'SvcParamKeys {keys} are not in strictly increasing order')
+    values = [
+        (SVC_KEY_OF.get(key, key), SVC_PARAMS.get(key, OTHER_SVC_PARAM).parse(value))
+        for key, value in pairs
+    ]
+    return tuple(values), offset
+
+
+def pack_svc_params(
+    params: tuple[tuple[int, Any], ...], out: bytearray, suffixes: Suffixes
+) -> None:
+    """Service parameters."""
+    keys = [key for key, _ in params]
+    if keys != sorted(set(keys)):
+        raise MalformedMessage(f'SvcParamKeys {keys} are not in strictly increasing order')
+    pairs = [(key, SVC_PARAMS.get(key, OTHER_SVC_PARAM).pack(value)) for key, value in params]
+    pack_pairs(tuple(pairs), out, suffixes)
+
+
+def present_svc_param(key: int, value: Any) -> str:
+    """One service parameter (RFC 9460 2.1)."""
+    if value == b'':
+        return present_key(key)
+    return f'{present_key(key)}={SVC_PARAMS.get(key, OTHER_SVC_PARAM).present(value)}'
+
+
+def present_svc_params(params: tuple[tuple[int, Any], ...]) -> str:
+    """Service parameters."""
+    return ' '.join([present_svc_param(key, value) for key, value in params])
+
+
+U8 = integer('B')
+U16 = integer('H')
+U32 = integer('I')
+IPV4 = Field('IPv4Address', parse_ipv4, pack_address, str)
+IPV6 = Field('IPv6Address', parse_ipv6, pack_address, str)
+NAME = Field('bytes', parse_name_field, append_name, present_name)  # compressed: RFC 1035's types
+PLAIN_NAME = Field('bytes', parse_name_field, pack_plain_name, present_name)
+STRING = Field('bytes', parse_string, pack_string, present_string)
+STRINGS = Field('tuple[bytes, ...]', parse_strings, pack_strings, present_strings)
+QUOTED_REST = Field('bytes', parse_rest, pack_rest, present_string)
+OPTIONS = Field('tuple[tuple[int, bytes], ...]', parse_pairs, pack_pairs, present_pairs)
+SVC_PARAM_LIST = Field(
+    'tuple[tuple[int, Any], ...]', parse_svc_params, pack_svc_params, present_svc_params
+)
+
+
+def present_token(value: bytes) -> str:
+    """A string without quotes, as the tag of CAA (RFC 8659 4.1.1)."""
+    return present_string(value)[1:-1]
+
+
+TOKEN_STRING = STRING._replace(present=present_token)
+
+
+# --- 7. Records --------------------------------------------------------------
+#
+# ONE TABLE: a row a type, checked against its RFC in five seconds. A row with
+# one field has that field's value as its rdata; one with several makes a named
+# tuple of them, and its subclass that has `expires_at`. Types without a row, and
+# types of class IN in another class, have plain octets (RFC 3597).
+
+
+class Layout(NamedTuple):
+    """How the rdata of a type is laid out. `qclass` is None where the class makes no difference."""
+
+    mnemonic: str
+    qclass: int | None
+    fields: dict[str, Field]
+    record: Any  # the named tuple, or None for a single field
+
+
+LAYOUTS: dict[int, Layout] = {}
+
+
+class Presentable:
+    """Rdata of several fields: `str()` of it is its presentation form."""
+
+    __slots__ = ()
+    kinds: ClassVar[tuple[Field, ...]]
+
+    def __str__(self) -> str:
+        values: Any = self
+        texts = [kind.present(value) for kind, value in zip(self.kinds, values, strict=True)]
+        return ' '.join(texts).rstrip()
+
+
+def layout(mnemonic: str, qclass: int | None = None, /, **fields: Field) -> None:
+    """Adds a row to the table: the fields of a type, in the order of the wire."""
+    record = None
+    if len(fields) > 1:
+        module = {'__module__': __name__}
+        kinds = {'kinds': tuple(fields.values()), '__slots__': (), **module}
+        plain = namedtuple(mnemonic, fields)  # type: ignore[misc]
+        record = type(mnemonic, (Presentable, plain), kinds)
+        expires: Any = type(f'{mnemonic}ExpiresAt', (TupleExpiresAt, record), module)
+        EXPIRING[record] = EXPIRING[expires] = expires
+        globals().update({record.__name__: record, expires.__name__: expires})
+    LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, record)
+
+
+layout('A', CLASSES.IN, address=IPV4)  # RFC 1035 3.4.1
+layout('NS', nsdname=NAME)  # RFC 1035 3.3.11
+layout('CNAME', cname=NAME)  # RFC 1035 3.3.1
+layout(
+    'SOA',  # RFC 1035 3.3.13
+    mname=NAME,
+    rname=NAME,
+    serial=U32,
+    refresh=U32,
+    retry=U32,
+    expire=U32,
+    minimum=U32,
+)
+layout('PTR', ptrdname=NAME)  # RFC 1035 3.3.12
+layout('HINFO', cpu=STRING, os=STRING)  # RFC 1035 3.3.2
+layout('MX', preference=U16, exchange=NAME)  # RFC 1035 3.3.9
+layout('TXT', txt_data=STRINGS)  # RFC 1035 3.3.14
+layout('AAAA', CLASSES.IN, address=IPV6)  # RFC 3596 2.2
+layout('SRV', CLASSES.IN, priority=U16, weight=U16, port=U16, target=PLAIN_NAME)  # RFC 2782
+layout(
+    'NAPTR',  # RFC 3403 4.1
+    CLASSES.IN,
+    order=U16,
+    preference=U16,
+    flags=STRING,
+    services=STRING,
+    regexp=STRING,
+    replacement=PLAIN_NAME,
+)
+layout('DNAME', target=PLAIN_NAME)  # RFC 6672 2.1
+layout('OPT', options=OPTIONS)  # RFC 6891 6.1.2
+layout('CAA', flags=U8, tag=TOKEN_STRING, value=QUOTED_REST)  # RFC 8659 4.1
+layout(
+    'SVCB',  # RFC 9460 2.2
+    CLASSES.IN,
+    svc_priority=U16,
+    target_name=PLAIN_NAME,
+    svc_params=SVC_PARAM_LIST,
+)
+layout(
+    'HTTPS',  # RFC 9460 9
+    CLASSES.IN,
+    svc_priority=U16,
+    target_name=PLAIN_NAME,
+    svc_params=SVC_PARAM_LIST,
+)
+
+
+def layout_of(qtype: int, qclass: int) -> Layout | None:
+    """Returns the row for a type in a class, or None where rdata is plain octets."""
+    row = LAYOUTS.get(qtype)
+    return row if row is not None and row.qclass in (None, qclass) else None
+
+
+def parse_fields(row: Layout, data: bytes, offset: int, end: int, names: Names) -> Any:
+    """Returns the rdata from `offset` to `end`, by its row."""
+    values = []
+    for field in row.fields.values():
+        value, offset = field.parse(data, offset, end, names)
+        values.append(value)
+    if offset != end:
+        raise MalformedMessage(f'The rdata of {row.mnemonic} does not end at {end} but {offset}')
+    return values[0] if row.record is None else tuple.__new__(row.record, values)
+
+
+def parse_rdata(
+    qtype: int, qclass: int, data: bytes, offset: int, end: int, names: Names
+) -> Any:
+    """Returns the rdata from `offset` to `end`: octets if there is no row."""
+    row = layout_of(qtype, qclass)
+    return data[offset:end] if row is None else parse_fields(row, data, offset, end, names)
+
+
+def is_one_name(row: Layout) -> bool:
+    """Whether the rdata of a type is a name, so that octets are never ready-made rdata."""
+    return list(row.fields.values()) in ([NAME], [PLAIN_NAME])
+
+
+def append_rdata(
+    qtype: int, qclass: int, rdata: Any, out: bytearray, suffixes: Suffixes
+) -> None:
+    """Appends rdata: values by the row of its type, or ready-made octets as they are."""
+    row = layout_of(qtype, qclass)
+    if row is None or (isinstance(rdata, bytes) and not is_one_name(row)):
+        out += rdata
+        return
+    values = (rdata,) if row.record is None else rdata
+    for field, value in zip(row.fields.values(), values, strict=True):
+        field.pack(value, out, suffixes)
+
+
+def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
+    """Returns rdata as a master file has it; octets in the generic form of RFC 3597 5."""
+    row = layout_of(qtype, qclass)
+    if row is None or (isinstance(rdata, bytes) and not is_one_name(row)):
+        return present_generic(rdata)
+    return str(rdata) if row.record else next(iter(row.fields.values())).present(rdata)
+
+
+# --- 8. Wire -----------------------------------------------------------------
+#
+# Whole messages. Every octet is hostile: whatever goes wrong while reading is
+# MalformedMessage, in time linear in the number of octets. Nothing below this
+# section knows how rdata is laid out.
+
+HEADER = struct.Struct('>HHHHHH')  # RFC 1035 4.1.1
+QUESTION_TAIL = struct.Struct('>HH')  # RFC 1035 4.1.2, after the name
+RECORD_TAIL = struct.Struct('>HHIH')  # RFC 1035 4.1.3, after the name
+ADDRESS = struct.Struct('>I')
+HEADER_BITS = (  # RFC 1035 4.1.1, with AD and CD of RFC 4035 in z
+    ('qr', 15, 1),
+    ('opcode', 11, 4),
+    ('aa', 10, 1),
+    ('tc', 9, 1),
+    ('rd', 8, 1),
+    ('ra', 7, 1),
+    ('z', 4, 3),
+    ('rcode', 0, 4),
+)
+
+Sections = tuple[
+    list[QuestionRecord], list[ResourceRecord], list[ResourceRecord], list[ResourceRecord]
+]
+
+
+@functools.lru_cache(maxsize=256)
+def parse_flags(flags: int) -> tuple[int, ...]:
+    """Returns the fields of the header's second word, `qr` to `rcode`; few of them are in use."""
+    fields = [flags >> shift & (1 << width) - 1 for _, shift, width in HEADER_BITS]
+    fields[1] = OPCODE_OF.get(fields[1], fields[1])
+    fields[-1] = RCODE_OF.get(fields[-1], fields[-1])
+    return tuple(fields)
+
+
+def is_empty_of_update(flags: int, section: int, qtype: int, qclass: int) -> bool:
+    """Whether a record of an UPDATE has no rdata by its place and class (RFC 2136 2.4, 2.5)."""
+    return (
+        flags >> 11 & 15 == OPCODES.UPDATE
+        and qtype != TYPES.OPT
+        and (qclass == CLASSES.ANY or (qclass == CLASSES.NONE and section == 1))
+    )
+
+
+def parse_sections(data: bytes, header: tuple[int, ...], sections: Sections) -> int:
+    """Appends to `sections` what `data` holds, as far as it is whole, and returns where it ends.
+
+    One loop over offsets. Raises MalformedMessage, IndexError or struct.error.
+    """
+    _, flags, *counts = header
+    names: Names = {}
+    size = len(data)
+    offset = HEADER.size
+    new = tuple.__new__
+    for _ in range(counts[0]):
+        name, offset = parse_name(data, offset, names)
+        qtype, qclass = QUESTION_TAIL.unpack_from(data, offset)
+        offset += 4
+        entry = name, TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
+        sections[0].append(new(QuestionRecord, entry))
+    for section in (1, 2, 3):
+        for _ in range(counts[section]):
+            name, offset = parse_name(data, offset, names)
+            qtype, qclass, ttl, length = RECORD_TAIL.unpack_from(data, offset)
+            offset += 10
+            end = offset + length
+            if end > size:
+                raise MalformedMessage(f'The rdata at {offset} is cut short')
+            rdata: Any
+            if qtype == 1 and qclass == 1 and length == 4:  # a short cut for A
+                rdata = IPv4Address(ADDRESS.unpack_from(data, offset)[0])
+            elif length == 0 and is_empty_of_update(flags, section, qtype, qclass):
+                rdata = b''
+            else:
+                rdata = parse_rdata(qtype, qclass, data, offset, end, names)
+            if qtype != 41:  # OPT, whose class is a payload size
+                qclass = CLASS_OF.get(qclass, qclass)
+            record = name, TYPE_OF.get(qtype, qtype), qclass, ttl, rdata
+            sections[section].append(new(ResourceRecord, record))
+            offset = end
+    return offset
+
+
+def parse_header(data: bytes) -> tuple[int, ...]:
+    """Returns the six words of the header: qid, flags, and the counts of four sections."""
+    if not isinstance(data, bytes):
+        raise TypeError(f'A message to parse is bytes, not {type(data).__name__}')
+    if len(data) < HEADER.size:
+        raise MalformedMessage(f'{len(data)} octets are not even a header')
+    return HEADER.unpack_from(data)
+
+
+def to_message(header: tuple[int, ...], sections: Sections) -> Message:
+    """Returns the Message of a header and the sections read."""
+    qd, an, ns, ar = sections
+    fields = header[0], *parse_flags(header[1]), tuple(qd), tuple(an), tuple(ns), tuple(ar)
+    message: Message = tuple.__new__(Message, fields)
+    return message
+
+
+def parse(data: bytes, ignore_trailing: bool = False) -> Message:
+    """Returns the Message that `data` holds (RFC 1035 4).
+
+    Raises MalformedMessage, whatever the octets. Those after the message are an error too, unless
+    `ignore_trailing`.
+    """
+    header = parse_header(data)
+    sections: Sections = ([], [], [], [])
+    try:
+        end = parse_sections(data, header, sections)
+    except (IndexError, struct.error) as error:
+        raise MalformedMessage(f'The message of {len(data)} octets is cut short') from error
+    if end != len(data) and not ignore_trailing:
+        raise MalformedMessage(f'There are {len(data) - end} octets after the message')
+    return to_message(header, sections)
+
+
+def parse_cut(data: bytes) -> Message:
+    """Returns the Message of which `data` holds the beginning, up to the last whole record."""
+    header = parse_header(data)
+    sections: Sections = ([], [], [], [])
+    try:
+        parse_sections(data, header, sections)
+    except (IndexError, struct.error, MalformedMessage):
+        pass  # what was whole is in the sections: all there is to have of a cut message
+    return to_message(header, sections)
+
+
+def pack_flags(message: Message) -> int:
+    """Returns the header's second word. Raises MalformedMessage if a field has too many bits."""
+    flags = 0
+    for field, shift, width in HEADER_BITS:
+        value = getattr(message, field)
+        if not 0 <= value < 1 << width:
+            raise MalformedMessage(f'{field} is {value}, which is no number of {width} bits')
+        flags |= int(value) << shift
+    return flags
+
+
+def append_record(
+    record: ResourceRecord, is_empty: bool, out: bytearray, suffixes: Suffixes
+) -> None:
+    """Appends a record; an empty one without asking its type."""
+    name, qtype, qclass, ttl, rdata = record
+    append_name(name, out, suffixes)
+    out += RECORD_TAIL.pack(qtype, qclass, ttl, 0)
+    start = len(out)
+    if not is_empty:
+        append_rdata(qtype, qclass, rdata, out, suffixes)
+    out[start - 2 : start] = struct.pack('>H', len(out) - start)
+
+
+def pack(message: Message) -> bytes:
+    """Returns the octets of a Message, names compressed (RFC 1035 4).
+
+    Raises InvalidName for a name that cannot be packed, MalformedMessage for a value that does not
+    fit its field or more than 65,535 octets, TypeError for a value of another type than its field.
+    """
+    flags = pack_flags(message)
+    suffixes: Suffixes = {}
+    try:
+        out = bytearray(HEADER.pack(message.qid, flags, *map(len, message[9:])))
+        for name, qtype, qclass in message.qd:
+            append_name(name, out, suffixes)
+            out += QUESTION_TAIL.pack(qtype, qclass)
+        for section, records in enumerate(message[10:], 1):
+            for record in records:
+                _, qtype, qclass, _, rdata = record
+                is_empty = rdata == b'' and is_empty_of_update(flags, section, qtype, qclass)
+                append_record(record, is_empty, out, suffixes)
+    except struct.error as error:
+        raise MalformedMessage(f'A value does not fit its field: {error}') from error
+    except (ValueError, AttributeError) as error:
+        if isinstance(error, ResolverError):
+            raise
+        raise TypeError(f'A value is not of the type of its field: {error}') from error
+    if len(out) > MAX_MESSAGE:
+        raise MalformedMessage(f'{len(out)} octets are more than a message can have')
+    return bytes(out)
+
+
+def present_number(number: int, known: dict[int, int], prefix: str) -> str:
+    """Returns the mnemonic of a type or a class, or the generic one (RFC 3597 5)."""
+    return str(known[number]) if number in known else f'{prefix}{number}'
+
+
+def presentation(record: ResourceRecord) -> str:
+    """Returns a record as a line of a master file (RFC 1035 5.1), without the newline."""
+    name, qtype, qclass, ttl, rdata = record
+    qclass_text = present_number(qclass, CLASS_OF, 'CLASS')
+    qtype_text = present_number(qtype, TYPE_OF, 'TYPE')
+    rdata_text = present_rdata(qtype, qclass, rdata)
+    return f'{present_name(name)} {ttl} {qclass_text} {qtype_text} {rdata_text}'
+
+
+# --- 9. Questions and answers ------------------------------------------------
+#
+# What is asked, the one place that decides whether a message answers a query,
+# and what an answer says. The last section that knows octets; it knows nothing
+# of sockets, time or nameservers.
+
+DO_BIT = 0x8000  # RFC 3225 3
+LETTERS = bytes(0x20 if chr(octet).isalpha() and octet < 0x80 else 0 for octet in range(256))
+MAY_LACK_QUESTION = frozenset({RCODES.FORMERR, RCODES.SERVFAIL, RCODES.NOTIMP, RCODES.REFUSED})
+
+
+def random_id() -> int:
+    """Returns a number for `qid` from the operating system's random source (RFC 5452 9.2)."""
+    return int.from_bytes(os.urandom(2), 'big')
+
+
+def make_query(
+    name: str | bytes,
+    qtype: int,
+    qclass: int = CLASSES.IN,
+    *,
+    qid: int | None = None,
+    rd: int = 1,
+    payload: int | None = 1232,
+    want_dnssec: bool = False,
+    options: Iterable[tuple[int, bytes]] = (),
+) -> Message:
+    """Returns a query with one question, and with EDNS (RFC 6891) unless `payload` is None.
+
+    `qid` is random unless given; `payload` is in octets; `options` are pairs of a code and octets.
+    Raises InvalidName, or TypeError for what only EDNS can carry without EDNS.
+    """
+    options = tuple(options)
+    if payload is None and (want_dnssec or options):
+        raise TypeError('want_dnssec and options need EDNS, and payload=None is without')
+    edns: tuple[ResourceRecord, ...] = ()
+    if payload is not None:
+        ttl = DO_BIT if want_dnssec else 0
+        edns = (ResourceRecord(b'', TYPES.OPT, payload, ttl, options),)
+    question = QuestionRecord(
+        to_name(name), TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
+    )
+    qid = random_id() if qid is None else qid
+    opcode, rcode = OPCODES.QUERY, RCODES.NOERROR
+    return Message(
+        qid, QUESTION, opcode, 0, 0, rd, 0, 0, rcode, (question,), (), (), edns
+    )
+
+
+def mix_case(fqdn: bytes) -> bytes:
+    """Returns a name with the case of each letter drawn at random (0x20 encoding).
+
+    A forger has to guess it too. The bits come from the operating system's random source.
+    """
+    size = len(fqdn)
+    letters = int.from_bytes(fqdn.translate(LETTERS), 'big')
+    flips = int.from_bytes(os.urandom(size), 'big') & letters
+    return (int.from_bytes(fqdn, 'big') ^ flips).to_bytes(size, 'big')
+
+
+class Query(NamedTuple):
+    """A question in octets, and the name it is about, its letter case as sent."""
+
+    octets: bytes
+    end: int  # of the question
+    name: bytes
+
+
+def plain_query(name: bytes, qtype: int) -> Query:
+    """Returns a query for a name, its letter case as given, of class IN, recursion desired.
+
+    Raises InvalidName. There is no EDNS in it.
+    """
+    fixed = b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00'
+    question = pack_name(name) + QUESTION_TAIL.pack(qtype, CLASSES.IN)
+    octets = os.urandom(2) + fixed + question
+    return Query(octets, len(octets), name)
+
+
+class FoldedCase(BadResponse):
+    """The question differs only in letter case: a forger's reply, or a server that folds it."""
+
+
+def check_reply(query: Query, reply: bytes) -> None:
+    """Raises BadResponse unless `reply` answers `query`: id, QR, opcode, question as sent.
+
+    The one place that decides this (RFC 5452 9.1). An error reply may lack the question.
+    """
+    octets, end, _ = query
+    if reply[:2] != octets[:2]:
+        raise BadResponse('The id is not that of the query')
+    if len(reply) < HEADER.size:
+        raise BadResponse(f'{len(reply)} octets are not even a header')
+    if reply[2] & 0xF8 != octets[2] & 0x78 | 0x80:
+        raise BadResponse('It is no response, or one of another opcode')
+    if reply[4:6] == b'\0\1':
+        if reply[12:end] == octets[12:end]:
+            return
+        name, tail = slice(12, end - 4), slice(end - 4, end)
+        if reply[name].lower() == octets[name].lower() and reply[tail] == octets[tail]:
+            raise FoldedCase('The question is not in the letter case of the query')
+    elif reply[4:6] == b'\0\0' and reply[3] & 15 in MAY_LACK_QUESTION:
+        return
+    raise BadResponse('The question is not that of the query')
+
+
+def parse_reply(query: Query, reply: bytes) -> Message:
+    """Returns the reply to `query`, one with TC up to its last whole record.
+
+    The question's name is put in lower case first: names compressed against it would otherwise
+    have the random letter case of the query. Raises BadResponse or MalformedMessage.
+    """
+    check_reply(query, reply)
+    if reply[5]:
+        end = query.end - 4
+        reply = reply[:12] + query.octets[12:end].lower() + reply[end:]
+    return parse_cut(reply) if reply[2] & 2 else parse(reply)
+
+
+class Reading(NamedTuple):
+    """What a reply says of a name: records, their absence, or only another name for it.
+
+    Records if `rdatas`; an absence if `rcode` is not None; else only the alias, `name`.
+    """
+
+    rdatas: tuple[Any, ...]
+    ttl: int  # seconds for which the records, or the absence, may be kept
+    rcode: int | None  # of an absence: NXDOMAIN or NOERROR
+    name: bytes  # the last one of the chain of aliases
+    links: int  # how many aliases led to it
+    links_ttl: int  # seconds for which they may be kept
+
+
+def is_at_or_below(name: bytes, ancestor: bytes) -> bool:
+    """Whether a name is another, or below it; both in lower case."""
+    if name == ancestor or not ancestor:
+        return True
+    above = name.removesuffix(b'.' + ancestor)
+    # A dot behind an odd number of backslashes is no boundary but part of a label.
+    return above != name and (len(above) - len(above.rstrip(b'\\'))) % 2 == 0
+
+
+def records_of(
+    answers: tuple[ResourceRecord, ...], name: bytes, qtype: int
+) -> list[ResourceRecord]:
+    """Returns the records of a name (lower case) and a type."""
+    return [
+        record
+        for record in answers
+        if record[1] == qtype and record[0].lower() == name and record[2] == CLASSES.IN
+    ]
+
+
+def substitute(name: bytes, dnames: dict[bytes, tuple[bytes, int]]) -> tuple[bytes, int] | None:
+    """Returns the name that a DNAME above `name` makes of it, and the TTL (RFC 6672 2.2)."""
+    for owner, (target, ttl) in dnames.items():
+        if owner != name and is_at_or_below(name, owner):
+            below = name.removesuffix(owner) if owner else name + b'.'
+            try:
+                return to_name(below + target), ttl
+            except InvalidName as error:
+                raise BadResponse(f'A DNAME makes a name that is too long: {error}') from error
+    return None
+
+
+def follow_aliases(
+    answers: tuple[ResourceRecord, ...], name: bytes, qtype: int
+) -> tuple[bytes, int, int]:
+    """Returns the name at the end of a chain of aliases, how many they are, and their least TTL.
+
+    By CNAME, else by a DNAME above the name. Raises CnameChainTooLong.
+    """
+    aliases: dict[int, dict[bytes, tuple[bytes, int]]] = {TYPES.CNAME: {}, TYPES.DNAME: {}}
+    ends = set()  # names that have what was asked for
+    for owner, rtype, qclass, ttl, rdata in answers:
+        if qclass == CLASSES.IN and rtype == qtype:
+            ends.add(owner.lower())
+        elif qclass == CLASSES.IN and rtype in aliases:
+            aliases[rtype].setdefault(owner.lower(), (rdata.lower(), ttl))
+    least_ttl = MAX_TTL
+    for links in range(MAX_CNAMES + 1):
+        alias = aliases[TYPES.CNAME].get(name) or substitute(name, aliases[TYPES.DNAME])
+        if name in ends or alias is None:
+            return name, links, least_ttl
+        name = alias[0]
+        least_ttl = min(least_ttl, alias[1])
+    raise CnameChainTooLong(f'There are more than {MAX_CNAMES} aliases')
+
+
+def negative_ttl(message: Message, name: bytes) -> int | None:
+    """Returns for how long the absence of `name` may be kept (RFC 2308 5); None without a SOA."""
+    for record in message.ns:
+        owner, qtype, qclass, ttl, rdata = record
+        if (qtype, qclass) == (TYPES.SOA, CLASSES.IN) and is_at_or_below(name, owner.lower()):
+            return min(ttl, rdata.minimum, MAX_NEGATIVE_TTL)
+    return None
+
+
+def is_lame(message: Message) -> bool:
+    """Whether a NOERROR without records or SOA is no word of an absence: a lame server's, a referral.
+
+    A server that stands for what it says is authoritative or has recursed (RFC 2308 2.2.1).
+    """
+    has_ns = any(record.qtype == TYPES.NS for record in message.ns)
+    return not (message.aa or message.ra) or (has_ns and not message.aa)
+
+
+def read_answer(message: Message, name: bytes, qtype: int) -> Reading:
+    """Returns what a reply says of `name` (lower case) and `qtype`: only that is believed.
+
+    The chain of aliases is followed inside the answer section, in any order of the records. Raises
+    ResponseCode, BadResponse (lame), Truncated, CnameChainTooLong.
+    """
+    if message.rcode not in (RCODES.NOERROR, RCODES.NXDOMAIN):
+        rcode = message.extended_rcode
+        raise ResponseCode(f'The answer is {rcode!s}', rcode)
+    links, links_ttl = 0, MAX_TTL
+    records = records_of(message.an, name, qtype)
+    if not records and message.an:
+        name, links, links_ttl = follow_aliases(message.an, name, qtype)
+        records = records_of(message.an, name, qtype) if links else []
+    if message.rcode or not records:
+        return read_absence(message, name, links, links_ttl)
+    ttl = min([record.ttl for record in records])
+    rdatas = tuple([record.rdata for record in records])
+    return Reading(rdatas, min(ttl, links_ttl), None, name, links, links_ttl)
+
+
+def read_absence(message: Message, name: bytes, links: int, links_ttl: int) -> Reading:
+    """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604)."""
+    ttl = negative_ttl(message, name)
+    if message.tc and not links:
+        raise Truncated('The reply is truncated, and has no record of use', message)
+    if not message.tc and message.rcode == RCODES.NXDOMAIN:
+        return Reading((), min(ttl or 0, links_ttl), RCODES.NXDOMAIN, name, links, links_ttl)
+    if not message.tc and ttl is not None and (message.aa or message.ra):
+        return Reading((), min(ttl, links_ttl), RCODES.NOERROR, name, links, links_ttl)
+    if links:
+        return Reading((), 0, None, name, links, links_ttl)
+    if is_lame(message):
+        raise BadResponse('The server is lame: no answer, and nobody who stands for it')
+    return Reading((), 0, RCODES.NOERROR, name, links, links_ttl)
+
+
+# --- 13. The system's files --------------------------------------------------
+#
+# resolv.conf and hosts: lines in, values out. A line that cannot be read costs
+# only itself, and a warning. Nothing here knows who asks.
+
+RESOLV_CONF = '/etc/resolv.conf'
+HOSTS = '/etc/hosts'
+RESOLV_CONF_KEYWORDS = frozenset({'nameserver', 'search', 'domain', 'options', 'sortlist'})
+
+Nameserver = tuple[Any, int]  # an address (an ipaddress object or str) and a port
+Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
+Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
+
+
+def parse_resolv_conf(lines: Iterable[str]) -> tuple[Nameserver, ...]:
+    """Returns the nameservers of resolv.conf(5); without any the one on this host."""
+    nameservers = []
+    for line in lines:
+        keyword, *values = line.split() or '#'
+        if keyword[0] in '#;':
+            continue
+        try:
+            if keyword not in RESOLV_CONF_KEYWORDS:
+                raise ValueError(f'{keyword!r} is no keyword')
+            if keyword == 'nameserver':
+                nameservers.append((ip_address(values[0] if values else ''), 53))
+        except ValueError as error:
+            logger.warning('Skipped %r of resolv.conf: %s', line.rstrip('\n'), error)
+    return tuple(nameservers) or ((IPv4Address('127.0.0.1'), 53),)
+
+
+def parse_hosts(lines: Iterable[str]) -> Hosts:
+    """Returns the addresses of each name of hosts(5), names in lower case."""
+    hosts: dict[bytes, dict[int, Any]] = {}
+    for line in lines:
+        words = line.partition('#')[0].split()
+        if not words:
+            continue
+        try:
+            address = ip_address(words[0])
+            names = [to_name(word).lower() for word in words[1:]]
+        except ValueError as error:
+            logger.warning('Skipped %r of hosts: %s', line.rstrip('\n'), error)
+            continue
+        qtype = TYPES.A if address.version == 4 else TYPES.AAAA
+        for name in names:
+            known = hosts.setdefault(name, {TYPES.A: (), TYPES.AAAA: ()})
+            if address not in known[qtype]:
+                known[qtype] += (address,)
+    return hosts
+
+
+class ConfigFile:
+    """A file of the system's, parsed, and read again once it has changed."""
+
+    __slots__ = ('looked_at', 'parse', 'path', 'signature', 'value')
+
+    def __init__(self, path: str, parse: Callable[[Iterable[str]], Any]) -> None:
+        self.path = path
+        self.parse = parse
+        self.looked_at = float('-inf')
+        self.signature: tuple[int, ...] | None = ()  # of no file, read or missing
+        self.value: Any = None
+
+    def current(self, now: float) -> Any:
+        """Returns the parsed file, no older than STAT_SECONDS; parsed as empty if there is none."""
+        if not 0 <= now - self.looked_at < STAT_SECONDS:
+            self.looked_at = now
+            signature = self.look()
+            if signature != self.signature:
+                self.signature = signature
+                self.value = self.read()
+        return self.value
+
+    def look(self) -> tuple[int, ...] | None:
+        """Returns what changes when the file does, or None if there is none."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def read(self) -> Any:
+        """Returns the parsed file."""
+        try:
+            with open(self.path, encoding='utf-8', errors='surrogateescape') as lines:
+                return self.parse(lines)
+        except FileNotFoundError:
+            return self.parse(())
+        except OSError as error:
+            logger.warning('Cannot read %s: %s', self.path, error)
+            return self.parse(())
+
+
+config_file = functools.lru_cache(maxsize=64)(ConfigFile)
+
+
+# --- nothing above this line awaits ------------------------------------------
+
+
+# --- 14. Waiting -------------------------------------------------------------
+#
+# The only user of the loop's readers and timers. One epoll descriptor, one armed
+# timer and one count of open sockets serve all who wait on a loop, which makes a
+# query cheap. What waits here is an `Owner`; nothing here knows what for.
+
+
+class Owner(Protocol):
+    """Whoever waits for a socket or a timeout. Neither method may raise."""
+
+    def receive(self, fd: int) -> None:
+        """There is something to read from a socket: all of it, or `again` is called."""
+
+    def expire(self) -> None:
+        """The time is up."""
+
+
+class Readiness:
+    """Sockets that are waited for, in an epoll of our own of which the loop sees one descriptor.
+
+    It is edge-triggered: an event comes once, also for a socket that a forked child still holds.
+    """
+
+    __slots__ = ('epoll', 'owners')
+
+    def __init__(self) -> None:
+        self.epoll: select.epoll | None = None
+        self.owners: dict[int, Owner] = {}
+
+    def open(self, fd: int, owner: Owner) -> None:
+        """From now on `owner` is told when there is something to read. Raises OSError."""
+        if self.epoll is None:
+            self.epoll = select.epoll()
+            asyncio.get_running_loop().add_reader(self.epoll.fileno(), self.drain)
+        self.epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        self.owners[fd] = owner
+
+    def again(self, fd: int) -> None:
+        """The owner has left something unread: it is told anew."""
+        assert self.epoll is not None
+        self.epoll.modify(fd, select.EPOLLIN | select.EPOLLET)
+
+    def close(self, fd: int) -> None:
+        """The owner is told no longer. It closes the socket next, which then leaves the epoll."""
+        self.owners.pop(fd, None)
+
+    def drain(self) -> None:
+        """Tells the owners of all sockets that became readable."""
+        assert self.epoll is not None
+        for fd, _ in self.epoll.poll(0):
+            owner = self.owners.get(fd)
+            if owner is not None:
+                owner.receive(fd)
+
+
+class Timeouts:
+    """Timeouts of few different lengths: a queue each, in order, and one timer of the loop's."""
+
+    __slots__ = ('handle', 'queues', 'rings_at')
+
+    def __init__(self) -> None:
+        self.queues: dict[float, OrderedDict[Owner, float]] = {}
+        self.handle: asyncio.TimerHandle | None = None
+        self.rings_at = 0.0
+
+    def start(self, seconds: float, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        """Has `owner` told in `seconds`, unless it stops before. It has one timeout at a time."""
+        deadline = loop.time() + seconds
+        queue = self.queues.get(seconds)
+        if queue is None:
+            queue = self.queues[seconds] = OrderedDict()
+        queue[owner] = deadline
+        if self.handle is None or deadline < self.rings_at:
+            self.set(deadline, loop)
+
+    def stop(self, seconds: float, owner: Owner) -> None:
+        """Forgets a timeout that was started and has not expired."""
+        queue = self.queues[seconds]
+        del queue[owner]
+        if not queue:
+            del self.queues[seconds]
+            if not self.queues and self.handle is not None:
+                self.handle.cancel()
+                self.handle = None
+
+    def set(self, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Sets the one timer."""
+        if self.handle is not None:
+            self.handle.cancel()
+        self.handle = loop.call_at(deadline, self.ring, loop)
+        self.rings_at = deadline
+
+    def ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tells all whose time is up, and sets the timer for the next."""
+        self.handle = None
+        now = loop.time()
+        for seconds, queue in list(self.queues.items()):
+            while queue and next(iter(queue.values())) <= now:  # each turn takes one out
+                owner, _ = queue.popitem(last=False)
+                owner.expire()
+            if not queue:
+                del self.queues[seconds]
+        if self.queues:
+            self.set(min(next(iter(queue.values())) for queue in self.queues.values()), loop)
+
+
+class Turns:
+    """Turns to have a socket open: so many, and a queue of those who have none."""
+
+    __slots__ = ('free', 'queue')
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.queue: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Takes a turn if one is free, and says whether."""
+        if self.free == 0:
+            return False
+        self.free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Takes a turn once one is free, first come first served."""
+        if self.take():
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self.queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # handed to us as we were cancelled
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Gives a turn back: to the first in the queue, if any."""
+        while self.queue:  # each turn takes one out
+            turn = self.queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.free += 1
+
+
+def max_open_sockets() -> int:
+    """Returns how many sockets may be open: half of what the system allows us, at most MAX_OPEN."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_OPEN if soft == resource.RLIM_INFINITY else max(1, min(MAX_OPEN, soft // 2))
+
+
+class Waiting(NamedTuple):
+    """All that is waited for on one event loop."""
+
+    readiness: Readiness
+    timeouts: Timeouts
+    turns: Turns
+
+
+# An entry goes with its loop: nothing in a Waiting may hold on to the loop.
+WAITING: WeakKeyDictionary[asyncio.AbstractEventLoop, Waiting] = WeakKeyDictionary()
+
+
+def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
+    """Returns the Waiting of an event loop."""
+    waiting = WAITING.get(loop)
+    if waiting is None:
+        for other in list(WAITING):
+            if other.is_closed():
+                del WAITING[other]
+        waiting = WAITING[loop] = Waiting(Readiness(), Timeouts(), Turns(max_open_sockets()))
+    return waiting
+
+
+# --- 15. Transports ----------------------------------------------------------
+#
+# Queries and replies, to an IP address and a port. An exchange belongs to one
+# task, has a socket of its own for each query, and closes them all. What is no
+# answer is dropped and the wait goes on; what an answer is worth is not known here.
+
+UDP = getattr(socket, 'SOCK_NONBLOCK', 0) | socket.SOCK_DGRAM
+
+
+class Server(NamedTuple):
+    """A nameserver, as the system wants it; `scope` is that of an IPv6 address, or empty."""
+
+    family: socket.AddressFamily
+    address: tuple[Any, ...]
+    scope: str
+    text: str
+
+
+@functools.lru_cache(maxsize=1024)
+def to_server(nameserver: Nameserver) -> Server:
+    """Returns a nameserver as the system wants it.
+
+    Raises InvalidName for what is no address or port, TypeError for what is no pair of them.
+    """
+    try:
+        host, port = nameserver
+        address = ip_address(host) if isinstance(host, str) else host
+    except ValueError as error:
+        raise InvalidName(f'{nameserver!r} is no address and port of a nameserver') from error
+    if not isinstance(address, (IPv4Address, IPv6Address)) or not isinstance(port, int):
+        raise TypeError(f'A nameserver is an address and a port, not {nameserver!r}')
+    if not 0 < port < 65536:
+        raise InvalidName(f'{port} is no port')
+    if isinstance(address, IPv4Address):
+        return Server(socket.AF_INET, (str(address), port), '', f'{address}:{port}')
+    host, _, scope = str(address).partition('%')
+    return Server(socket.AF_INET6, (host, port), scope, f'[{address}]:{port}')
+
+
+def open_datagram(server: Server) -> socket.socket:
+    """Returns a socket connected to a nameserver, so that the kernel drops what others send.
+
+    The kernel draws its port at random. Raises OSError.
+    """
+    family, address, scope, _ = server
+    if scope:
+        address += 0, int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
+    sock = socket.socket(family, UDP, socket.IPPROTO_UDP)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Flight(NamedTuple):
+    """A query on its way, and when it was sent (on the loop's clock)."""
+
+    sock: socket.socket
+    query: Query
+    nameserver: Nameserver
+    qtype: int
+    sent_at: float
+
+
+# What came of a flight: a reply, a refusal of the system's, or a question in folded case.
+Event = tuple[int, Flight, 'Message | OSError | FoldedCase']
+
+
+class Datagrams:
+    """Queries of one task sent as datagrams, and what has come of them: an Owner."""
+
+    __slots__ = ('dropped', 'events', 'expired', 'flights', 'loop', 'seconds', 'waiting', 'wake')
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.waiting = waiting_on(self.loop)
+        self.flights: dict[int, Flight] = {}  # by descriptor, the oldest first
+        self.events: list[Event] = []
+        self.wake: asyncio.Future[None] | None = None
+        self.seconds: float | None = None  # of the timeout that is running
+        self.expired = False
+        self.dropped: ResolverError | None = None  # the last thing that was
+
+    async def turn(self) -> None:
+        """Takes a turn to have a socket open. Waits only if it has none: else the oldest goes."""
+        if self.flights:
+            self.end(next(iter(self.flights)))
+        else:
+            await self.waiting.turns.wait()
+
+    def send(self, query: Query, nameserver: Nameserver, qtype: int) -> int:
+        """Sends a query from a socket of its own, and returns its descriptor.
+
+        It takes the turn that the caller has. Raises OSError, and has given the turn back then.
+        """
+        sent_at = self.loop.time()
+        try:
+            sock = open_datagram(to_server(nameserver))
+        except BaseException:
+            self.waiting.turns.give_back()
+            raise
+        fd = sock.fileno()
+        self.flights[fd] = Flight(sock, query, nameserver, qtype, sent_at)
+        try:
+            self.waiting.readiness.open(fd, self)
+            sock.send(query.octets)
+        except BaseException:
+            self.close(fd)
+            raise
+        return fd
+
+    def receive(self, fd: int) -> None:
+        """Reads what has come to a socket: the answer is kept, all else is dropped."""
+        flight = self.flights[fd]
+        for _ in range(MAX_READS):
+            try:
+                message = parse_reply(flight.query, flight.sock.recv(MAX_MESSAGE))
+            except BlockingIOError:
+                return
+            except FoldedCase as error:
+                self.dropped = error
+                self.tell((fd, flight, error))
+            except ResolverError as error:
+                self.dropped = error
+            except OSError as error:
+                self.close(fd)
+                return self.tell((fd, flight, error))
+            else:
+                self.close(fd)
+                return self.tell((fd, flight, message))
+        self.waiting.readiness.again(fd)
+
+    def tell(self, event: Event) -> None:
+        """Keeps an event for the task, and wakes it."""
+        self.events.append(event)
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Wakes the task if it waits."""
+        if self.wake is not None and not self.wake.done():
+            self.wake.set_result(None)
+
+    def start(self, seconds: float) -> None:
+        """Starts the timeout anew."""
+        self.stop()
+        self.seconds = seconds
+        self.waiting.timeouts.start(seconds, self, self.loop)
+
+    def stop(self) -> None:
+        """Stops the timeout."""
+        if self.seconds is not None:
+            self.waiting.timeouts.stop(self.seconds, self)
+        self.seconds = None
+        self.expired = False
+
+    def expire(self) -> None:
+        """The time is up."""
+        self.seconds = None
+        self.expired = True
+        self.rouse()
+
+    async def wait(self) -> list[Event]:
+        """Returns what has come since the last call; nothing once the time is up."""
+        while not self.events and not self.expired:  # whoever wakes us has set one of them
+            self.wake = self.loop.create_future()
+            await self.wake
+        events, self.events = self.events, []
+        return events
+
+    def end(self, fd: int) -> None:
+        """Closes a socket, and keeps its turn."""
+        self.waiting.readiness.close(fd)
+        self.flights.pop(fd).sock.close()
+
+    def close(self, fd: int) -> None:
+        """Closes a socket, and gives its turn back."""
+        self.end(fd)
+        self.waiting.turns.give_back()
+
+    def close_all(self) -> None:
+        """Closes all sockets and stops the timeout."""
+        self.stop()
+        for fd in list(self.flights):
+            self.close(fd)
+
+
+# --- 18. Cache ---------------------------------------------------------------
+#
+# What is known of a name and a type, for as long as it may be; and one flight for
+# all who want to know it. A flight never waits for another, so that none can wait
+# for itself. Nothing here knows how answers are come by.
+
+
+class Known(NamedTuple):
+    """What is known of a name and a type: records, their absence, or an alias only.
+
+    The first two fields are all that a cache hit looks at.
+    """
+
+    expires_at: float  # of the records, or of the absence
+    answers: tuple[Any, ...]
+    absence: DoesNotExist | None
+    name: bytes  # that the name is an alias of
+    links: int  # how many aliases led there; 0 if it is none
+    links_expire_at: float
+    may_keep: bool
+
+
+class Failure(NamedTuple):
+    """Why something is not known, and the traceback of who found out."""
+
+    error: Exception
+    traceback: Any
+
+
+Outcomes = dict[int, 'Known | Failure']  # by type
+Key = tuple[str, int]  # a canonical name in lower case, and a type
+Cache = OrderedDict[Key, Known]
+Ask = Callable[[tuple[int, ...]], Awaitable[Outcomes]]
+LEFT = None  # the outcome of a flight whose leader was cancelled
+
+
+class Shared(NamedTuple):
+    """A flight that others may join, each with a future, while it is on its loop."""
+
+    loop: asyncio.AbstractEventLoop
+    followers: list[asyncio.Future[Known | Failure | None]]
+
+
+class Memory(NamedTuple):
+    """What a resolver remembers: answers, and who is asking for what."""
+
+    cache: Cache
+    flights: dict[Key, Shared]
+
+
+def raise_failure(failure: Failure) -> None:
+    """Raises the error: ours as a copy, for a traceback grows with each who raises it."""
+    error, traceback = failure
+    if isinstance(error, ResolverError):
+        raise copy.copy(error) from error.__cause__
+    raise error.with_traceback(traceback)
+
+
+def recall(cache: Cache, key: Key, now: float) -> Known | None:
+    """Returns what the cache knows, or None. An alias outlives the absence at its end."""
+    known = cache.get(key)
+    if known is None or known.expires_at > now:
+        return known
+    if known.answers or known.links_expire_at <= now:
+        return None
+    return known._replace(absence=None)
+
+
+def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
+    """Puts in the cache what may be kept, in place of what has been there for longest."""
+    keep_until = known.expires_at if known.answers else max(known.expires_at, known.links_expire_at)
+    if known.may_keep and keep_until > now:
+        cache.pop(key, None)
+        while len(cache) >= MAX_CACHED:  # each turn takes one out
+            cache.popitem(last=False)
+        cache[key] = known
+
+
+async def lead(memory: Memory, name: str, qtypes: tuple[int, ...], ask: Ask) -> Outcomes:
+    """Asks for all who want to know the same, and returns and shares what comes of it."""
+    cache, flights = memory
+    loop = asyncio.get_running_loop()
+    led = [(qtype, (name, qtype), Shared(loop, [])) for qtype in qtypes]
+    for _, key, flight in led:
+        flights[key] = flight
+    outcomes: Outcomes = {}
+    try:
+        outcomes = await ask(qtypes)
+    except Exception as error:  # of a callable of the caller's: it goes to all who wait
+        outcomes = dict.fromkeys(qtypes, Failure(error, error.__traceback__))
+    finally:
+        now = loop.time()
+        for qtype, key, flight in led:
+            outcome = outcomes.get(qtype, LEFT)
+            if flights.get(key) is flight:  # else the cache was cleared on the way
+                del flights[key]
+                if isinstance(outcome, Known):
+                    remember(cache, key, outcome, now)
+            for follower in flight.followers:
+                if not follower.done():
+                    follower.set_result(outcome)
+    return outcomes
+
+
+async def share(memory: Memory, name: str, qtypes: tuple[int, ...], ask: Ask) -> Outcomes:
+    """Returns what comes of asking, by type; a type that is being asked for is not asked again.
+
+    When a leader is cancelled the first to wake leads the next flight.
+    """
+    loop = asyncio.get_running_loop()
+    outcomes: Outcomes = {}
+    missing = qtypes
+    while missing:  # each turn brings an outcome, or a leader has left
+        flight = None
+        mine = []
+        for qtype in missing:
+            known = memory.flights.get((name, qtype))
+            if known is None or known.loop is not loop:
+                mine.append(qtype)
+            else:
+                flight, flown = known, qtype
+        if mine:
+            outcomes |= await lead(memory, name, tuple(mine), ask)
+        elif flight is not None:
+            follower = loop.create_future()
+            flight.followers.append(follower)
+            outcome = await follower
+            if outcome is not LEFT:
+                outcomes[flown] = outcome
+        missing = tuple([qtype for qtype in missing if qtype not in outcomes])
+    return outcomes
+
+
+# --- 19. Resolver ------------------------------------------------------------
+#
+# Asking until a nameserver answers, following aliases, and the resolver itself.
+# The factory holds state, functions hold logic. Inside, a resolution takes a
+# tuple of types: one walk of the nameservers, a socket per type and nameserver.
+
+GetHost = Callable[[bytes, int], Awaitable[Any]]
+GetNameservers = Callable[[bytes], AsyncGenerator[tuple[Any, ...], None]]
+TransformFqdn = Callable[[bytes], bytes]
+
+LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
+SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
+RANKS = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
+
+
+async def get_nameservers_from_etc_resolve_conf(
+    fqdn: bytes, path: str = RESOLV_CONF
+) -> AsyncGenerator[tuple[Any, ...], None]:
+    """Yields the nameservers of resolv.conf, one at a time with 0.5 s for each, in five rounds.
+
+    A missing file, or one without a nameserver, means 127.0.0.1.
+    """
+    now = asyncio.get_running_loop().time()
+    nameservers = config_file(path, parse_resolv_conf).current(now)
+    for _ in range(5):
+        for nameserver in nameservers:
+            yield 0.5, nameserver
+
+
+async def get_host_from_etc_hosts(
+    fqdn: bytes, qtype: int, path: str = HOSTS
+) -> tuple[Any, ...] | None:
+    """Returns the addresses that hosts has for a name, `()` if only of the other family, or None."""
+    now = asyncio.get_running_loop().time()
+    addresses = config_file(path, parse_hosts).current(now).get(fqdn)
+    return addresses.get(qtype) if addresses is not None else None
+
+
+class Settings(NamedTuple):
+    """What a resolver was made with, and what it holds."""
+
+    get_host: GetHost
+    get_nameservers: GetNameservers
+    transform_fqdn: TransformFqdn
+    memory: Memory
+    folding: dict[Nameserver, float]  # nameservers that fold letter case, and until when
+
+
+def describe(name: bytes, qtype: int) -> str:
+    """Returns a name and a type, for the text of an error."""
+    return f'{present_name(name)} {present_number(qtype, TYPE_OF, "TYPE")}'
+
+
+def absence_of(name: bytes, qtype: int, rcode: int) -> DoesNotExist:
+    """Returns the error for a name, or a record of it, that does not exist."""
+    what = 'no such name' if rcode == RCODES.NXDOMAIN else 'no such record of this name'
+    return DoesNotExist(f'{describe(name, qtype)}: there is {what}', rcode)
+
+
+def known_here(answers: tuple[Any, ...], absence: DoesNotExist | None, now: float) -> Known:
+    """Returns what is known without asking, and not kept."""
+    return Known(now, answers, absence, b'', 0, now, False)
+
+
+def special(name: bytes, qtype: int, now: float) -> Known | None:
+    """Returns what is known of a name for which nothing may be sent, or None for another name.
+
+    An IP address is its own; localhost (RFC 6761 6.3), onion (RFC 7686) and invalid (RFC 6761 6.4).
+    """
+    fqdn = name.lower()
+    if not fqdn.endswith(SPECIAL_ENDS) and b':' not in fqdn:
+        return None
+    address = None
+    rcode: int = RCODES.NOERROR
+    if is_at_or_below(fqdn, b'localhost'):
+        address = LOOPBACK.get(qtype)
+    elif is_at_or_below(fqdn, b'onion') or is_at_or_below(fqdn, b'invalid'):
+        rcode = RCODES.NXDOMAIN
+    else:
+        try:
+            address = ip_address(name.decode())
+        except ValueError:
+            return None
+        if qtype != (TYPES.A if address.version == 4 else TYPES.AAAA):
+            address = None
+    if address is None:
+        return known_here((), absence_of(name, qtype, rcode), now)
+    return known_here((expiring(address, now),), None, now)
+
+
+def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
+    """Returns what get_host said, as what is known. Raises TypeError if it is no address."""
+    addresses = host if isinstance(host, tuple) else (host,)
+    if not addresses:
+        return known_here((), absence_of(name, qtype, RCODES.NOERROR), now)
+    answers: list[Any] = []
+    for address in addresses:
+        if isinstance(address, (IPv4AddressExpiresAt, IPv6AddressExpiresAt)):
+            answers.append(address)
+        elif isinstance(address, IPv4Address):
+            answers.append(IPv4AddressExpiresAt(address, now))
+        elif isinstance(address, IPv6Address):
+            answers.append(IPv6AddressExpiresAt(address, now))
+        else:
+            raise TypeError(f'get_host gives addresses, not {address!r}')
+    return known_here(tuple(answers), None, now)
+
+
+def known_from_reading(
+    reading: Reading, name: bytes, qtype: int, sent_at: float, may_keep: bool
+) -> Known:
+    """Returns what a nameserver said, as what is known from the time it was asked."""
+    rdatas, ttl, rcode, last, links, links_ttl = reading
+    expires_at = sent_at + min(ttl, MAX_TTL)
+    answers = tuple([expiring(rdata, expires_at) for rdata in rdatas])
+    absence = None if rcode is None else absence_of(last, qtype, rcode)
+    links_expire_at = sent_at + min(links_ttl, MAX_TTL) if links else sent_at
+    return Known(expires_at, answers, absence, last, links, links_expire_at, may_keep)
+
+
+def to_timeout(seconds: Any) -> float:
+    """Returns a timeout that a timer can have. Raises TypeError if it is no number."""
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f'A timeout is a number of seconds, not {seconds!r}')
+    return min(max(0.0, seconds), MAX_TIMEOUT)  # in this order, so that nan is 0
+
+
+def rank(error: ResolverError) -> int:
+    """Returns how little an error says, of those that a resolution may end with."""
+    return next(at for at, kind in enumerate(RANKS) if isinstance(error, kind))
+
+
+class Asking:
+    """One walk of the nameservers, for one name and one or several types of record."""
+
+    __slots__ = (
+        'attempts',
+        'datagrams',
+        'errors',
+        'failures',
+        'fqdn',
+        'lowered',
+        'outcomes',
+        'pending',
+        'sent',
+        'settings',
+        'starved',
+        'unsent',
+    )
+
+    def __init__(self, settings: Settings, fqdn: bytes, qtypes: tuple[int, ...]) -> None:
+        self.settings = settings
+        self.fqdn = fqdn
+        self.pending = list(qtypes)
+        self.outcomes: Outcomes = {}
+        self.errors: dict[int, ResolverError] = {}  # by type: what to raise if no answer comes
+        self.failures: dict[tuple[Nameserver, int], int] = {}
+        self.lowered: set[tuple[Nameserver, int]] = set()  # asked again in lower case
+        self.datagrams = Datagrams()
+        self.unsent: list[tuple[Nameserver, int]] = []  # of the set that is being asked
+        self.sent: set[int] = set()  # descriptors of it that may still bring something
+        self.starved: OSError | None = None  # there was no descriptor for a socket
+        self.attempts = 0
+
+    async def ask(self, timeout: float, nameservers: Iterable[Nameserver]) -> None:
+        """Asks a set of nameservers at once: until all is answered, all have failed, or time is up.
+
+        What was asked of earlier sets is still waited for.
+        """
+        datagrams = self.datagrams
+        self.sent.clear()
+        self.unsent = [
+            (nameserver, qtype)
+            for nameserver in nameservers
+            for qtype in self.pending
+            if not self.failures or self.failures.get((nameserver, qtype), 0) < MAX_FAILURES
+        ]
+        give_up_at = None
+        while self.unsent:  # each turn sends one at least, or fails it, or pauses until give_up_at
+            await self.send()
+            if self.starved is None:
+                datagrams.start(timeout)
+            else:
+                now = datagrams.loop.time()
+                give_up_at = give_up_at or now + timeout
+                if now >= give_up_at:
+                    self.fail(*self.unsent.pop(0), self.starved)
+                    continue
+                datagrams.start(min(timeout, DESCRIPTOR_PAUSE))
+            await self.receive()
+
+    async def send(self) -> None:
+        """Sends what is unsent on as many turns as are free, on one at least."""
+        datagrams = self.datagrams
+        self.starved = None
+        has_begun = False
+        while self.unsent:  # each turn takes one out
+            nameserver, qtype = self.unsent[0]
+            query = self.query(nameserver, qtype)
+            if not datagrams.waiting.turns.take():
+                if has_begun:
+                    break
+                await datagrams.turn()
+            has_begun = True
+            try:
+                self.sent.add(datagrams.send(query, nameserver, qtype))
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self.starved = None if self.sent else error
+                    break
+                self.fail(nameserver, qtype, error)
+            del self.unsent[0]
+            self.attempts += 1
+        self.sent &= datagrams.flights.keys()  # a turn may have cost the oldest socket
+
+    def query(self, nameserver: Nameserver, qtype: int) -> Query:
+        """Returns a new query, in lower case for a nameserver that folds letter case."""
+        folding = self.settings.folding
+        if (self.lowered and (nameserver, qtype) in self.lowered) or (
+            folding and folding.get(nameserver, 0) > self.datagrams.loop.time()
+        ):
+            return plain_query(self.fqdn, qtype)
+        return plain_query(self.settings.transform_fqdn(self.fqdn), qtype)
+
+    async def receive(self) -> None:
+        """Takes what comes until there is something to send, nothing to wait for, or time is up."""
+        while self.sent or self.starved:  # each turn brings an event, or ends it
+            events = await self.datagrams.wait()
+            if not events:
+                return self.time_out()
+            if any([self.take(*event) for event in events]):
+                return None
+        return None
+
+    def take(self, fd: int, flight: Flight, outcome: Message | OSError | FoldedCase) -> bool:
+        """Takes an event, and says whether there is something to send at once."""
+        _, query, nameserver, qtype, sent_at = flight
+        if isinstance(outcome, FoldedCase):
+            if qtype not in self.pending or (nameserver, qtype) in self.lowered:
+                return False
+            self.lowered.add((nameserver, qtype))
+            self.unsent.insert(0, (nameserver, qtype))
+            return True
+        self.sent.discard(fd)
+        if qtype not in self.pending:
+            return False
+        if isinstance(outcome, OSError):
+            self.fail(nameserver, qtype, outcome)
+            return False
+        try:
+            reading = read_answer(outcome, query.name.lower(), qtype)
+        except CnameChainTooLong as error:
+            self.settle(qtype, Failure(self.explain(error, nameserver, qtype), None))
+        except ResolverError as error:
+            self.fail(nameserver, qtype, error)
+        else:
+            if self.lowered and query.name == self.fqdn:
+                self.note_folding(nameserver, qtype)
+            known = known_from_reading(reading, self.fqdn, qtype, sent_at, not outcome.tc)
+            self.settle(qtype, known)
+        return False
+
+    def note_folding(self, nameserver: Nameserver, qtype: int) -> None:
+        """Remembers a nameserver that folded letter case, and answered in lower case."""
+        folding = self.settings.folding
+        if (nameserver, qtype) in self.lowered:
+            if len(folding) >= MAX_FOLDING:
+                folding.clear()
+            folding[nameserver] = self.datagrams.loop.time() + FOLDING_SECONDS
+
+    def settle(self, qtype: int, outcome: Known | Failure) -> None:
+        """Has the outcome for a type: nothing more is sent or waited for on its behalf."""
+        self.outcomes[qtype] = outcome
+        self.pending.remove(qtype)
+        if self.unsent:
+            self.unsent = [entry for entry in self.unsent if entry[1] != qtype]
+        for fd, flight in list(self.datagrams.flights.items()):
+            if flight.qtype == qtype:
+                self.sent.discard(fd)
+                self.datagrams.close(fd)
+
+    def fail(self, nameserver: Nameserver, qtype: int, error: ResolverError | OSError) -> None:
+        """Counts a failure of a nameserver's, and notes the error."""
+        self.failures[nameserver, qtype] = self.failures.get((nameserver, qtype), 0) + 1
+        self.note(qtype, self.explain(error, nameserver, qtype))
+
+    def explain(
+        self, error: ResolverError | OSError, nameserver: Nameserver, qtype: int
+    ) -> ResolverError:
+        """Returns the error with what was asked, of whom, and how often."""
+        where = f'{describe(self.fqdn, qtype)} from {to_server(nameserver).text}'
+        attempts = f'attempts: {self.attempts}'
+        if isinstance(error, ResolverError):
+            error.args = (f'{where}: {error} ({attempts})',)
+            return error.with_traceback(None)
+        told = SocketError(error.errno, f'{where}: {error.strerror or error} ({attempts})')
+        told.__cause__ = error
+        return told
+
+    def note(self, qtype: int, error: ResolverError) -> None:
+        """Notes an error for the end: the last one of the best rank is raised."""
+        noted = self.errors.get(qtype)
+        if noted is None or rank(error) <= rank(noted):
+            self.errors[qtype] = error
+
+    def time_out(self) -> None:
+        """Notes that no reply came in time. What was sent may still be answered."""
+        for fd in self.sent:
+            flight = self.datagrams.flights[fd]
+            error = QueryTimeout('no usable reply in time')
+            error.__cause__ = self.datagrams.dropped
+            self.note(flight.qtype, self.explain(error, flight.nameserver, flight.qtype))
+        self.sent.clear()
+
+    def end(self) -> Outcomes:
+        """Returns what came of it, by type."""
+        for qtype in self.pending:
+            what = f'{describe(self.fqdn, qtype)}: there was no nameserver to ask'
+            self.outcomes[qtype] = Failure(self.errors.get(qtype) or QueryTimeout(what), None)
+        return self.outcomes
+
+
+async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ...]) -> Outcomes:
+    """Returns what the nameservers say of a name, by type. Asks set after set until all is said."""
+    asking = Asking(settings, fqdn, qtypes)
+    sets = settings.get_nameservers(fqdn)
+    taken = 0
+    try:
+        async for timeout, *nameservers in sets:
+            await asking.ask(to_timeout(timeout), nameservers)
+            taken += 1
+            if not asking.pending or taken == MAX_SETS:
+                break
+    finally:
+        asking.datagrams.close_all()
+        await sets.aclose()
+    return asking.end()
+
+
+async def know(settings: Settings, name: bytes, qtypes: tuple[int, ...]) -> Outcomes:
+    """Returns what is known of a name, by type: from the cache, or by asking."""
+    fqdn = name.lower()
+    text = fqdn.decode('ascii')
+    now = asyncio.get_running_loop().time()
+    outcomes: Outcomes = {}
+    missing = []
+    for qtype in qtypes:
+        known = recall(settings.memory.cache, (text, qtype), now) or special(name, qtype, now)
+        if known is None:
+            missing.append(qtype)
+        else:
+            outcomes[qtype] = known
+    if missing:
+        ask = functools.partial(ask_nameservers, settings, fqdn)
+        outcomes |= await share(settings.memory, text, tuple(missing), ask)
+    return outcomes
+
+
+async def know_here(settings: Settings, name: bytes, qtype: int) -> Known | None:
+    """Returns what is known of a name as the caller gave it without a nameserver, or None."""
+    fqdn = name.lower()
+    now = asyncio.get_running_loop().time()
+    known = recall(settings.memory.cache, (fqdn.decode('ascii'), qtype), now)
+    known = known or special(name, qtype, now)
+    if known is None:
+        host = await settings.get_host(fqdn, qtype)
+        known = None if host is None else known_from_host(host, name, qtype, now)
+    return known
+
+
+def join(alias: Known, qtype: int, outcome: Known | Failure) -> Known | Failure:
+    """Returns what an alias and what is known of its target come to together."""
+    if isinstance(outcome, Failure) or outcome.absence is not None:
+        return outcome
+    links = alias.links + outcome.links
+    links_expire_at = min(alias.links_expire_at, outcome.links_expire_at)
+    if links > MAX_CNAMES:
+        text = f'{describe(alias.name, qtype)}: there are more than {MAX_CNAMES} aliases'
+        return Failure(CnameChainTooLong(text), None)
+    if not outcome.answers:
+        return outcome._replace(links=links, links_expire_at=links_expire_at)
+    expires_at = min(alias.links_expire_at, outcome.expires_at)
+    answers = tuple([expiring(answer, expires_at) for answer in outcome.answers])
+    return outcome._replace(answers=answers)
+
+
+async def resolve_types(settings: Settings, name: bytes, qtypes: tuple[int, ...]) -> Outcomes:
+    """Returns what is known of a name, by type, aliases followed: records, absence or failure."""
+    outcomes: Outcomes = {}
+    missing = []
+    for qtype in qtypes:
+        known = await know_here(settings, name, qtype)
+        if known is None:
+            missing.append(qtype)
+        else:
+            outcomes[qtype] = known
+    if missing:
+        outcomes |= await know(settings, name, tuple(missing))
+    while True:  # each turn makes a chain of aliases longer, or ends it
+        aliases = {
+            qtype: known
+            for qtype, known in outcomes.items()
+            if isinstance(known, Known) and not known.answers and known.absence is None
+        }
+        if not aliases:
+            return outcomes
+        target = next(iter(aliases.values())).name
+        group = tuple([qtype for qtype, alias in aliases.items() if alias.name == target])
+        for qtype, outcome in (await know(settings, target, group)).items():
+            outcomes[qtype] = join(aliases[qtype], qtype, outcome)
+
+
+def check_type(qtype: int) -> None:
+    """Raises InvalidName for a type that is no data of a name, TypeError for what is no type."""
+    if not isinstance(qtype, int):
+        raise TypeError(f'A type is one of TYPES or a number, not {qtype!r}')
+    if qtype in UNRESOLVABLE or not 0 <= qtype <= 0xFFFF:
+        raise InvalidName(f'{present_number(qtype, TYPE_OF, "TYPE")} is no type to resolve')
+
+
+if TYPE_CHECKING:
+
+    class Resolve(Protocol):
+        """What Resolver returns first."""
+
+        @overload
+        async def __call__(
+            self, name: str | bytes, qtype: Literal[TYPES.A]
+        ) -> tuple[IPv4AddressExpiresAt, ...]: ...
+
+        @overload
+        async def __call__(
+            self, name: str | bytes, qtype: Literal[TYPES.AAAA]
+        ) -> tuple[IPv6AddressExpiresAt, ...]: ...
+
+        @overload
+        async def __call__(self, name: str | bytes, qtype: int) -> tuple[Any, ...]: ...
+
+
+def Resolver(  # noqa: N802 - a factory that reads as the class it once could become
+    get_host: GetHost = get_host_from_etc_hosts,
+    get_nameservers: GetNameservers = get_nameservers_from_etc_resolve_conf,
+    transform_fqdn: TransformFqdn = mix_case,
+) -> tuple[Resolve, Callable[[], None]]:
+    """Returns `resolve` and `clear_cache`. Reads no file yet, and needs no running loop.
+
+    `get_host(fqdn, qtype)`: a coroutine function, asked first. None: ask a nameserver; `()`: known
+    without such a record; else an address, or a tuple of them.
+    `get_nameservers(fqdn)`: an async generator of `(timeout, nameserver, ...)`, where a nameserver is
+    `(address, port)` and the timeout in seconds; those of one tuple are asked at once.
+    `transform_fqdn(fqdn)`: a function from the name to the name that is sent.
+    """
+    cache: Cache = OrderedDict()
+    memory = Memory(cache, {})
+    settings = Settings(get_host, get_nameservers, transform_fqdn, memory, {})
+    get_running_loop = asyncio.get_running_loop
+
+    async def resolve(name: str | bytes, qtype: int) -> tuple[Any, ...]:
+        """Returns the records of a name and a type: a tuple of rdata, each with `expires_at`.
+
+        Raises InvalidName, DoesNotExist, QueryTimeout, SocketError, ResponseCode, BadResponse,
+        Truncated, CnameChainTooLong; TypeError; and what a callable of the caller's raised.
+        """
+        known = cache.get((name, qtype)) if name.__class__ is str else None
+        if known is not None and known[0] > get_running_loop().time() and known[1]:
+            return known[1]
+        check_type(qtype)
+        outcome = (await resolve_types(settings, to_name(name), (qtype,)))[qtype]
+        if isinstance(outcome, Failure):
+            raise_failure(outcome)
+        elif outcome.absence is not None:
+            raise_failure(Failure(outcome.absence, None))
+        else:
+            return outcome.answers
+
+    def clear_cache() -> None:
+        """Forgets all answers, those too that are being asked for."""
+        memory.cache.clear()
+        memory.flights.clear()
+        settings.folding.clear()
+
+    return resolve, clear_cache
+
+
+# --- 21. Command line --------------------------------------------------------
+#
+# Words in, lines and an exit status out. What it imports beyond the core comes
+# when it is used.
+
+USAGE = """\
+Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT]]
+
+Prints the records of each NAME and TYPE (A unless given), one a line. A word
+that is a type is a name in the first place or with a final dot.
+Exit status: 0 found, 1 does not exist, 2 failed, 64 usage.
+"""
+
+
+class Words(NamedTuple):
+    """A command line, understood."""
+
+    names: list[str]
+    qtypes: list[int]
+    nameserver: Nameserver | None
+
+
+def parse_at(word: str) -> Nameserver:
+    """Returns the nameserver of `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`. Raises InvalidName."""
+    matched = re.fullmatch(r'(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?', word)
+    if matched is None:
+        nameserver = word, 53
+    else:
+        bracketed, plain, port = matched.groups()
+        nameserver = bracketed or plain, int(port or 53)
+    to_server(nameserver)
+    return nameserver
+
+
+def parse_words(words: Iterable[str]) -> Words:
+    """Returns a command line, understood. Raises InvalidName."""
+    mnemonics = {str(qtype): int(qtype) for qtype in TYPES}
+    names: list[str] = []
+    qtypes: list[int] = []
+    nameserver = None
+    for word in words:
+        generic = re.fullmatch('TYPE([0-9]{1,5})', word.upper())
+        if word.startswith('-') or (word.startswith('@') and nameserver):
+            raise InvalidName(f'What does {word!r} mean?')
+        if word.startswith('@'):
+            nameserver = parse_at(word[1:])
+        elif names and word.upper() in mnemonics:
+            qtypes.append(mnemonics[word.upper()])
+        elif names and generic:
+            qtypes.append(int(generic[1]))
+        else:
+            names.append(word)
+    if not names:
+        raise InvalidName('There is no name')
+    for qtype in qtypes:
+        check_type(qtype)
+    return Words(names, qtypes or [TYPES.A], nameserver)
+
+
+async def print_records(resolve: Resolve, name: str, qtype: int) -> int:
+    """Prints the records of a name, or the error, and returns the exit status."""
+    try:
+        records = await resolve(name, qtype)
+    except DoesNotExist as error:
+        print(error, file=sys.stderr)
+        return 1
+    except ResolverError as error:
+        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        return 2
+    for record in records:
+        print(present_rdata(qtype, CLASSES.IN, record))
+    return 0
+
+
+async def run(words: Words) -> int:
+    """Resolves all that the command line asks for, and returns the exit status."""
+    nameserver = words.nameserver
+
+    async def get_host(fqdn: bytes, qtype: int) -> None:
+        """A nameserver that is named is asked, whatever hosts says."""
+
+    async def get_nameservers(fqdn: bytes) -> AsyncGenerator[tuple[Any, ...], None]:
+        for _ in range(5):
+            yield 0.5, nameserver
+
+    resolve, _ = Resolver(get_host, get_nameservers) if nameserver else Resolver()
+    statuses = [
+        await print_records(resolve, name, qtype) for name in words.names for qtype in words.qtypes
+    ]
+    return max(statuses)
+
+
+def main() -> int:
+    """Runs the command line, and returns the exit status."""
+    if {'-h', '--help'} & set(sys.argv[1:]):
+        print(USAGE, end='')
+        return 0
+    try:
+        words = parse_words(sys.argv[1:])
+    except InvalidName as error:
+        print(f'{error}\n{USAGE}', end='', file=sys.stderr)
+        return 64
+    return asyncio.run(run(words))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
