@@ -44,10 +44,10 @@ import socket
 import struct
 import sys
 from collections import OrderedDict, deque, namedtuple
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, NoReturn, Protocol, overload
 from weakref import WeakKeyDictionary
 
 __all__ = [
@@ -103,7 +103,8 @@ class Mnemonic(IntEnum):
     def __str__(self) -> str:
         return self.name.replace('_', '-')
 
-    __format__ = object.__format__
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
 
 class TYPES(Mnemonic):
@@ -489,6 +490,7 @@ Names = dict[int, tuple[bytes, int]]  # by offset: the name there, and its lengt
 Suffixes = dict[bytes, int]  # by a name's octets: the offset where they were written
 
 PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'.\\')
+PLAIN_OR_DOT = PLAIN + b'.'
 ESCAPES = {octet: b'\\%03d' % octet for octet in range(256) if octet not in PLAIN} | {
     octet: b'\\%c' % octet for octet in b'.\\'
 }
@@ -581,7 +583,10 @@ def to_name(name: str | bytes) -> bytes:
             name = b'.'.join([idna_label(label) for label in IDNA_DOTS.split(name)])
     elif not isinstance(name, bytes):
         raise TypeError(f'A name is str or bytes, not {type(name).__name__}')
-    return b'.'.join([escape_label(label) for label in split_name(name)])
+    labels = split_name(name)
+    if not name.translate(None, PLAIN_OR_DOT):
+        return name.removesuffix(b'.')
+    return b'.'.join([escape_label(label) for label in labels])
 
 
 def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
@@ -598,7 +603,9 @@ def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
             end = end or offset + 2
             target = (length & 0x3F) << 8 | data[offset + 1]
             if target >= segment:
-                raise MalformedMessage(f'A compression pointer at {offset} does not lead backwards')
+                raise MalformedMessage(
+                    f'A compression pointer at {offset} does not lead backwards'
+                )
             if target in names:
                 name, size = names[target]
                 break
@@ -807,7 +814,7 @@ def present_pairs(pairs: tuple[tuple[int, bytes], ...]) -> str:
     return present_generic(bytes(out))
 
 
-class SVC_KEYS(Mnemonic):  # noqa: N801 - a registry, named like the others
+class SVC_KEYS(Mnemonic):
     """Keys of service parameters (IANA "Service Parameter Keys"), by their presentation names."""
 
     mandatory = 0
@@ -1090,9 +1097,7 @@ def parse_fields(row: Layout, data: bytes, offset: int, end: int, names: Names) 
     return values[0] if row.record is None else tuple.__new__(row.record, values)
 
 
-def parse_rdata(
-    qtype: int, qclass: int, data: bytes, offset: int, end: int, names: Names
-) -> Any:
+def parse_rdata(qtype: int, qclass: int, data: bytes, offset: int, end: int, names: Names) -> Any:
     """Returns the rdata from `offset` to `end`: octets if there is no row."""
     row = layout_of(qtype, qclass)
     return data[offset:end] if row is None else parse_fields(row, data, offset, end, names)
@@ -1103,9 +1108,7 @@ def is_one_name(row: Layout) -> bool:
     return list(row.fields.values()) in ([NAME], [PLAIN_NAME])
 
 
-def append_rdata(
-    qtype: int, qclass: int, rdata: Any, out: bytearray, suffixes: Suffixes
-) -> None:
+def append_rdata(qtype: int, qclass: int, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
     """Appends rdata: values by the row of its type, or ready-made octets as they are."""
     row = layout_of(qtype, qclass)
     if row is None or (isinstance(rdata, bytes) and not is_one_name(row)):
@@ -1145,9 +1148,7 @@ HEADER_BITS = (  # RFC 1035 4.1.1, with AD and CD of RFC 4035 in z
     ('rcode', 0, 4),
 )
 
-Sections = tuple[
-    list[QuestionRecord], list[ResourceRecord], list[ResourceRecord], list[ResourceRecord]
-]
+Sections = tuple[list[ResourceRecord], list[ResourceRecord], list[ResourceRecord]]  # an, ns, ar
 
 
 @functools.lru_cache(maxsize=256)
@@ -1164,28 +1165,33 @@ def is_empty_of_update(flags: int, section: int, qtype: int, qclass: int) -> boo
     return (
         flags >> 11 & 15 == OPCODES.UPDATE
         and qtype != TYPES.OPT
-        and (qclass == CLASSES.ANY or (qclass == CLASSES.NONE and section == 1))
+        and (qclass == CLASSES.ANY or (qclass == CLASSES.NONE and section == 0))
     )
 
 
-def parse_sections(data: bytes, header: tuple[int, ...], sections: Sections) -> int:
-    """Appends to `sections` what `data` holds, as far as it is whole, and returns where it ends.
-
-    One loop over offsets. Raises MalformedMessage, IndexError or struct.error.
-    """
-    _, flags, *counts = header
-    names: Names = {}
-    size = len(data)
+def parse_questions(data: bytes, count: int, names: Names, questions: list[QuestionRecord]) -> int:
+    """Appends the questions to `questions`, and returns where they end."""
     offset = HEADER.size
-    new = tuple.__new__
-    for _ in range(counts[0]):
+    for _ in range(count):
         name, offset = parse_name(data, offset, names)
         qtype, qclass = QUESTION_TAIL.unpack_from(data, offset)
         offset += 4
-        entry = name, TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
-        sections[0].append(new(QuestionRecord, entry))
-    for section in (1, 2, 3):
-        for _ in range(counts[section]):
+        qtype, qclass = TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
+        questions.append(QuestionRecord(name, qtype, qclass))
+    return offset
+
+
+def parse_records(
+    data: bytes, offset: int, header: tuple[int, ...], names: Names, sections: Sections
+) -> int:
+    """Appends to `sections` the records that `data` holds whole, and returns where they end.
+
+    One loop over offsets. Raises MalformedMessage, IndexError or struct.error.
+    """
+    size = len(data)
+    new = tuple.__new__
+    for section, count in enumerate(header[3:]):
+        for _ in range(count):
             name, offset = parse_name(data, offset, names)
             qtype, qclass, ttl, length = RECORD_TAIL.unpack_from(data, offset)
             offset += 10
@@ -1195,7 +1201,7 @@ def parse_sections(data: bytes, header: tuple[int, ...], sections: Sections) -> 
             rdata: Any
             if qtype == 1 and qclass == 1 and length == 4:  # a short cut for A
                 rdata = IPv4Address(ADDRESS.unpack_from(data, offset)[0])
-            elif length == 0 and is_empty_of_update(flags, section, qtype, qclass):
+            elif length == 0 and is_empty_of_update(header[1], section, qtype, qclass):
                 rdata = b''
             else:
                 rdata = parse_rdata(qtype, qclass, data, offset, end, names)
@@ -1216,10 +1222,13 @@ def parse_header(data: bytes) -> tuple[int, ...]:
     return HEADER.unpack_from(data)
 
 
-def to_message(header: tuple[int, ...], sections: Sections) -> Message:
+def to_message(
+    header: tuple[int, ...], questions: Iterable[QuestionRecord], sections: Sections
+) -> Message:
     """Returns the Message of a header and the sections read."""
-    qd, an, ns, ar = sections
-    fields = header[0], *parse_flags(header[1]), tuple(qd), tuple(an), tuple(ns), tuple(ar)
+    an, ns, ar = sections
+    flags = parse_flags(header[1])
+    fields = header[0], *flags, tuple(questions), tuple(an), tuple(ns), tuple(ar)
     message: Message = tuple.__new__(Message, fields)
     return message
 
@@ -1231,25 +1240,17 @@ def parse(data: bytes, ignore_trailing: bool = False) -> Message:
     `ignore_trailing`.
     """
     header = parse_header(data)
-    sections: Sections = ([], [], [], [])
+    names: Names = {}
+    questions: list[QuestionRecord] = []
+    sections: Sections = ([], [], [])
     try:
-        end = parse_sections(data, header, sections)
+        offset = parse_questions(data, header[2], names, questions)
+        end = parse_records(data, offset, header, names, sections)
     except (IndexError, struct.error) as error:
         raise MalformedMessage(f'The message of {len(data)} octets is cut short') from error
     if end != len(data) and not ignore_trailing:
         raise MalformedMessage(f'There are {len(data) - end} octets after the message')
-    return to_message(header, sections)
-
-
-def parse_cut(data: bytes) -> Message:
-    """Returns the Message of which `data` holds the beginning, up to the last whole record."""
-    header = parse_header(data)
-    sections: Sections = ([], [], [], [])
-    try:
-        parse_sections(data, header, sections)
-    except (IndexError, struct.error, MalformedMessage):
-        pass  # what was whole is in the sections: all there is to have of a cut message
-    return to_message(header, sections)
+    return to_message(header, questions, sections)
 
 
 def pack_flags(message: Message) -> int:
@@ -1289,7 +1290,7 @@ def pack(message: Message) -> bytes:
         for name, qtype, qclass in message.qd:
             append_name(name, out, suffixes)
             out += QUESTION_TAIL.pack(qtype, qclass)
-        for section, records in enumerate(message[10:], 1):
+        for section, records in enumerate(message[10:]):
             for record in records:
                 _, qtype, qclass, _, rdata = record
                 is_empty = rdata == b'' and is_empty_of_update(flags, section, qtype, qclass)
@@ -1363,9 +1364,7 @@ def make_query(
     )
     qid = random_id() if qid is None else qid
     opcode, rcode = OPCODES.QUERY, RCODES.NOERROR
-    return Message(
-        qid, QUESTION, opcode, 0, 0, rd, 0, 0, rcode, (question,), (), (), edns
-    )
+    return Message(qid, QUESTION, opcode, 0, 0, rd, 0, 0, rcode, (question,), (), (), edns)
 
 
 def mix_case(fqdn: bytes) -> bytes:
@@ -1380,22 +1379,42 @@ def mix_case(fqdn: bytes) -> bytes:
 
 
 class Query(NamedTuple):
-    """A question in octets, and the name it is about, its letter case as sent."""
+    """A question in octets, and what it asks: its name in lower case."""
 
     octets: bytes
     end: int  # of the question
-    name: bytes
+    question: QuestionRecord
+    is_lower: bool  # the octets of the name too
 
 
-def plain_query(name: bytes, qtype: int) -> Query:
-    """Returns a query for a name, its letter case as given, of class IN, recursion desired.
+QUERY_FLAGS = b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00'  # RD, one question, nothing else
 
-    Raises InvalidName. There is no EDNS in it.
+
+def lower_query(name: bytes, qtype: int) -> Query:
+    """Returns a query of class IN for a name in lower case, recursion desired, without EDNS.
+
+    Raises InvalidName.
     """
-    fixed = b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00'
-    question = pack_name(name) + QUESTION_TAIL.pack(qtype, CLASSES.IN)
-    octets = os.urandom(2) + fixed + question
-    return Query(octets, len(octets), name)
+    octets = os.urandom(2) + QUERY_FLAGS + pack_name(name) + QUESTION_TAIL.pack(qtype, 1)
+    return Query(octets, len(octets), QuestionRecord(name, qtype, CLASSES.IN), True)
+
+
+def mixed_query(query: Query) -> Query:
+    """Returns a query with another id, and the letters of its name in random case.
+
+    What `mix_case` does to a name, done to its octets: those of lengths are no letters.
+    """
+    octets, end, question, _ = query
+    letters = b'\xff\xff' + octets[2 : end - 4].translate(LETTERS)
+    flips = int.from_bytes(os.urandom(end - 4), 'big') & int.from_bytes(letters, 'big')
+    head = int.from_bytes(octets[: end - 4], 'big') ^ flips
+    return Query(head.to_bytes(end - 4, 'big') + octets[end - 4 :], end, question, False)
+
+
+def transformed_query(name: bytes, qtype: int) -> Query:
+    """Returns a query for a name, its letter case as given. Raises InvalidName."""
+    octets, end, question, _ = lower_query(name, qtype)
+    return Query(octets, end, question._replace(name=name.lower()), name == name.lower())
 
 
 class FoldedCase(BadResponse):
@@ -1407,7 +1426,7 @@ def check_reply(query: Query, reply: bytes) -> None:
 
     The one place that decides this (RFC 5452 9.1). An error reply may lack the question.
     """
-    octets, end, _ = query
+    octets, end, _, _ = query
     if reply[:2] != octets[:2]:
         raise BadResponse('The id is not that of the query')
     if len(reply) < HEADER.size:
@@ -1428,28 +1447,49 @@ def check_reply(query: Query, reply: bytes) -> None:
 def parse_reply(query: Query, reply: bytes) -> Message:
     """Returns the reply to `query`, one with TC up to its last whole record.
 
-    The question's name is put in lower case first: names compressed against it would otherwise
-    have the random letter case of the query. Raises BadResponse or MalformedMessage.
+    The question is known, and put in lower case: names compressed against it would otherwise have
+    the random letter case of the query. Raises BadResponse or MalformedMessage.
     """
     check_reply(query, reply)
-    if reply[5]:
-        end = query.end - 4
-        reply = reply[:12] + query.octets[12:end].lower() + reply[end:]
-    return parse_cut(reply) if reply[2] & 2 else parse(reply)
+    header = HEADER.unpack_from(reply)
+    names: Names = {}
+    questions: tuple[QuestionRecord, ...] = ()
+    offset = HEADER.size
+    if header[2]:
+        octets, offset, question, _ = query
+        reply = b''.join((reply[:12], octets[12 : offset - 4].lower(), reply[offset - 4 :]))
+        names[12] = question.name, offset - 16
+        questions = (question,)
+    sections: Sections = ([], [], [])
+    try:
+        end = parse_records(reply, offset, header, names, sections)
+        if end != len(reply):
+            raise MalformedMessage(f'There are {len(reply) - end} octets after the message')
+    except (IndexError, struct.error, MalformedMessage) as error:
+        if not reply[2] & 2:
+            raise MalformedMessage(f'The message of {len(reply)} octets is broken') from error
+    return to_message(header, questions, sections)
 
 
-class Reading(NamedTuple):
-    """What a reply says of a name: records, their absence, or only another name for it.
+class Alias(NamedTuple):
+    """A name that another is an alias of, after so many links, and until when."""
 
-    Records if `rdatas`; an absence if `rcode` is not None; else only the alias, `name`.
+    name: bytes
+    links: int
+    expires_at: float
+
+
+class Known(NamedTuple):
+    """What is known of a name and a type: records, else their absence, else an alias only.
+
+    Times are on the clock of whoever asked. The first two fields are all that a cache hit looks at.
     """
 
-    rdatas: tuple[Any, ...]
-    ttl: int  # seconds for which the records, or the absence, may be kept
-    rcode: int | None  # of an absence: NXDOMAIN or NOERROR
-    name: bytes  # the last one of the chain of aliases
-    links: int  # how many aliases led to it
-    links_ttl: int  # seconds for which they may be kept
+    expires_at: float  # of the records, or of the absence
+    answers: tuple[Any, ...]
+    absence: DoesNotExist | None
+    alias: Alias | None  # by which the records or the absence were come to
+    may_keep: bool
 
 
 def is_at_or_below(name: bytes, ancestor: bytes) -> bool:
@@ -1513,7 +1553,7 @@ def negative_ttl(message: Message, name: bytes) -> int | None:
     for record in message.ns:
         owner, qtype, qclass, ttl, rdata = record
         if (qtype, qclass) == (TYPES.SOA, CLASSES.IN) and is_at_or_below(name, owner.lower()):
-            return min(ttl, rdata.minimum, MAX_NEGATIVE_TTL)
+            return min(ttl, int(rdata.minimum), MAX_NEGATIVE_TTL)
     return None
 
 
@@ -1526,41 +1566,62 @@ def is_lame(message: Message) -> bool:
     return not (message.aa or message.ra) or (has_ns and not message.aa)
 
 
-def read_answer(message: Message, name: bytes, qtype: int) -> Reading:
+def describe(name: bytes, qtype: int) -> str:
+    """Returns a name and a type, for the text of an error."""
+    return f'{present_name(name)} {present_number(qtype, TYPE_OF, "TYPE")}'
+
+
+def absence_of(name: bytes, qtype: int, rcode: int) -> DoesNotExist:
+    """Returns the error for a name, or a record of it, that does not exist."""
+    what = 'no such name' if rcode == RCODES.NXDOMAIN else 'no such record of this name'
+    return DoesNotExist(f'{describe(name, qtype)}: there is {what}', rcode)
+
+
+def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     """Returns what a reply says of `name` (lower case) and `qtype`: only that is believed.
 
-    The chain of aliases is followed inside the answer section, in any order of the records. Raises
-    ResponseCode, BadResponse (lame), Truncated, CnameChainTooLong.
+    The chain of aliases is followed inside the answer section, in any order of the records. `now` is
+    when it was asked. Raises ResponseCode, BadResponse (lame), Truncated, CnameChainTooLong.
     """
-    if message.rcode not in (RCODES.NOERROR, RCODES.NXDOMAIN):
+    if message.rcode not in (0, 3):  # NOERROR, NXDOMAIN
         rcode = message.extended_rcode
         raise ResponseCode(f'The answer is {rcode!s}', rcode)
-    links, links_ttl = 0, MAX_TTL
+    ttl = MAX_TTL
+    alias = None
     records = records_of(message.an, name, qtype)
     if not records and message.an:
-        name, links, links_ttl = follow_aliases(message.an, name, qtype)
-        records = records_of(message.an, name, qtype) if links else []
+        name, links, ttl = follow_aliases(message.an, name, qtype)
+        if links:
+            alias = Alias(name, links, now + ttl)
+            records = records_of(message.an, name, qtype)
     if message.rcode or not records:
-        return read_absence(message, name, links, links_ttl)
-    ttl = min([record.ttl for record in records])
-    rdatas = tuple([record.rdata for record in records])
-    return Reading(rdatas, min(ttl, links_ttl), None, name, links, links_ttl)
+        return read_absence(message, name, qtype, now, alias)
+    expires_at = now + min([ttl, *[record.ttl for record in records]])
+    answers = tuple([expiring(record.rdata, expires_at) for record in records])
+    return Known(expires_at, answers, None, alias, not message.tc)
 
 
-def read_absence(message: Message, name: bytes, links: int, links_ttl: int) -> Reading:
-    """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604)."""
-    ttl = negative_ttl(message, name)
-    if message.tc and not links:
+def read_absence(
+    message: Message, name: bytes, qtype: int, now: float, alias: Alias | None
+) -> Known:
+    """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604).
+
+    A truncated one says nothing of an absence.
+    """
+    if message.tc and alias is None:
         raise Truncated('The reply is truncated, and has no record of use', message)
-    if not message.tc and message.rcode == RCODES.NXDOMAIN:
-        return Reading((), min(ttl or 0, links_ttl), RCODES.NXDOMAIN, name, links, links_ttl)
-    if not message.tc and ttl is not None and (message.aa or message.ra):
-        return Reading((), min(ttl, links_ttl), RCODES.NOERROR, name, links, links_ttl)
-    if links:
-        return Reading((), 0, None, name, links, links_ttl)
-    if is_lame(message):
+    ttl = negative_ttl(message, name)
+    is_absent = message.rcode == RCODES.NXDOMAIN or (
+        ttl is not None and (message.aa or message.ra)
+    )
+    if alias is not None and (message.tc or not is_absent):
+        return Known(now, (), None, alias, not message.tc)
+    if not is_absent and is_lame(message):
         raise BadResponse('The server is lame: no answer, and nobody who stands for it')
-    return Reading((), 0, RCODES.NOERROR, name, links, links_ttl)
+    expires_at = now + (ttl or 0)
+    if alias is not None:
+        expires_at = min(expires_at, alias.expires_at)
+    return Known(expires_at, (), absence_of(name, qtype, message.rcode), alias, True)
 
 
 # --- 13. The system's files --------------------------------------------------
@@ -1581,7 +1642,7 @@ def parse_resolv_conf(lines: Iterable[str]) -> tuple[Nameserver, ...]:
     """Returns the nameservers of resolv.conf(5); without any the one on this host."""
     nameservers = []
     for line in lines:
-        keyword, *values = line.split() or '#'
+        keyword, *values = line.split() or ['#']
         if keyword[0] in '#;':
             continue
         try:
@@ -1692,11 +1753,11 @@ class Readiness:
         self.epoll: select.epoll | None = None
         self.owners: dict[int, Owner] = {}
 
-    def open(self, fd: int, owner: Owner) -> None:
+    def open(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         """From now on `owner` is told when there is something to read. Raises OSError."""
         if self.epoll is None:
             self.epoll = select.epoll()
-            asyncio.get_running_loop().add_reader(self.epoll.fileno(), self.drain)
+            loop.add_reader(self.epoll.fileno(), self.drain)
         self.epoll.register(fd, select.EPOLLIN | select.EPOLLET)
         self.owners[fd] = owner
 
@@ -1901,7 +1962,6 @@ class Flight(NamedTuple):
     sock: socket.socket
     query: Query
     nameserver: Nameserver
-    qtype: int
     sent_at: float
 
 
@@ -1925,13 +1985,13 @@ class Datagrams:
         self.dropped: ResolverError | None = None  # the last thing that was
 
     async def turn(self) -> None:
-        """Takes a turn to have a socket open. Waits only if it has none: else the oldest goes."""
+        """Takes a turn when none is free: that of its oldest socket, or it waits if it has none."""
         if self.flights:
             self.end(next(iter(self.flights)))
         else:
             await self.waiting.turns.wait()
 
-    def send(self, query: Query, nameserver: Nameserver, qtype: int) -> int:
+    def send(self, query: Query, nameserver: Nameserver) -> int:
         """Sends a query from a socket of its own, and returns its descriptor.
 
         It takes the turn that the caller has. Raises OSError, and has given the turn back then.
@@ -1943,9 +2003,9 @@ class Datagrams:
             self.waiting.turns.give_back()
             raise
         fd = sock.fileno()
-        self.flights[fd] = Flight(sock, query, nameserver, qtype, sent_at)
+        self.flights[fd] = Flight(sock, query, nameserver, sent_at)
         try:
-            self.waiting.readiness.open(fd, self)
+            self.waiting.readiness.open(fd, self, self.loop)
             sock.send(query.octets)
         except BaseException:
             self.close(fd)
@@ -2034,21 +2094,6 @@ class Datagrams:
 # for itself. Nothing here knows how answers are come by.
 
 
-class Known(NamedTuple):
-    """What is known of a name and a type: records, their absence, or an alias only.
-
-    The first two fields are all that a cache hit looks at.
-    """
-
-    expires_at: float  # of the records, or of the absence
-    answers: tuple[Any, ...]
-    absence: DoesNotExist | None
-    name: bytes  # that the name is an alias of
-    links: int  # how many aliases led there; 0 if it is none
-    links_expire_at: float
-    may_keep: bool
-
-
 class Failure(NamedTuple):
     """Why something is not known, and the traceback of who found out."""
 
@@ -2064,10 +2109,10 @@ LEFT = None  # the outcome of a flight whose leader was cancelled
 
 
 class Shared(NamedTuple):
-    """A flight that others may join, each with a future, while it is on its loop."""
+    """A flight that others may join while it is on its loop: a future each, by type."""
 
     loop: asyncio.AbstractEventLoop
-    followers: list[asyncio.Future[Known | Failure | None]]
+    followers: dict[int, list[asyncio.Future[Known | Failure | None]]]
 
 
 class Memory(NamedTuple):
@@ -2077,7 +2122,7 @@ class Memory(NamedTuple):
     flights: dict[Key, Shared]
 
 
-def raise_failure(failure: Failure) -> None:
+def raise_failure(failure: Failure) -> NoReturn:
     """Raises the error: ours as a copy, for a traceback grows with each who raises it."""
     error, traceback = failure
     if isinstance(error, ResolverError):
@@ -2090,14 +2135,16 @@ def recall(cache: Cache, key: Key, now: float) -> Known | None:
     known = cache.get(key)
     if known is None or known.expires_at > now:
         return known
-    if known.answers or known.links_expire_at <= now:
+    if known.answers or known.alias is None or known.alias.expires_at <= now:
         return None
     return known._replace(absence=None)
 
 
 def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
     """Puts in the cache what may be kept, in place of what has been there for longest."""
-    keep_until = known.expires_at if known.answers else max(known.expires_at, known.links_expire_at)
+    keep_until = known.expires_at
+    if known.alias is not None and not known.answers:
+        keep_until = max(keep_until, known.alias.expires_at)
     if known.may_keep and keep_until > now:
         cache.pop(key, None)
         while len(cache) >= MAX_CACHED:  # each turn takes one out
@@ -2109,9 +2156,9 @@ async def lead(memory: Memory, name: str, qtypes: tuple[int, ...], ask: Ask) -> 
     """Asks for all who want to know the same, and returns and shares what comes of it."""
     cache, flights = memory
     loop = asyncio.get_running_loop()
-    led = [(qtype, (name, qtype), Shared(loop, [])) for qtype in qtypes]
-    for _, key, flight in led:
-        flights[key] = flight
+    shared = Shared(loop, {qtype: [] for qtype in qtypes})
+    for qtype in qtypes:
+        flights[name, qtype] = shared
     outcomes: Outcomes = {}
     try:
         outcomes = await ask(qtypes)
@@ -2119,13 +2166,14 @@ async def lead(memory: Memory, name: str, qtypes: tuple[int, ...], ask: Ask) -> 
         outcomes = dict.fromkeys(qtypes, Failure(error, error.__traceback__))
     finally:
         now = loop.time()
-        for qtype, key, flight in led:
+        for qtype, followers in shared.followers.items():
             outcome = outcomes.get(qtype, LEFT)
-            if flights.get(key) is flight:  # else the cache was cleared on the way
+            key = name, qtype
+            if flights.get(key) is shared:  # else the cache was cleared on the way
                 del flights[key]
                 if isinstance(outcome, Known):
                     remember(cache, key, outcome, now)
-            for follower in flight.followers:
+            for follower in followers:
                 if not follower.done():
                     follower.set_result(outcome)
     return outcomes
@@ -2139,23 +2187,23 @@ async def share(memory: Memory, name: str, qtypes: tuple[int, ...], ask: Ask) ->
     loop = asyncio.get_running_loop()
     outcomes: Outcomes = {}
     missing = qtypes
-    while missing:  # each turn brings an outcome, or a leader has left
-        flight = None
+    while missing:  # each turn brings an outcome for each, or a leader has left
         mine = []
+        followed = []
         for qtype in missing:
-            known = memory.flights.get((name, qtype))
-            if known is None or known.loop is not loop:
+            shared = memory.flights.get((name, qtype))
+            if shared is None or shared.loop is not loop:
                 mine.append(qtype)
             else:
-                flight, flown = known, qtype
+                follower = loop.create_future()
+                shared.followers[qtype].append(follower)
+                followed.append((qtype, follower))
         if mine:
-            outcomes |= await lead(memory, name, tuple(mine), ask)
-        elif flight is not None:
-            follower = loop.create_future()
-            flight.followers.append(follower)
+            outcomes.update(await lead(memory, name, tuple(mine), ask))
+        for qtype, follower in followed:
             outcome = await follower
             if outcome is not LEFT:
-                outcomes[flown] = outcome
+                outcomes[qtype] = outcome
         missing = tuple([qtype for qtype in missing if qtype not in outcomes])
     return outcomes
 
@@ -2208,28 +2256,16 @@ class Settings(NamedTuple):
     folding: dict[Nameserver, float]  # nameservers that fold letter case, and until when
 
 
-def describe(name: bytes, qtype: int) -> str:
-    """Returns a name and a type, for the text of an error."""
-    return f'{present_name(name)} {present_number(qtype, TYPE_OF, "TYPE")}'
-
-
-def absence_of(name: bytes, qtype: int, rcode: int) -> DoesNotExist:
-    """Returns the error for a name, or a record of it, that does not exist."""
-    what = 'no such name' if rcode == RCODES.NXDOMAIN else 'no such record of this name'
-    return DoesNotExist(f'{describe(name, qtype)}: there is {what}', rcode)
-
-
 def known_here(answers: tuple[Any, ...], absence: DoesNotExist | None, now: float) -> Known:
     """Returns what is known without asking, and not kept."""
-    return Known(now, answers, absence, b'', 0, now, False)
+    return Known(now, answers, absence, None, False)
 
 
-def special(name: bytes, qtype: int, now: float) -> Known | None:
+def special(name: bytes, fqdn: bytes, qtype: int, now: float) -> Known | None:
     """Returns what is known of a name for which nothing may be sent, or None for another name.
 
     An IP address is its own; localhost (RFC 6761 6.3), onion (RFC 7686) and invalid (RFC 6761 6.4).
     """
-    fqdn = name.lower()
     if not fqdn.endswith(SPECIAL_ENDS) and b':' not in fqdn:
         return None
     address = None
@@ -2266,18 +2302,6 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
         else:
             raise TypeError(f'get_host gives addresses, not {address!r}')
     return known_here(tuple(answers), None, now)
-
-
-def known_from_reading(
-    reading: Reading, name: bytes, qtype: int, sent_at: float, may_keep: bool
-) -> Known:
-    """Returns what a nameserver said, as what is known from the time it was asked."""
-    rdatas, ttl, rcode, last, links, links_ttl = reading
-    expires_at = sent_at + min(ttl, MAX_TTL)
-    answers = tuple([expiring(rdata, expires_at) for rdata in rdatas])
-    absence = None if rcode is None else absence_of(last, qtype, rcode)
-    links_expire_at = sent_at + min(links_ttl, MAX_TTL) if links else sent_at
-    return Known(expires_at, answers, absence, last, links, links_expire_at, may_keep)
 
 
 def to_timeout(seconds: Any) -> float:
@@ -2329,7 +2353,6 @@ class Asking:
 
         What was asked of earlier sets is still waited for.
         """
-        datagrams = self.datagrams
         self.sent.clear()
         self.unsent = [
             (nameserver, qtype)
@@ -2341,14 +2364,14 @@ class Asking:
         while self.unsent:  # each turn sends one at least, or fails it, or pauses until give_up_at
             await self.send()
             if self.starved is None:
-                datagrams.start(timeout)
+                self.datagrams.start(timeout)
             else:
-                now = datagrams.loop.time()
+                now = self.datagrams.loop.time()
                 give_up_at = give_up_at or now + timeout
                 if now >= give_up_at:
                     self.fail(*self.unsent.pop(0), self.starved)
                     continue
-                datagrams.start(min(timeout, DESCRIPTOR_PAUSE))
+                self.datagrams.start(min(timeout, DESCRIPTOR_PAUSE))
             await self.receive()
 
     async def send(self) -> None:
@@ -2365,7 +2388,7 @@ class Asking:
                 await datagrams.turn()
             has_begun = True
             try:
-                self.sent.add(datagrams.send(query, nameserver, qtype))
+                self.sent.add(datagrams.send(query, nameserver))
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self.starved = None if self.sent else error
@@ -2373,54 +2396,62 @@ class Asking:
                 self.fail(nameserver, qtype, error)
             del self.unsent[0]
             self.attempts += 1
-        self.sent &= datagrams.flights.keys()  # a turn may have cost the oldest socket
 
     def query(self, nameserver: Nameserver, qtype: int) -> Query:
         """Returns a new query, in lower case for a nameserver that folds letter case."""
-        folding = self.settings.folding
+        transform, folding = self.settings.transform_fqdn, self.settings.folding
         if (self.lowered and (nameserver, qtype) in self.lowered) or (
             folding and folding.get(nameserver, 0) > self.datagrams.loop.time()
         ):
-            return plain_query(self.fqdn, qtype)
-        return plain_query(self.settings.transform_fqdn(self.fqdn), qtype)
+            return lower_query(self.fqdn, qtype)
+        if transform is mix_case:
+            return mixed_query(lower_query(self.fqdn, qtype))
+        return transformed_query(transform(self.fqdn), qtype)
 
     async def receive(self) -> None:
         """Takes what comes until there is something to send, nothing to wait for, or time is up."""
-        while self.sent or self.starved:  # each turn brings an event, or ends it
+        sends = False
+        while not sends and (
+            self.sent or self.starved
+        ):  # each turn brings an event, or time is up
             events = await self.datagrams.wait()
             if not events:
                 return self.time_out()
-            if any([self.take(*event) for event in events]):
-                return None
+            for fd, flight, outcome in events:
+                if isinstance(outcome, FoldedCase):
+                    sends |= self.lower(flight)
+                else:
+                    self.take(fd, flight, outcome)
         return None
 
-    def take(self, fd: int, flight: Flight, outcome: Message | OSError | FoldedCase) -> bool:
-        """Takes an event, and says whether there is something to send at once."""
-        _, query, nameserver, qtype, sent_at = flight
-        if isinstance(outcome, FoldedCase):
-            if qtype not in self.pending or (nameserver, qtype) in self.lowered:
-                return False
-            self.lowered.add((nameserver, qtype))
-            self.unsent.insert(0, (nameserver, qtype))
-            return True
+    def lower(self, flight: Flight) -> bool:
+        """Has a folded question asked again in lower case, once, and says whether."""
+        key = flight.nameserver, flight.query.question.qtype
+        if key in self.lowered or key[1] not in self.pending:
+            return False
+        self.lowered.add(key)
+        self.unsent.insert(0, key)
+        return True
+
+    def take(self, fd: int, flight: Flight, outcome: Message | OSError) -> None:
+        """Takes what came of a flight: what is known now, or a failure."""
+        _, query, nameserver, sent_at = flight
+        name, qtype, _ = query.question
         self.sent.discard(fd)
         if qtype not in self.pending:
-            return False
+            return
         if isinstance(outcome, OSError):
-            self.fail(nameserver, qtype, outcome)
-            return False
+            return self.fail(nameserver, qtype, outcome)
         try:
-            reading = read_answer(outcome, query.name.lower(), qtype)
+            known = read_answer(outcome, name, qtype, sent_at)
         except CnameChainTooLong as error:
             self.settle(qtype, Failure(self.explain(error, nameserver, qtype), None))
         except ResolverError as error:
             self.fail(nameserver, qtype, error)
         else:
-            if self.lowered and query.name == self.fqdn:
+            if self.lowered and query.is_lower:
                 self.note_folding(nameserver, qtype)
-            known = known_from_reading(reading, self.fqdn, qtype, sent_at, not outcome.tc)
             self.settle(qtype, known)
-        return False
 
     def note_folding(self, nameserver: Nameserver, qtype: int) -> None:
         """Remembers a nameserver that folded letter case, and answered in lower case."""
@@ -2436,8 +2467,11 @@ class Asking:
         self.pending.remove(qtype)
         if self.unsent:
             self.unsent = [entry for entry in self.unsent if entry[1] != qtype]
+        if not self.pending:  # all sockets are closed at the end
+            self.sent.clear()
+            return
         for fd, flight in list(self.datagrams.flights.items()):
-            if flight.qtype == qtype:
+            if flight.query.question.qtype == qtype:
                 self.sent.discard(fd)
                 self.datagrams.close(fd)
 
@@ -2467,11 +2501,12 @@ class Asking:
 
     def time_out(self) -> None:
         """Notes that no reply came in time. What was sent may still be answered."""
-        for fd in self.sent:
+        for fd in self.sent & self.datagrams.flights.keys():
             flight = self.datagrams.flights[fd]
+            qtype = flight.query.question.qtype
             error = QueryTimeout('no usable reply in time')
             error.__cause__ = self.datagrams.dropped
-            self.note(flight.qtype, self.explain(error, flight.nameserver, flight.qtype))
+            self.note(qtype, self.explain(error, flight.nameserver, qtype))
         self.sent.clear()
 
     def end(self) -> Outcomes:
@@ -2499,76 +2534,61 @@ async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ..
     return asking.end()
 
 
-async def know(settings: Settings, name: bytes, qtypes: tuple[int, ...]) -> Outcomes:
-    """Returns what is known of a name, by type: from the cache, or by asking."""
+async def know(
+    settings: Settings, name: bytes, qtypes: tuple[int, ...], is_alias: bool
+) -> Outcomes:
+    """Returns what is known of a name, by type: from the cache, or by asking.
+
+    get_host is not asked for the target of an alias.
+    """
     fqdn = name.lower()
     text = fqdn.decode('ascii')
     now = asyncio.get_running_loop().time()
     outcomes: Outcomes = {}
-    missing = []
     for qtype in qtypes:
-        known = recall(settings.memory.cache, (text, qtype), now) or special(name, qtype, now)
-        if known is None:
-            missing.append(qtype)
-        else:
+        known = recall(settings.memory.cache, (text, qtype), now) or special(
+            name, fqdn, qtype, now
+        )
+        if known is None and not is_alias:
+            host = await settings.get_host(fqdn, qtype)
+            known = None if host is None else known_from_host(host, name, qtype, now)
+        if known is not None:
             outcomes[qtype] = known
-    if missing:
+    if len(outcomes) < len(qtypes):
+        missing = tuple([qtype for qtype in qtypes if qtype not in outcomes])
         ask = functools.partial(ask_nameservers, settings, fqdn)
-        outcomes |= await share(settings.memory, text, tuple(missing), ask)
+        outcomes.update(await share(settings.memory, text, missing, ask))
     return outcomes
 
 
-async def know_here(settings: Settings, name: bytes, qtype: int) -> Known | None:
-    """Returns what is known of a name as the caller gave it without a nameserver, or None."""
-    fqdn = name.lower()
-    now = asyncio.get_running_loop().time()
-    known = recall(settings.memory.cache, (fqdn.decode('ascii'), qtype), now)
-    known = known or special(name, qtype, now)
-    if known is None:
-        host = await settings.get_host(fqdn, qtype)
-        known = None if host is None else known_from_host(host, name, qtype, now)
-    return known
-
-
-def join(alias: Known, qtype: int, outcome: Known | Failure) -> Known | Failure:
+def join(alias: Alias, qtype: int, outcome: Known | Failure) -> Known | Failure:
     """Returns what an alias and what is known of its target come to together."""
-    if isinstance(outcome, Failure) or outcome.absence is not None:
+    if isinstance(outcome, Failure):
         return outcome
-    links = alias.links + outcome.links
-    links_expire_at = min(alias.links_expire_at, outcome.links_expire_at)
-    if links > MAX_CNAMES:
+    last = outcome.alias or Alias(alias.name, 0, alias.expires_at)
+    last = Alias(last.name, alias.links + last.links, min(alias.expires_at, last.expires_at))
+    if last.links > MAX_CNAMES:
         text = f'{describe(alias.name, qtype)}: there are more than {MAX_CNAMES} aliases'
         return Failure(CnameChainTooLong(text), None)
-    if not outcome.answers:
-        return outcome._replace(links=links, links_expire_at=links_expire_at)
-    expires_at = min(alias.links_expire_at, outcome.expires_at)
+    expires_at = min(alias.expires_at, outcome.expires_at)
     answers = tuple([expiring(answer, expires_at) for answer in outcome.answers])
-    return outcome._replace(answers=answers)
+    return Known(expires_at, answers, outcome.absence, last, False)
 
 
 async def resolve_types(settings: Settings, name: bytes, qtypes: tuple[int, ...]) -> Outcomes:
     """Returns what is known of a name, by type, aliases followed: records, absence or failure."""
-    outcomes: Outcomes = {}
-    missing = []
-    for qtype in qtypes:
-        known = await know_here(settings, name, qtype)
-        if known is None:
-            missing.append(qtype)
-        else:
-            outcomes[qtype] = known
-    if missing:
-        outcomes |= await know(settings, name, tuple(missing))
+    outcomes = await know(settings, name, qtypes, is_alias=False)
     while True:  # each turn makes a chain of aliases longer, or ends it
         aliases = {
-            qtype: known
+            qtype: known.alias
             for qtype, known in outcomes.items()
-            if isinstance(known, Known) and not known.answers and known.absence is None
+            if isinstance(known, Known) and known.alias and not (known.answers or known.absence)
         }
         if not aliases:
             return outcomes
         target = next(iter(aliases.values())).name
         group = tuple([qtype for qtype, alias in aliases.items() if alias.name == target])
-        for qtype, outcome in (await know(settings, target, group)).items():
+        for qtype, outcome in (await know(settings, target, group, is_alias=True)).items():
             outcomes[qtype] = join(aliases[qtype], qtype, outcome)
 
 
@@ -2599,7 +2619,7 @@ if TYPE_CHECKING:
         async def __call__(self, name: str | bytes, qtype: int) -> tuple[Any, ...]: ...
 
 
-def Resolver(  # noqa: N802 - a factory that reads as the class it once could become
+def Resolver(
     get_host: GetHost = get_host_from_etc_hosts,
     get_nameservers: GetNameservers = get_nameservers_from_etc_resolve_conf,
     transform_fqdn: TransformFqdn = mix_case,
@@ -2630,10 +2650,9 @@ def Resolver(  # noqa: N802 - a factory that reads as the class it once could be
         outcome = (await resolve_types(settings, to_name(name), (qtype,)))[qtype]
         if isinstance(outcome, Failure):
             raise_failure(outcome)
-        elif outcome.absence is not None:
+        if outcome.absence is not None:
             raise_failure(Failure(outcome.absence, None))
-        else:
-            return outcome.answers
+        return outcome.answers
 
     def clear_cache() -> None:
         """Forgets all answers, those too that are being asked for."""

@@ -1,0 +1,2821 @@
+"""Tests of aiodnsresolver, in the order of its sections and under their titles.
+
+Faults and attacks come from a scripted nameserver in this process, truth from BIND and Unbound.
+Every asynchronous test runs on each event loop, in debug mode, on a clock that is turned by hand,
+and leaves no socket, task, timer or warning behind.
+"""
+
+import ast
+import asyncio
+import contextlib
+import copy
+import faulthandler
+import functools
+import gc
+import inspect
+import itertools
+import logging
+import os
+import pickle
+import random
+import re
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import symtable
+import sys
+import time
+import warnings
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import pytest
+import uvloop
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import aiodnsresolver as module
+from aiodnsresolver import (
+    CLASSES,
+    OPCODES,
+    QUESTION,
+    RCODES,
+    RESPONSE,
+    TYPES,
+    BadResponse,
+    BytesExpiresAt,
+    CnameChainTooLong,
+    DoesNotExist,
+    InvalidName,
+    IPv4AddressExpiresAt,
+    IPv6AddressExpiresAt,
+    MalformedMessage,
+    Message,
+    QueryTimeout,
+    QuestionRecord,
+    Resolver,
+    ResolverError,
+    ResourceRecord,
+    ResponseCode,
+    SocketError,
+    Truncated,
+    TupleExpiresAt,
+    get_host_from_etc_hosts,
+    get_nameservers_from_etc_resolve_conf,
+    make_query,
+    mix_case,
+    pack,
+    parse,
+    presentation,
+)
+
+HERE = Path(__file__).parent
+SOURCE = HERE / 'aiodnsresolver.py'
+HANGS_AFTER = 120  # seconds of real time, after which a test is stopped
+
+
+# --- Loops, clock, leaks -----------------------------------------------------
+
+
+class ByHand:
+    """An event loop's clock and timers, which stand still until they are turned by hand."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.timers = []
+        super().__init__()
+
+    def time(self):
+        return self.now
+
+    def call_at(self, when, callback, *args, context=None):
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self.timers.append(timer)
+        return timer
+
+    def call_later(self, delay, callback, *args, context=None):
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, timer):
+        self.timers.remove(timer)
+
+    def turn(self, seconds):
+        """Turns the clock, and runs what was due by then."""
+        until = self.now + seconds
+        while due := [timer for timer in self.timers if timer.when() <= until]:
+            timer = min(due, key=asyncio.TimerHandle.when)
+            self.timers.remove(timer)
+            self.now = max(self.now, timer.when())
+            timer._run()
+        self.now = until
+
+
+class AsyncioByHand(ByHand, asyncio.SelectorEventLoop):
+    pass
+
+
+class UvloopByHand(ByHand, uvloop.Loop):
+    pass
+
+
+LOOPS = {'asyncio': AsyncioByHand, 'uvloop': UvloopByHand}
+
+
+def turn(seconds):
+    """Turns the clock of the running loop."""
+    asyncio.get_running_loop().turn(seconds)
+
+
+def descriptors():
+    """The open descriptors of this process."""
+    return set(os.listdir('/proc/self/fd'))
+
+
+async def settle():
+    """Lets everything run that can without a packet or the clock."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def is_idle():
+    """Whether nothing of ours waits on the running loop: no socket, no timeout, no turn taken."""
+    readiness, timeouts, turns = module.waiting_on(asyncio.get_running_loop())
+    no_timer = timeouts.handle is None and not timeouts.queues
+    return not readiness.owners and no_timer and turns.free == module.max_open_sockets()
+
+
+async def leaving_nothing(main):
+    """Runs a test, and sees that it leaves nothing."""
+    loop = asyncio.get_running_loop()
+    complaints = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    await main
+    await settle()
+    assert complaints == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert is_idle()
+    assert loop.timers == []
+
+
+def run(main, loop_factory=AsyncioByHand, debug=True):
+    """Runs a coroutine on a new loop, as each asynchronous test is."""
+    gc.collect()
+    before = descriptors()
+    faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
+    try:
+        with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+            runner.run(leaving_nothing(main))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    del runner
+    gc.collect()
+    assert descriptors() == before
+
+
+def on_every_loop(test):
+    """Makes an asynchronous test one that runs on each loop."""
+
+    @functools.wraps(test)
+    def synchronous(loop_name, **fixtures):
+        run(test(**fixtures), LOOPS[loop_name])
+
+    signature = inspect.signature(test)
+    loop_name = inspect.Parameter('loop_name', inspect.Parameter.KEYWORD_ONLY)
+    parameters = [*signature.parameters.values(), loop_name]
+    synchronous.__signature__ = signature.replace(parameters=parameters)
+    return pytest.mark.parametrize('loop_name', LOOPS)(synchronous)
+
+
+# --- The scripted nameserver -------------------------------------------------
+
+
+class Nameserver:
+    """A nameserver on loopback that does what `answer(query)` says.
+
+    That is a Message or bytes to send, None for silence, a list of these, or a coroutine of one.
+    """
+
+    def __init__(self, answer, address='127.0.0.1'):
+        self.answer = answer
+        self.queries = []
+        self.address = address
+        self.sources = []
+        self.tasks = set()
+        self.news = asyncio.Event()
+
+    async def __aenter__(self):
+        family = socket.AF_INET6 if ':' in self.address else socket.AF_INET
+        self.sock = socket.socket(family, socket.SOCK_DGRAM)
+        self.sock.setblocking(False)
+        self.sock.bind((self.address, 0))
+        self.port = self.sock.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self.sock.fileno(), self.receive)
+        return self
+
+    async def __aexit__(self, *_):
+        asyncio.get_running_loop().remove_reader(self.sock.fileno())
+        self.sock.close()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    @property
+    def nameserver(self):
+        return self.address, self.port
+
+    def receive(self):
+        while True:
+            try:
+                data, source = self.sock.recvfrom(65535)
+            except BlockingIOError:
+                return
+            query = parse(data)
+            self.queries.append(query)
+            self.sources.append(source)
+            self.news.set()
+            said = self.answer(query)
+            if inspect.iscoroutine(said):
+                task = asyncio.ensure_future(self.say_later(said, source))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+            else:
+                self.say(said, source)
+
+    async def say_later(self, coroutine, source):
+        self.say(await coroutine, source)
+
+    def say(self, said, source):
+        for reply in said if isinstance(said, list) else [said]:
+            if reply is not None:
+                self.sock.sendto(reply if isinstance(reply, bytes) else pack(reply), source)
+
+    async def asked(self, count):
+        """Waits until so many queries have come, and sees that no more have."""
+        while len(self.queries) < count:
+            self.news.clear()
+            await self.news.wait()
+        await settle()
+        assert len(self.queries) == count
+
+    @property
+    def names(self):
+        """The names asked for, in lower case."""
+        return [query.qd[0].name.lower() for query in self.queries]
+
+
+def rr(name, qtype, rdata, ttl=60, qclass=CLASSES.IN):
+    return ResourceRecord(name, qtype, qclass, ttl, rdata)
+
+
+def a(name, address='192.0.2.1', ttl=60):
+    return rr(name, TYPES.A, IPv4Address(address), ttl)
+
+
+def cname(name, target, ttl=60):
+    return rr(name, TYPES.CNAME, target, ttl)
+
+
+def soa(zone, ttl=60, minimum=60):
+    return rr(zone, TYPES.SOA, module.SOA(b'ns.' + zone, b'root.' + zone, 1, 2, 3, 4, minimum), ttl)
+
+
+def reply_to(query, *answers, **fields):
+    """A reply as a recursive nameserver gives it."""
+    return query._replace(**{'qr': RESPONSE, 'ra': 1, 'an': answers, **fields})
+
+
+def answering(*answers, **fields):
+    """An `answer` that is the same to every query."""
+    return lambda query: reply_to(query, *answers, **fields)
+
+
+def from_zone(*records, **fields):
+    """An `answer` that has the records of the name and type asked for, or a CNAME."""
+
+    def answer(query):
+        question = query.qd[0]
+        name = question.name.lower()
+        found = [r for r in records if r.name == name and r.qtype in (question.qtype, TYPES.CNAME)]
+        return reply_to(query, *found, **fields)
+
+    return answer
+
+
+async def no_host(fqdn, qtype):
+    return None
+
+
+def asking(*nameservers, timeout=0.5, rounds=5):
+    """A get_nameservers: these, one after the other, so many rounds."""
+
+    async def get_nameservers(fqdn):
+        for _ in range(rounds):
+            for nameserver in nameservers:
+                yield timeout, nameserver
+
+    return get_nameservers
+
+
+def resolver_of(*servers, **arguments):
+    """A Resolver that asks scripted nameservers, one after the other."""
+    get_nameservers = asking(*[server.nameserver for server in servers])
+    return Resolver(**{'get_host': no_host, 'get_nameservers': get_nameservers, **arguments})
+
+
+def texts(answers):
+    return [str(answer) for answer in answers]
+
+
+def closed_port():
+    """A nameserver where nobody listens."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(('127.0.0.1', 0))
+        return sock.getsockname()
+
+
+# --- 1. Opening --------------------------------------------------------------
+
+
+def test_everything_public_is_there_and_documented():
+    for name in module.__all__:
+        public = getattr(module, name)
+        assert isinstance(public, int) or public.__doc__
+
+
+def test_nothing_above_the_line_awaits():
+    source = SOURCE.read_text()
+    line = source[: source.index('# --- nothing above this line awaits')].count('\n')
+    asynchronous = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
+    lines = [n.lineno for n in ast.walk(ast.parse(source)) if isinstance(n, asynchronous)]
+    assert min(lines) > line
+
+
+def test_a_definition_uses_only_those_above_it():
+    source = SOURCE.read_text()
+    bound = {}
+    for node in ast.parse(source).body:
+        names = [node.name] if hasattr(node, 'name') else []
+        names += [t.id for t in ast.walk(node) if isinstance(t, ast.Name) and is_stored(t)]
+        for name in names:
+            bound.setdefault(name, node.lineno)
+
+    def globals_of(table):
+        yield from (symbol.get_name() for symbol in table.get_symbols() if symbol.is_global())
+        for child in table.get_children():
+            yield from globals_of(child)
+
+    below = [
+        (table.get_name(), name)
+        for table in symtable.symtable(source, '', 'exec').get_children()
+        for name in globals_of(table)
+        if bound.get(name, 0) > table.get_lineno()
+    ]
+    assert below == []
+
+
+def is_stored(name):
+    return isinstance(name.ctx, ast.Store)
+
+
+def test_the_map_has_each_section():
+    source = SOURCE.read_text()
+    markers = re.findall(r'^# --- (\d+)\. (.+?) -+$', source, re.MULTILINE)
+    mapped = re.findall(r'^ +(\d+)  (.+?)   ', module.__doc__, re.MULTILINE)
+    assert markers == mapped
+
+
+def test_the_core_imports_only_the_standard_library():
+    script = (
+        'import sys, asyncio, logging; before = set(sys.modules); import aiodnsresolver;'
+        'print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))'
+    )
+    ran = subprocess.run(
+        [sys.executable, '-c', script], cwd=HERE, capture_output=True, text=True, check=True
+    )
+    assert set(ran.stdout.split()) - {'aiodnsresolver'} <= sys.stdlib_module_names
+
+
+# --- 2. Numbers --------------------------------------------------------------
+
+
+def test_numbers_print_as_their_mnemonics():
+    assert str(TYPES.AAAA) == 'AAAA'
+    assert f'{TYPES.NSAP_PTR}' == 'NSAP-PTR'
+    assert (TYPES.HTTPS, CLASSES.IN, OPCODES.UPDATE, RCODES.BADCOOKIE) == (65, 1, 5, 23)
+    assert (QUESTION, RESPONSE) == (0, 1)
+
+
+def test_mnemonics_are_those_of_the_field():
+    for kind in TYPES:
+        with contextlib.suppress(dns.rdatatype.UnknownRdatatype):
+            assert dns.rdatatype.from_text(str(kind)) == kind
+    for code in RCODES:
+        assert dns.rcode.to_text(code) in (str(code), 'BADVERS', 'BADSIG')
+
+
+# --- 3. Errors ---------------------------------------------------------------
+
+
+def test_errors_are_what_their_kin_are_too():
+    assert issubclass(InvalidName, ValueError)
+    assert issubclass(MalformedMessage, ValueError)
+    assert issubclass(QueryTimeout, TimeoutError)
+    assert issubclass(SocketError, OSError)
+    assert issubclass(module.MissingDependency, ImportError)
+    errors = [getattr(module, name) for name in module.__all__ if name[0].isupper()]
+    errors = [e for e in errors if isinstance(e, type) and issubclass(e, Exception)]
+    assert len(errors) == 14
+    assert all(issubclass(error, ResolverError) for error in errors)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        DoesNotExist('no', RCODES.NOERROR),
+        ResponseCode('no', RCODES.REFUSED),
+        Truncated('cut', make_query('x', TYPES.A)),
+        SocketError(111, 'refused'),
+        module.TransferError('no', 5),
+    ],
+)
+def test_errors_keep_all_when_copied_or_pickled(error):
+    for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(again) is type(error)
+        assert again.args == error.args
+        assert vars(again) == vars(error)
+        assert str(again) == str(error)
+
+
+# --- 4. Messages -------------------------------------------------------------
+
+
+def test_a_message_has_its_flags_and_edns():
+    plain = make_query('x', TYPES.A, payload=None)
+    assert (plain.ad, plain.cd, plain.edns, plain.extended_rcode) == (False, False, None, 0)
+    message = make_query('x', TYPES.A)._replace(z=3, rcode=RCODES.NOERROR)
+    assert (message.ad, message.cd) == (True, True)
+    assert message.edns.qclass == 1232
+    edns = message.edns._replace(ttl=1 << 24)
+    assert message._replace(ar=(edns,)).extended_rcode == RCODES.BADVERS
+    assert message._replace(ar=(edns,), rcode=15).extended_rcode == 31
+
+
+EXPIRING = [
+    IPv4Address('192.0.2.1'),
+    IPv6Address('2001:db8::1'),
+    IPv6Address('fe80::1%lo'),
+    b'example.com',
+    (b'one', b'two'),
+    module.MX(10, b'mail.example.com'),
+]
+
+
+@pytest.mark.parametrize('rdata', EXPIRING, ids=str)
+def test_what_expires_is_otherwise_as_its_parent(rdata):
+    expiring = module.expiring(rdata, 5.0)
+    assert isinstance(expiring, type(rdata))
+    assert expiring == rdata
+    assert hash(expiring) == hash(rdata)
+    assert str(expiring) == str(rdata)
+    assert expiring.expires_at == 5.0
+    copies = copy.copy(expiring), copy.deepcopy(expiring), pickle.loads(pickle.dumps(expiring))
+    for again in (*copies, module.expiring(expiring, 5.0)):
+        assert type(again) is type(expiring)
+        assert again == rdata
+        assert again.expires_at == 5.0
+    assert getattr(module, type(expiring).__name__) is type(expiring)
+
+
+# --- 5. Octets ---------------------------------------------------------------
+
+NAMES = [  # spelling, canonical, octets
+    (b'', b'', b'\0'),
+    (b'.', b'', b'\0'),
+    (b'www.example.com', b'www.example.com', b'\3www\7example\3com\0'),
+    (b'www.example.com.', b'www.example.com', b'\3www\7example\3com\0'),
+    (b'Www.Example', b'Www.Example', b'\3Www\7Example\0'),
+    (b'a\\.b.c', b'a\\.b.c', b'\3a.b\1c\0'),
+    (b'a\\046b.c', b'a\\.b.c', b'\3a.b\1c\0'),
+    (b'a\\\\.c', b'a\\\\.c', b'\2a\\\1c\0'),
+    (b'a\\.', b'a\\.', b'\2a.\0'),
+    (b'\\w\\w\\w', b'www', b'\3www\0'),
+    (b'\\119ww', b'www', b'\3www\0'),
+    (b'\\000\\255', b'\\000\\255', b'\2\0\xff\0'),
+    (b'\0\xff \t', b'\\000\\255\\032\\009', b'\4\0\xff \t\0'),
+    (b'_sip._udp', b'_sip._udp', b'\4_sip\4_udp\0'),
+    (b'"();@$', b'"();@$', b'\6"();@$\0'),
+    (b'a' * 63, b'a' * 63, b'\x3f' + b'a' * 63 + b'\0'),
+    (b'.'.join([b'a' * 63] * 3 + [b'a' * 61]), None, None),
+    (b'.'.join([b'a'] * 127), None, None),
+]
+
+
+@pytest.mark.parametrize('spelling, canonical, octets', NAMES)
+def test_a_name_has_many_spellings_and_one_canonical(spelling, canonical, octets):
+    name = module.to_name(spelling)
+    packed = module.pack_name(spelling)
+    assert name == (spelling if canonical is None else canonical)
+    assert packed == (packed if octets is None else octets)
+    assert module.pack_name(name) == packed
+    assert module.parse_name(packed, 0, {}) == (name, len(packed))
+    assert len(packed) <= 255
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        b'..',
+        b'.a',
+        b'a..b',
+        b'a..',
+        b'a' * 64,
+        b'\\300',
+        b'a\\',
+        b'a\\1',
+        b'a\\12x',
+        b'.'.join([b'a' * 63] * 3 + [b'a' * 62]),
+        b'.'.join([b'a'] * 128),
+        b'\\097' * 64,
+        b'a' * 100_000,
+        b'a.' * 100_000,
+        b'\\' * 100_001,
+    ],
+)
+def test_a_name_that_cannot_be_packed_is_invalid(name):
+    for function in (module.to_name, module.pack_name):
+        with pytest.raises(InvalidName):
+            function(name)
+    with pytest.raises(InvalidName):
+        module.to_name(name.decode())
+
+
+@given(st.lists(st.binary(min_size=1, max_size=12), max_size=10))
+def test_every_name_survives_presentation(labels):
+    octets = b''.join(bytes([len(label)]) + label for label in labels) + b'\0'
+    name, end = module.parse_name(octets, 0, {})
+    assert end == len(octets)
+    assert re.fullmatch(rb'[!-~]*', name)
+    assert module.to_name(name) == name
+    assert module.pack_name(name) == octets
+    assert len(re.findall(rb'(?<!\\)(?:\\\\)*\.', name)) == max(0, len(labels) - 1)
+
+
+def header(qd=0, an=0, ns=0, ar=0):
+    return struct.pack('>HHHHHH', 1, 0x8180, qd, an, ns, ar)
+
+
+@pytest.mark.parametrize(
+    'octets',
+    [
+        b'\xc0\x0c',  # to itself
+        b'\xc0\x0e\0',  # forwards
+        b'\1a\xc0\x0c',  # to where it started
+        b'\1a\xc0\x0e',  # to the pointer
+        b'\xff\xff',  # far beyond the end
+        b'\x40',  # an extended label type, RFC 6891 5
+        b'\x80\0',  # reserved
+        b'\x3f' + b'a' * 62,  # longer than what is there
+        b'\1a',  # no end
+        b'\xc0',  # half a pointer
+        b''.join([b'\1a'] * 128) + b'\0',  # 257 octets
+    ],
+)
+def test_a_name_that_is_none_is_malformed(octets):
+    for rest in (b'', b'\0\1\0\1'):
+        with pytest.raises(MalformedMessage):
+            parse(header(qd=1) + octets + rest)
+
+
+def test_a_compressed_name_of_more_than_255_octets_is_malformed():
+    long = b'\x3f' + b'a' * 63
+    questions = long * 3 + b'\0\0\1\0\1' + b'\x3e' + b'b' * 62 + b'\xc0\x0c' + b'\0\1\0\1'
+    with pytest.raises(MalformedMessage):
+        parse(header(qd=2) + questions)
+    questions = long * 3 + b'\0\0\1\0\1' + b'\x3d' + b'b' * 61 + b'\xc0\x0c' + b'\0\1\0\1'
+    assert len(parse(header(qd=2) + questions).qd[1].name) == 253
+
+
+@pytest.mark.parametrize(
+    'name, canonical',
+    [
+        ('bücher.example', b'xn--bcher-kva.example'),
+        ('BÜCHER.Example', b'xn--bcher-kva.Example'),
+        ('例え。テスト', b'xn--r8jz45g.xn--zckzah'),
+        ('www．bücher｡example', b'www.xn--bcher-kva.example'),
+        ('ｗｗｗ.example', b'www.example'),
+        ('_dmarc.bücher.example', b'_dmarc.xn--bcher-kva.example'),
+        ('xn--bcher-kva.example', b'xn--bcher-kva.example'),
+        ('xn--\\255.example', b'xn--\\255.example'),
+        ('☃.example.', b'xn--n3h.example'),
+    ],
+)
+def test_only_labels_that_are_not_ascii_pass_through_idna(name, canonical):
+    assert module.to_name(name) == canonical
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'straße.example',  # would be strasse.example
+        'STRAẞE.example',
+        'φιλος.example'.replace('ς', 'ς'),  # would end in another sigma
+        'a\u200cb.example',  # ZWNJ, ZWJ: would vanish
+        'a\u200db.example',
+        'a\u2024b.example',  # a dot once normalised
+        'a\u2100b.example',  # a slash once normalised
+        'a\u00a0b.example',  # a space once normalised
+        'a\\.ü.example',
+        'ü' * 64 + '.example',
+        'ü' * 100_000,
+        'ü..example',
+        '\ud800.example',
+        'xn--ü.example',
+    ],
+)
+def test_a_name_that_idna_would_change_or_refuse_is_invalid(name):
+    with pytest.raises(InvalidName):
+        module.to_name(name)
+
+
+@pytest.mark.parametrize('name', [None, 1, ['a'], bytearray(b'a')])
+def test_a_name_of_another_type_is_a_type_error(name):
+    with pytest.raises(TypeError):
+        module.to_name(name)
+
+
+# --- 6. Fields ---------------------------------------------------------------
+# --- 7. Records --------------------------------------------------------------
+
+VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation form
+    ('A', 'c0000201', IPv4Address('192.0.2.1'), '192.0.2.1'),
+    ('NS', '026e73076578616d706c6500', b'ns.example', 'ns.example.'),
+    ('CNAME', '03777777076578616d706c6500', b'www.example', 'www.example.'),
+    ('CNAME', '00', b'', '.'),
+    ('CNAME', '04612e6240076578616d706c6500', b'a\\.b@.example', 'a\\.b\\@.example.'),
+    (
+        'SOA',
+        '026e7300 04726f6f7400 00000001 00000e10 00000258 00015180 0000003c',
+        module.SOA(b'ns', b'root', 1, 3600, 600, 86400, 60),
+        'ns. root. 1 3600 600 86400 60',
+    ),
+    ('PTR', '09 6c6f63616c686f7374 00', b'localhost', 'localhost.'),
+    ('HINFO', '05 494e54454c 04 554e4958', module.HINFO(b'INTEL', b'UNIX'), '"INTEL" "UNIX"'),
+    ('MX', '000a 046d61696c00', module.MX(10, b'mail'), '10 mail.'),
+    ('TXT', '03 613d62 00', (b'a=b', b''), '"a=b" ""'),
+    ('TXT', '05 22 5c 00 ff 20', (b'"\\\0\xff ',), '"\\"\\\\\\000\\255 "'),
+    ('AAAA', '20010db8000000000000000000000001', IPv6Address('2001:db8::1'), '2001:db8::1'),
+    (
+        'SRV',
+        '0000 0005 13c4 03736970 00',
+        module.SRV(0, 5, 5060, b'sip'),
+        '0 5 5060 sip.',
+    ),
+    (
+        'NAPTR',  # RFC 3403 6.2
+        '0064 0032 01 61 16 7a333935302b4e324c2b4e32432b4e3252696768 00'.replace(
+            '16 7a333935302b4e324c2b4e32432b4e3252696768', '05 7a33393530'
+        )
+        + '03 666f6f 00',
+        module.NAPTR(100, 50, b'a', b'z3950', b'', b'foo'),
+        '100 50 "a" "z3950" "" foo.',
+    ),
+    ('DNAME', '076578616d706c6500', b'example', 'example.'),
+    ('OPT', '000a 0008 0102030405060708', ((10, b'\1\2\3\4\5\6\7\x08'),), None),
+    ('OPT', '', (), None),
+    ('CAA', '00 05 6973737565 63612e6f7267', module.CAA(0, b'issue', b'ca.org'), '0 issue "ca.org"'),
+    ('SVCB', '0000 03666f6f00', module.SVCB(0, b'foo', ()), '0 foo.'),  # RFC 9460 D.1
+    (
+        'SVCB',  # RFC 9460 D.2
+        '0010 03666f6f076578616d706c65036f726700 0000 0004 00010004 0001 0009 026832 0568332d3139'
+        '0004 0004 c0000201',
+        module.SVCB(
+            16,
+            b'foo.example.org',
+            ((0, (1, 4)), (1, (b'h2', b'h3-19')), (4, (IPv4Address('192.0.2.1'),))),
+        ),
+        '16 foo.example.org. mandatory=alpn,ipv4hint alpn="h2,h3-19" ipv4hint=192.0.2.1',
+    ),
+    (
+        'SVCB',  # RFC 9460 D.2: escapes of a list within those of a string
+        '0010 03666f6f00 0001 000c 08 665c6f6f2c626172 02 6832',
+        module.SVCB(16, b'foo', ((1, (b'f\\oo,bar', b'h2')),)),
+        '16 foo. alpn="f\\\\\\\\oo\\\\,bar,h2"',
+    ),
+    (
+        'SVCB',  # RFC 9460 D.2
+        '0001 03666f6f00 0006 0010 20010db8000000000000000000000001 029b 0009 68656c6c6fd2716f6f',
+        module.SVCB(
+            1, b'foo', ((6, (IPv6Address('2001:db8::1'),)), (667, b'hello\xd2qoo'))
+        ),
+        '1 foo. ipv6hint=2001:db8::1 key667="hello\\210qoo"',
+    ),
+    (
+        'HTTPS',
+        '0001 00 0001 0003 02 6832 0002 0000 0003 0002 20fb 0005 0002 fe0d',
+        module.HTTPS(1, b'', ((1, (b'h2',)), (2, b''), (3, 8443), (5, b'\xfe\x0d'))),
+        '1 . alpn="h2" no-default-alpn port=8443 ech=/g0=',
+    ),
+    ('HTTPS', '0001 00', module.HTTPS(1, b'', ()), '1 .'),
+    (65280, '00ff10', b'\0\xff\x10', '\\# 3 00FF10'),
+    (65280, '', b'', '\\# 0'),
+]
+
+
+def wire_record(qtype, rdata, qclass=1, name=b'\1x\0', ttl=60):
+    return name + struct.pack('>HHIH', qtype, qclass, ttl, len(rdata)) + rdata
+
+
+def vector_type(mnemonic):
+    return TYPES[mnemonic] if isinstance(mnemonic, str) else mnemonic
+
+
+@pytest.mark.parametrize('mnemonic, octets, rdata, text', VECTORS)
+def test_each_type_is_read_and_written(mnemonic, octets, rdata, text):
+    qtype = vector_type(mnemonic)
+    octets = bytes.fromhex(octets)
+    message = parse(header(an=1) + wire_record(qtype, octets))
+    (record,) = message.an
+    assert record.rdata == rdata
+    assert type(record.rdata) is type(rdata)
+    assert record.qtype is qtype
+    assert parse(pack(message)) == message
+    assert pack(message).endswith(octets)
+    if text is not None:
+        assert presentation(record) == f'x. 60 IN {module.present_number(qtype, module.TYPE_OF, "TYPE")} {text}'
+        if isinstance(rdata, module.Presentable):
+            assert str(rdata) == text
+
+
+@pytest.mark.parametrize('mnemonic, octets, rdata, text', VECTORS)
+def test_dnspython_reads_the_same(mnemonic, octets, rdata, text):
+    octets = bytes.fromhex(octets)
+    qtype = vector_type(mnemonic)
+    theirs = dns.rdata.from_wire(1, qtype, octets, 0, len(octets))
+    assert theirs.to_wire() == octets
+    if text is not None:
+        # From our text they read the same octets.
+        assert dns.rdata.from_text(1, qtype, text).to_wire() == octets
+
+
+def test_every_row_has_a_vector():
+    rows = {row.mnemonic for row in module.LAYOUTS.values()}
+    assert rows == {mnemonic for mnemonic, *_ in VECTORS if isinstance(mnemonic, str)}
+    assert rows >= set(
+        'A NS CNAME SOA PTR HINFO MX TXT AAAA SRV NAPTR DNAME OPT CAA SVCB HTTPS'.split()
+    )
+
+
+def test_every_cut_of_rdata_is_malformed():
+    for mnemonic, octets, rdata, _ in VECTORS:
+        octets = bytes.fromhex(octets)
+        for size in range(len(octets)):
+            try:
+                (record,) = parse(header(an=1) + wire_record(vector_type(mnemonic), octets[:size])).an
+            except MalformedMessage:
+                continue
+            assert record.rdata != rdata  # what is shorter is something else
+
+
+@pytest.mark.parametrize(
+    'mnemonic, octets',
+    [
+        ('A', 'c00002'),
+        ('A', 'c000020101'),
+        ('AAAA', 'c0000201'),
+        ('MX', '000a'),
+        ('MX', '000a 00 00'),
+        ('TXT', ''),
+        ('TXT', '02 61'),
+        ('HINFO', '01 61'),
+        ('CAA', '00 05 69'),
+        ('SRV', '0000 0005 13c4'),
+        ('OPT', '000a'),
+        ('OPT', '000a 0002 00'),
+        ('SVCB', '0001 00 0003 0002'),
+        ('SVCB', '0001 00 0003 0001 00'),  # a port of one octet
+        ('SVCB', '0001 00 0003 0002 0050 0001 0003 026832'),  # keys out of order
+        ('SVCB', '0001 00 0003 0002 0050 0003 0002 0050'),  # a key twice
+        ('SVCB', '0001 00 0000 0002 0000'),  # mandatory is mandatory
+        ('SVCB', '0001 00 0000 0004 0004 0001'),  # mandatory out of order
+        ('SVCB', '0001 00 0000 0000'),
+        ('SVCB', '0001 00 0001 0000'),
+        ('SVCB', '0001 00 0001 0001 00'),  # an empty protocol id
+        ('SVCB', '0001 00 0001 0002 0268'),
+        ('SVCB', '0001 00 0002 0001 00'),
+        ('SVCB', '0001 00 0004 0003 c00002'),
+        ('SVCB', '0001 00 0006 0004 c0000201'),
+    ],
+)
+def test_rdata_that_does_not_fit_its_type_is_malformed(mnemonic, octets):
+    with pytest.raises(MalformedMessage):
+        parse(header(an=1) + wire_record(TYPES[mnemonic], bytes.fromhex(octets)))
+
+
+def test_a_type_of_class_in_is_octets_in_another_class():
+    message = parse(header(an=1) + wire_record(TYPES.A, b'\1x\0\0\7', qclass=CLASSES.CH))
+    assert message.an[0].rdata == b'\1x\0\0\7'
+    assert parse(pack(message)) == message
+    assert presentation(message.an[0]) == 'x. 60 CH A \\# 5 0178000007'
+
+
+def test_ready_made_octets_are_rdata_unless_the_type_is_a_name():
+    octets = IPv4Address('192.0.2.1').packed
+    message = make_query('x', TYPES.A)._replace(an=(rr(b'x', TYPES.A, octets),))
+    assert parse(pack(message)).an[0].rdata == IPv4Address('192.0.2.1')
+    message = message._replace(an=(rr(b'x', TYPES.CNAME, b'y'),))
+    assert parse(pack(message)).an[0].rdata == b'y'
+
+
+# --- 8. Wire -----------------------------------------------------------------
+
+octet_strings = st.binary(max_size=20)
+names = st.lists(st.binary(min_size=1, max_size=8), max_size=5).map(
+    lambda labels: b'.'.join(map(module.escape_label, labels))
+)
+u8, u16, u32 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32))
+RDATAS = {
+    TYPES.A: st.ip_addresses(v=4),
+    TYPES.NS: names,
+    TYPES.CNAME: names,
+    TYPES.SOA: st.builds(module.SOA, names, names, u32, u32, u32, u32, u32),
+    TYPES.PTR: names,
+    TYPES.HINFO: st.builds(module.HINFO, octet_strings, octet_strings),
+    TYPES.MX: st.builds(module.MX, u16, names),
+    TYPES.TXT: st.lists(octet_strings, min_size=1, max_size=3).map(tuple),
+    TYPES.AAAA: st.ip_addresses(v=6),
+    TYPES.SRV: st.builds(module.SRV, u16, u16, u16, names),
+    TYPES.NAPTR: st.builds(module.NAPTR, u16, u16, *[octet_strings] * 3, names),
+    TYPES.DNAME: names,
+    TYPES.CAA: st.builds(module.CAA, u8, octet_strings, octet_strings),
+    TYPES.SVCB: st.builds(
+        module.SVCB,
+        u16,
+        names,
+        st.dictionaries(st.integers(7, 65535), octet_strings, max_size=3).map(
+            lambda params: tuple(sorted(params.items()))
+        ),
+    ),
+    65280: octet_strings,
+}
+records = st.sampled_from(list(RDATAS)).flatmap(
+    lambda qtype: st.builds(
+        ResourceRecord, names, st.just(qtype), st.just(CLASSES.IN), u32, RDATAS[qtype]
+    )
+)
+record_lists = st.lists(records, max_size=4).map(tuple)
+opts = st.builds(
+    ResourceRecord,
+    st.just(b''),
+    st.just(TYPES.OPT),
+    u16,
+    u32,
+    st.lists(st.tuples(u16, octet_strings), max_size=3).map(tuple),
+)
+bit = st.integers(0, 1)
+messages = st.builds(
+    Message,
+    qid=u16,
+    qr=bit,
+    opcode=st.sampled_from([0, 1, 2, 4, 6, 15]),
+    aa=bit,
+    tc=bit,
+    rd=bit,
+    ra=bit,
+    z=st.integers(0, 7),
+    rcode=st.integers(0, 15),
+    qd=st.lists(st.builds(QuestionRecord, names, u16, u16), max_size=2).map(tuple),
+    an=record_lists,
+    ns=record_lists,
+    ar=st.lists(st.one_of(records, opts), max_size=3).map(tuple),
+)
+
+
+@given(messages)
+def test_parse_gives_what_was_packed(message):
+    octets = pack(message)
+    assert parse(octets) == message
+    assert pack(parse(octets)) == octets
+
+
+@given(messages)
+@settings(max_examples=30)
+def test_every_cut_of_a_message_is_malformed(message):
+    octets = pack(message)
+    for size in range(len(octets)):
+        with pytest.raises(MalformedMessage):
+            parse(octets[:size])
+
+
+@given(st.binary(max_size=200), st.integers(0, 4), st.integers(0, 4), st.integers(0, 4))
+@example(b'', 0, 0, 0)
+def test_any_octets_parse_or_are_malformed(octets, qd, an, ar):
+    for data in (octets, header(qd, an, 0, ar) + octets):
+        with contextlib.suppress(MalformedMessage):
+            message = parse(data, ignore_trailing=True)
+            assert parse(pack(message)) == message
+
+
+SAMPLES = [
+    pack(
+        make_query('www.example.com', TYPES.A)._replace(
+            qr=1,
+            an=tuple(
+                rr(b'www.example.com', vector_type(mnemonic), rdata)
+                for mnemonic, _, rdata, _ in VECTORS[start::5]
+                if mnemonic != 'OPT'
+            ),
+            ns=(soa(b'example.com'), rr(b'example.com', TYPES.NS, b'ns.example.com')),
+        )
+    )
+    for start in range(5)
+]
+
+
+def mutated(octets, draw):
+    """A message with a few of its octets changed, cut out, doubled, or turned into pointers."""
+    changed = bytearray(octets)
+    for _ in range(draw.randint(1, 6)):
+        at = draw.randrange(len(changed))
+        match draw.randrange(4):
+            case 0:
+                changed[at] = draw.randrange(256)
+            case 1:
+                del changed[at : at + draw.randint(1, 4)]
+            case 2:
+                changed[at:at] = changed[at : at + draw.randint(1, 20)]
+            case 3:
+                changed[at : at + 2] = bytes([0xC0, draw.randrange(len(octets) % 256 or 1)])
+        if len(changed) < 12:
+            return bytes(changed)
+    return bytes(changed)
+
+
+def test_100_000_mutated_messages_parse_or_are_malformed():
+    draw = random.Random(20)
+    accepted = 0
+    for sample in itertools.islice(itertools.cycle(SAMPLES), 100_000):
+        octets = mutated(sample, draw)
+        try:
+            message = parse(octets)
+        except MalformedMessage:
+            continue
+        accepted += 1
+        assert parse(pack(message)) == message
+    assert 1000 < accepted < 99_000
+
+
+def hurtful():
+    """Messages of 64 KiB, each made to cost as much as it can."""
+    full = 65535
+    pointers = b''.join(struct.pack('>H', 0xC000 | max(12, at - 2)) for at in range(12, 8192, 2))
+    yield 'pointers to pointers', header(an=5000) + pointers + b''.join(
+        [wire_record(10, b'', name=struct.pack('>H', 0xC000 | 8190))] * 5000
+    )
+    labels = b'\1a' * 127
+    yield 'labels', header(qd=250) + (labels + b'\0' + b'\0\1\0\1') * 250
+    yield 'labels without end', (header(qd=1) + b'\1a' * full)[:full]
+    yield 'questions', header(qd=65535) + b'\0\0\1\0\1' * 13104
+    yield 'long names by pointer', header(qd=10000) + labels + b'\0' + b'\0\1\0\1' + (
+        b'\xc0\x0c\0\1\0\1' * 10000
+    )
+    yield 'overlapping labels', header(an=4096) + b''.join(
+        wire_record(10, b'', name=b'\1' * 2 + struct.pack('>H', 0xC000 | (12 + i * 14) % 16384))
+        for i in range(4096)
+    )
+    yield 'records', header(an=65535) + wire_record(1, b'\1\2\3\4', name=b'\0') * 4368
+    yield 'txt', header(an=1) + wire_record(16, b'\0' * 65000)
+    yield 'escapes', header(qd=250) + (b'\x3f' + b'.' * 63) * 3 + b'\0\0\1\0\1' + (
+        b'\xc0\x0c\0\1\0\1' * 249
+    )
+    yield 'opt', header(ar=1) + wire_record(41, b'\0\1\0\0' * 16000)
+    yield 'svcb', header(an=1) + wire_record(
+        64, b'\0\1\0' + b''.join(struct.pack('>HH', key, 0) for key in range(100, 16000))
+    )
+
+
+def lines_run(function, *arguments):
+    """How many lines of the module a call runs: its cost, whatever else the machine does."""
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        lines += event == 'line'
+        return trace if frame.f_code.co_filename == module.__file__ else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with contextlib.suppress(MalformedMessage):
+            function(*arguments)
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize('title, octets', list(hurtful()), ids=lambda value: str(value)[:24])
+def test_a_message_made_to_hurt_costs_no_more_than_its_octets(title, octets):
+    octets = octets[:65535]
+    assert lines_run(parse, octets) < 8 * len(octets)
+
+
+def test_trailing_octets_are_malformed_unless_ignored():
+    octets = pack(make_query('x', TYPES.A))
+    with pytest.raises(MalformedMessage):
+        parse(octets + b'\0')
+    assert parse(octets + b'\0', ignore_trailing=True) == parse(octets)
+
+
+@pytest.mark.parametrize('data', ['text', None, 5, bytearray(12)])
+def test_to_parse_what_is_not_bytes_is_a_type_error(data):
+    with pytest.raises(TypeError):
+        parse(data)
+
+
+@pytest.mark.parametrize(
+    'fields',
+    [
+        {'qid': 65536},
+        {'qid': -1},
+        {'rcode': 16},
+        {'z': 8},
+        {'aa': 2},
+        {'an': (rr(b'x', TYPES.A, b'', ttl=-1),)},
+        {'an': (rr(b'x', TYPES.TXT, (b'a' * 256,)),)},
+        {'an': (rr(b'x', TYPES.TXT, ()),)},
+        {'an': (rr(b'x', TYPES.NULL, b'a' * 65536),)},
+        {'an': (rr(b'x', TYPES.NULL, b'a' * 65500),) * 2},
+        {'an': (rr(b'x', TYPES.A, b''),) * 65536},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((3, 80), (1, (b'h2',))))),)},
+    ],
+)
+def test_what_fits_no_message_is_malformed(fields):
+    with pytest.raises(MalformedMessage):
+        pack(make_query('x', TYPES.A)._replace(**fields))
+
+
+@pytest.mark.parametrize(
+    'fields',
+    [
+        {'qid': 'x'},
+        {'aa': 'x'},
+        {'an': (rr(b'x', TYPES.A, 'text'),)},
+        {'an': (rr(b'x', TYPES.MX, (10,)),)},
+        {'an': (rr('text', TYPES.A, b''),)},
+        {'an': (rr(b'x', TYPES.CNAME, 5),)},
+    ],
+)
+def test_to_pack_a_value_of_another_type_is_a_type_error(fields):
+    with pytest.raises(TypeError):
+        pack(make_query('x', TYPES.A)._replace(**fields))
+
+
+def test_a_name_that_cannot_be_packed_is_invalid_in_a_message():
+    message = make_query('x', TYPES.A)._replace(an=(rr(b'a..b', TYPES.A, b'\1\2\3\4'),))
+    with pytest.raises(InvalidName):
+        pack(message)
+
+
+def test_names_are_compressed_where_they_may_be():
+    query = make_query('www.example.com', TYPES.MX, payload=None)
+    mx = rr(b'www.example.com', TYPES.MX, module.MX(10, b'mail.example.com'))
+    srv = rr(b'www.example.com', TYPES.SRV, module.SRV(0, 0, 1, b'mail.example.com'))
+    octets = pack(query._replace(an=(mx, srv)))
+    assert octets.count(b'\7example') == 2  # the question's, and that of SRV, RFC 3597 4
+    assert parse(octets).an == (mx, srv)
+    assert dns.message.from_wire(octets).answer[0][0].to_text() == '10 mail.example.com.'
+
+
+@pytest.mark.parametrize('qtype', [TYPES.A, TYPES.CNAME, TYPES.MX, TYPES.TXT, TYPES.ANY])
+def test_an_update_has_records_without_rdata(qtype):
+    update = make_query('example', TYPES.SOA, payload=None)._replace(
+        opcode=OPCODES.UPDATE,
+        an=(rr(b'x', qtype, b'', 0, CLASSES.NONE), rr(b'x', qtype, b'', 0, CLASSES.ANY)),
+        ns=(rr(b'x', qtype, b'', 0, CLASSES.ANY),),
+    )
+    octets = pack(update)
+    assert parse(octets) == update
+    assert dns.message.from_wire(octets).to_wire() == octets
+
+
+def test_the_root_is_a_name_in_an_update_too():
+    update = make_query('example', TYPES.SOA)._replace(
+        opcode=OPCODES.UPDATE, ns=(rr(b'x', TYPES.NS, b'', 0, CLASSES.NONE),)
+    )
+    assert parse(pack(update)) == update
+    assert b'\0\2\0\xfe\0\0\0\0\0\1\0' in pack(update)
+
+
+# --- 9. Questions and answers ------------------------------------------------
+
+
+def test_make_query_makes_what_dnspython_reads():
+    message = make_query(
+        'www.Example.com.', TYPES.AAAA, want_dnssec=True, options=[(3, b'')], payload=4096, qid=7
+    )
+    theirs = dns.message.from_wire(pack(message))
+    assert theirs.question[0].to_text() == 'www.Example.com. IN AAAA'
+    assert (theirs.id, theirs.edns, theirs.payload) == (7, 0, 4096)
+    assert theirs.ednsflags == 0x8000
+    assert theirs.flags == 0x0100
+    assert message.qd == (QuestionRecord(b'www.Example.com', TYPES.AAAA, CLASSES.IN),)
+    assert parse(pack(message)) == message
+
+
+def test_make_query_draws_ids_at_random():
+    ids = {make_query('x', TYPES.A).qid for _ in range(1000)}
+    assert len(ids) > 950
+    assert make_query('x', TYPES.A, payload=None, rd=0).ar == ()
+
+
+def test_only_edns_carries_options():
+    for arguments in ({'want_dnssec': True}, {'options': [(1, b'')]}):
+        with pytest.raises(TypeError):
+            make_query('x', TYPES.A, payload=None, **arguments)
+
+
+def test_mix_case_draws_each_letter_and_nothing_else():
+    name = rb'abcdefghij.xyz-0123456789_\046\255.[`{@'
+    mixed = [mix_case(name) for _ in range(400)]
+    assert {one.lower() for one in mixed} == {name}
+    for position, octet in enumerate(name):
+        upper = sum(one[position] != octet for one in mixed)
+        assert 100 < upper < 300 if chr(octet).isalpha() else upper == 0
+    assert mix_case(b'') == b''
+
+
+def test_a_query_is_mixed_on_the_wire_as_by_name():
+    lower = module.lower_query(b'www.example.com', TYPES.A)
+    mixed = [module.mixed_query(lower) for _ in range(400)]
+    assert {one.octets[2:].lower() for one in mixed} == {lower.octets[2:].lower()}
+    assert len({one.octets[:2] for one in mixed}) > 380
+    assert len({one.octets[12:] for one in mixed}) > 380
+    for one in mixed:
+        assert parse(one.octets).qd[0].name.lower() == b'www.example.com'
+        assert parse(one.octets)._replace(qid=0, qd=()) == parse(lower.octets)._replace(
+            qid=0, qd=()
+        )
+
+
+QUERY = module.lower_query(b'www.example.com', TYPES.A)
+
+
+@pytest.mark.parametrize(
+    'fields',
+    [
+        {'qid': (parse(QUERY.octets).qid + 1) % 65536},
+        {'qr': QUESTION},
+        {'opcode': OPCODES.NOTIFY},
+        {'qd': ()},
+        {'qd': (), 'rcode': RCODES.NXDOMAIN},
+        {'qd': (QuestionRecord(b'www.example.org', 1, 1),)},
+        {'qd': (QuestionRecord(b'www.example.com', 28, 1),)},
+        {'qd': (QuestionRecord(b'www.example.com', 1, 3),)},
+        {'qd': (QuestionRecord(b'www.example.co', 1, 1),)},
+        {'qd': (QuestionRecord(b'www.example.com', 1, 1),) * 2},
+        {'qd': (QuestionRecord(b'Www.example.com', 1, 1),)},
+    ],
+    ids=str,
+)
+def test_what_does_not_answer_a_query_is_a_bad_response(fields):
+    reply = reply_to(parse(QUERY.octets), a(b'www.example.com'))
+    assert module.parse_reply(QUERY, pack(reply)) == reply
+    with pytest.raises(BadResponse):
+        module.parse_reply(QUERY, pack(reply._replace(**fields)))
+
+
+@pytest.mark.parametrize('size', range(12))
+def test_a_cut_header_does_not_answer(size):
+    with pytest.raises(BadResponse):
+        module.parse_reply(QUERY, pack(reply_to(parse(QUERY.octets)))[:size])
+
+
+@pytest.mark.parametrize('rcode', [RCODES.FORMERR, RCODES.NOTIMP, RCODES.SERVFAIL, RCODES.REFUSED])
+def test_an_error_may_lack_the_question(rcode):
+    reply = reply_to(parse(QUERY.octets), rcode=rcode)._replace(qd=())
+    assert module.parse_reply(QUERY, pack(reply)) == reply
+
+
+def test_a_question_in_another_letter_case_is_told_apart():
+    query = module.mixed_query(QUERY)
+    while query.octets[12:] == QUERY.octets[12:]:
+        query = module.mixed_query(QUERY)
+    reply = reply_to(parse(query.octets))._replace(qd=parse(QUERY.octets).qd)
+    with pytest.raises(module.FoldedCase):
+        module.parse_reply(query, pack(reply))
+
+
+def test_random_letter_case_does_not_reach_an_answer():
+    query = module.mixed_query(QUERY)
+    question = parse(query.octets).qd[0].name
+    mx = rr(question, TYPES.MX, module.MX(10, b'mail.' + question))
+    reply = module.parse_reply(query, pack(reply_to(parse(query.octets), mx)))
+    assert reply.qd[0].name == b'www.example.com'
+    assert reply.an[0].rdata.exchange == b'mail.www.example.com'
+
+
+def test_a_cut_reply_is_read_to_its_last_whole_record_only_with_tc():
+    answers = [a(b'www.example.com', f'192.0.2.{last}') for last in range(5)]
+    octets = pack(reply_to(parse(QUERY.octets), *answers, tc=1))
+    for cut in range(1, 16):
+        reply = module.parse_reply(QUERY, octets[:-cut])
+        assert reply.an == tuple(answers[:4])
+        with pytest.raises(MalformedMessage):
+            parse(octets[:-cut])
+        with pytest.raises(MalformedMessage):
+            module.parse_reply(QUERY, octets[:2] + bytes([octets[2] & ~2]) + octets[3:-cut])
+
+
+def read(*answers, qtype=TYPES.A, **fields):
+    reply = reply_to(make_query('www.example.com', qtype), *answers, **fields)
+    return module.read_answer(reply, b'www.example.com', qtype, 1000.0)
+
+
+def test_the_chain_of_aliases_is_followed_in_any_order():
+    chain = [
+        cname(b'WWW.example.com', b'B.example', 50),
+        cname(b'b.example', b'c.example', 40),
+        a(b'c.EXAMPLE', ttl=90),
+        a(b'c.example', '192.0.2.2', ttl=80),
+        a(b'other.example', '192.0.2.9', ttl=1),
+        cname(b'c.example', b'other.example', 1),
+        rr(b'c.example', TYPES.A, b'\1\2\3\4', 1, CLASSES.CH),
+    ]
+    for order in itertools.permutations(chain):
+        known = read(*order)
+        assert set(texts(known.answers)) == {'192.0.2.1', '192.0.2.2'}
+        assert known.expires_at == 1040.0
+        assert {answer.expires_at for answer in known.answers} == {1040.0}
+
+
+def test_a_dname_above_the_name_makes_an_alias():
+    dname = rr(b'com', TYPES.DNAME, b'net', 30)
+    known = read(dname, a(b'www.example.net'))
+    assert texts(known.answers) == ['192.0.2.1']
+    assert known.expires_at == 1030.0
+    root = read(rr(b'', TYPES.DNAME, b'alt', 30), a(b'www.example.com.alt'))
+    assert texts(root.answers) == ['192.0.2.1']
+    to_root = read(rr(b'com', TYPES.DNAME, b'', 30), a(b'www.example'))
+    assert texts(to_root.answers) == ['192.0.2.1']
+    for owner in (b'www.example.com', b'ample.com', b'org', b'x.www.example.com'):
+        with pytest.raises(BadResponse):
+            read(rr(owner, TYPES.DNAME, b'net'), ra=0)
+    with pytest.raises(BadResponse):
+        read(rr(b'com', TYPES.DNAME, b'.'.join([b'a' * 60] * 4)))
+
+
+def test_a_dot_in_a_label_is_no_boundary():
+    assert module.is_at_or_below(b'a.b', b'b')
+    assert module.is_at_or_below(b'a\\\\.b', b'b')
+    assert not module.is_at_or_below(b'a\\.b', b'b')
+    assert not module.is_at_or_below(b'ab', b'b')
+
+
+def test_a_chain_of_20_aliases_is_followed_and_none_longer():
+    names = [b'www.example.com', *[b'%d.example' % number for number in range(21)]]
+    chain = [cname(name, target) for name, target in itertools.pairwise(names)]
+    known = read(*chain[:20], a(b'19.example'))
+    assert texts(known.answers) == ['192.0.2.1']
+    assert known.alias.links == 20
+    with pytest.raises(CnameChainTooLong):
+        read(*chain, a(b'20.example'))
+    with pytest.raises(CnameChainTooLong):
+        read(cname(b'www.example.com', b'www.example.com'))
+
+
+def test_a_ttl_is_capped_at_seven_days():
+    for ttl in (604801, 1 << 31, (1 << 32) - 1):
+        assert read(a(b'www.example.com', ttl=ttl)).expires_at == 1000.0 + 604800
+        alias = cname(b'www.example.com', b'x', ttl), a(b'x', ttl=ttl)
+        assert read(*alias).expires_at == 1000.0 + 604800
+    assert read(a(b'www.example.com', ttl=604799)).expires_at == 1000.0 + 604799
+
+
+def test_an_absence_lasts_for_the_lesser_of_the_soa_and_its_minimum():
+    for rcode in (RCODES.NOERROR, RCODES.NXDOMAIN):
+        known = read(rcode=rcode, ns=(soa(b'Example.com', 50, 40),))
+        assert (known.expires_at, known.absence.rcode) == (1040.0, rcode)
+        assert read(rcode=rcode, ns=(soa(b'com', 50, 90),)).expires_at == 1050.0
+        assert read(rcode=rcode, ns=(soa(b'', 1 << 31, 1 << 31),)).expires_at == 1000.0 + 10800
+        assert read(rcode=rcode, ns=()).expires_at == 1000.0
+        assert read(rcode=rcode, ns=(soa(b'org', 50, 90),)).expires_at == 1000.0
+
+
+def test_an_empty_reply_is_an_absence_only_from_a_server_that_stands_for_it():
+    ns = rr(b'example.com', TYPES.NS, b'ns.example.com')
+    assert read(ra=0, aa=1).absence.rcode == RCODES.NOERROR
+    assert read(ra=1, aa=0).absence.rcode == RCODES.NOERROR
+    assert read(ra=0, aa=0, rcode=RCODES.NXDOMAIN).absence.rcode == RCODES.NXDOMAIN
+    assert read(ra=0, aa=1, ns=(ns,)).absence.rcode == RCODES.NOERROR
+    for fields in (
+        {'ra': 0},
+        {'ra': 0, 'ns': (soa(b'example.com'),)},
+        {'ra': 0, 'ns': (ns,)},
+        {'ra': 1, 'ns': (ns,)},
+    ):
+        with pytest.raises(BadResponse):
+            read(**fields)
+
+
+def test_an_absence_at_the_end_of_a_chain_is_of_its_last_name():
+    alias = cname(b'www.example.com', b'other.example', 50)
+    known = read(alias, rcode=RCODES.NXDOMAIN, ns=(soa(b'example', 20, 20),))
+    assert known.absence.rcode == RCODES.NXDOMAIN
+    assert 'other.example.' in str(known.absence)
+    assert (known.expires_at, known.alias.expires_at) == (1020.0, 1050.0)
+    known = read(alias, ns=(soa(b'example', 90, 90),))
+    assert (known.absence.rcode, known.expires_at) == (RCODES.NOERROR, 1050.0)
+    for ns in ((), (soa(b'example.com'),), (rr(b'example', TYPES.NS, b'ns'),)):
+        known = read(alias, ns=ns)
+        assert (known.absence, known.answers) == (None, ())
+        assert known.alias == (b'other.example', 1, 1050.0)
+
+
+@pytest.mark.parametrize('rcode', [1, 2, 4, 5, 6, 9, 15])
+def test_an_error_is_a_response_code(rcode):
+    with pytest.raises(ResponseCode) as raised:
+        read(a(b'www.example.com'), rcode=rcode)
+    assert raised.value.rcode == rcode
+
+
+def test_a_truncated_reply_says_nothing_of_an_absence():
+    for fields in ({}, {'rcode': RCODES.NXDOMAIN, 'ns': (soa(b'com'),)}, {'aa': 1}):
+        with pytest.raises(Truncated) as raised:
+            read(tc=1, **fields)
+        assert raised.value.message.tc == 1
+    known = read(a(b'www.example.com'), tc=1)
+    assert (texts(known.answers), known.may_keep) == (['192.0.2.1'], False)
+    known = read(cname(b'www.example.com', b'x'), tc=1, rcode=RCODES.NXDOMAIN, ns=(soa(b''),))
+    assert (known.absence, known.may_keep, known.alias.name) == (None, False, b'x')
+
+
+# --- 13. The system's files --------------------------------------------------
+
+
+def test_resolv_conf_gives_nameservers_and_warns_of_the_rest(caplog):
+    lines = [
+        '# a comment\n',
+        '; another\n',
+        '\n',
+        'nameserver 192.0.2.1\n',
+        '  nameserver\t2001:db8::1   # trailing\n',
+        'nameserver fe80::1%lo\n',
+        'search example.com\n',
+        'options ndots:5\n',
+        'nameserver\n',
+        'nameserver example.com\n',
+        'nameserver 192.0.2.256\n',
+        'name\udcffserver 192.0.2.3\n',
+        '\0\n',
+    ]
+    assert module.parse_resolv_conf(lines) == (
+        (IPv4Address('192.0.2.1'), 53),
+        (IPv6Address('2001:db8::1'), 53),
+        (IPv6Address('fe80::1%lo'), 53),
+    )
+    assert len(caplog.records) == 5
+    assert {record.name for record in caplog.records} == {'aiodnsresolver'}
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_without_a_nameserver_it_is_the_one_on_this_host():
+    assert module.parse_resolv_conf([]) == ((IPv4Address('127.0.0.1'), 53),)
+
+
+def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
+    lines = [
+        '192.0.2.1 Www.Example.COM www # comment\n',
+        '192.0.2.2\twww.example.com.\n',
+        '2001:db8::1 www.example.com\n',
+        'fe80::1%lo scoped\n',
+        '192.0.2.1 www.example.com\n',
+        'bücher www.example.com\n',
+        '192.0.2.3 a..b\n',
+        '192.0.2.4 \udcff\n',
+        '192.0.2.5\n',
+        '#\n',
+        '\n',
+    ]
+    hosts = module.parse_hosts(lines)
+    assert hosts[b'www.example.com'] == {
+        TYPES.A: (IPv4Address('192.0.2.1'), IPv4Address('192.0.2.2')),
+        TYPES.AAAA: (IPv6Address('2001:db8::1'),),
+    }
+    assert hosts[b'www'] == {TYPES.A: (IPv4Address('192.0.2.1'),), TYPES.AAAA: ()}
+    assert hosts[b'scoped'] == {TYPES.A: (), TYPES.AAAA: (IPv6Address('fe80::1%lo'),)}
+    assert len(hosts) == 3
+    assert len(caplog.records) == 3
+
+
+def test_a_file_is_read_again_once_it_has_changed(tmp_path):
+    path = tmp_path / 'file'
+    reads = []
+    file = module.ConfigFile(str(path), lambda lines: reads.append(list(lines)) or len(reads))
+    assert file.current(0.0) == 1
+    path.write_text('one\n')
+    assert file.current(1.9) == 1
+    assert file.current(2.0) == 2
+    assert file.current(4.0) == 2
+    path.write_text('two, longer\n')
+    assert file.current(6.0) == 3
+    path.unlink()
+    assert file.current(8.0) == 4
+    assert file.current(0.0) == 4  # another clock
+    assert reads == [[], ['one\n'], ['two, longer\n'], []]
+
+
+def test_a_file_that_cannot_be_read_is_as_if_empty(tmp_path, caplog):
+    file = module.ConfigFile(str(tmp_path), list)
+    assert file.current(0.0) == []
+    assert 'Cannot read' in caplog.text
+
+
+# --- 14. Waiting -------------------------------------------------------------
+
+
+class Recorder:
+    """An Owner that only notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def receive(self, fd):
+        self.told.append(fd)
+
+    def expire(self):
+        self.told.append('expired')
+
+
+@on_every_loop
+async def test_timeouts_of_many_lengths_ring_in_their_order():
+    loop = asyncio.get_running_loop()
+    timeouts = module.Timeouts()
+    owners = [Recorder() for _ in range(6)]
+    lengths = [3.0, 1.0, 2.0, 1.0, 3.0, 0.0]
+    for owner, seconds in zip(owners, lengths, strict=True):
+        timeouts.start(seconds, owner, loop)
+    assert len(loop.timers) == 1
+    timeouts.stop(1.0, owners[3])
+    rung = []
+    for _ in range(4):
+        rung.append([bool(owner.told) for owner in owners])
+        turn(1.0)
+    assert rung == [
+        [False, False, False, False, False, False],
+        [False, True, False, False, False, True],
+        [False, True, True, False, False, True],
+        [True, True, True, False, True, True],
+    ]
+    assert (timeouts.queues, timeouts.handle) == ({}, None)
+    timeouts.start(1.0, owners[3], loop)
+    timeouts.stop(1.0, owners[3])
+    assert (timeouts.queues, timeouts.handle, loop.timers) == ({}, None, [])
+
+
+@on_every_loop
+async def test_turns_are_taken_in_order_and_none_is_lost():
+    turns = module.Turns(1)
+    assert turns.take()
+    assert not turns.take()
+    waiting = [asyncio.ensure_future(turns.wait()) for _ in range(4)]
+    await settle()
+    waiting[0].cancel()
+    await settle()
+    turns.give_back()
+    waiting[1].cancel()  # just as its turn came
+    await settle()
+    assert [task.done() for task in waiting] == [True, True, True, False]
+    assert not waiting[2].cancelled()
+    turns.give_back()
+    await waiting[3]
+    turns.give_back()
+    assert (turns.free, len(turns.queue)) == (1, 0)
+    await turns.wait()
+    turns.give_back()
+
+
+@on_every_loop
+async def test_a_socket_that_a_forked_child_still_holds_does_not_spin():
+    loop = asyncio.get_running_loop()
+    readiness = module.waiting_on(loop).readiness
+    owner = Recorder()
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    readiness.open(near.fileno(), owner, loop)
+    held = os.dup(near.fileno())  # as in a child: the socket does not leave the epoll
+    readiness.close(near.fileno())
+    near.close()
+    far.send(b'late')
+    drained = []
+    epoll = readiness.epoll
+    loop.remove_reader(epoll.fileno())
+    loop.add_reader(epoll.fileno(), lambda: (drained.append(1), readiness.drain()))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    os.close(held)
+    far.close()
+    loop.remove_reader(epoll.fileno())
+    loop.add_reader(epoll.fileno(), readiness.drain)
+    assert len(drained) <= 2
+    assert owner.told == []
+
+
+def test_an_idle_loop_has_at_most_one_descriptor_of_ours_and_takes_it_along():
+    before = descriptors()
+    for loop_factory in LOOPS.values():
+        seen = []
+
+        async def resolve_once(seen=seen):
+            async with Nameserver(answering(a(b'x.example'))) as server:
+                resolve, _ = resolver_of(server)
+                own = descriptors()
+                await resolve('x.example', TYPES.A)
+                seen.append(len(descriptors() - own))
+
+        run(resolve_once(), loop_factory)
+        assert seen == [1]
+    gc.collect()
+    assert descriptors() == before
+
+
+# --- 15. Transports ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'nameserver, expected',
+    [
+        (('192.0.2.1', 53), (socket.AF_INET, ('192.0.2.1', 53), '', '192.0.2.1:53')),
+        ((IPv4Address('192.0.2.1'), 5353), (socket.AF_INET, ('192.0.2.1', 5353), '', '192.0.2.1:5353')),
+        (('::1', 53), (socket.AF_INET6, ('::1', 53), '', '[::1]:53')),
+        (('fe80::1%lo', 53), (socket.AF_INET6, ('fe80::1', 53), 'lo', '[fe80::1%lo]:53')),
+        ((IPv6Address('fe80::1%7'), 53), (socket.AF_INET6, ('fe80::1', 53), '7', '[fe80::1%7]:53')),
+    ],
+)
+def test_a_nameserver_is_an_address_and_a_port(nameserver, expected):
+    assert module.to_server(nameserver) == expected
+
+
+@pytest.mark.parametrize(
+    'nameserver, error',
+    [
+        (('example.com', 53), InvalidName),
+        (('', 53), InvalidName),
+        (('192.0.2.1', 0), InvalidName),
+        (('192.0.2.1', 65536), InvalidName),
+        (('192.0.2.1', '53'), TypeError),
+        ((None, 53), TypeError),
+        ('192.0.2.1', (InvalidName, TypeError)),
+        ((1, 2, 3), (InvalidName, TypeError)),
+        (5, TypeError),
+    ],
+)
+def test_what_is_no_nameserver_is_refused(nameserver, error):
+    with pytest.raises(error):
+        module.to_server(nameserver)
+
+
+# --- 18. Cache ---------------------------------------------------------------
+
+
+@on_every_loop
+async def test_an_answer_knows_when_it_expires_and_is_cached_until_then():
+    async with Nameserver(answering(a(b'www.example.com', ttl=60))) as server:
+        resolve, _ = resolver_of(server)
+        (address,) = await resolve('www.example.com', TYPES.A)
+        assert address == IPv4Address('192.0.2.1')
+        assert type(address) is IPv4AddressExpiresAt
+        assert address.expires_at == 1060.0
+        turn(59.9)
+        for spelling in ('www.example.com', b'www.example.com', 'WWW.Example.com.', '\\www.example.com'):
+            assert (await resolve(spelling, TYPES.A))[0].expires_at == 1060.0
+        await server.asked(1)
+        turn(0.1)
+        assert (await resolve('www.example.com', TYPES.A))[0].expires_at == 1120.0
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_the_clock_starts_before_the_request_is_sent():
+    async def answer_late(query):
+        turn(0.3)
+        return reply_to(query, a(b'x.example', ttl=10))
+
+    async with Nameserver(answer_late) as server:
+        resolve, _ = resolver_of(server)
+        assert (await resolve('x.example', TYPES.A))[0].expires_at == 1010.0
+
+
+@on_every_loop
+async def test_a_cached_answer_comes_without_yielding():
+    async with Nameserver(answering(a(b'x.example'))) as server:
+        resolve, _ = resolver_of(server)
+        answers = await resolve('x.example', TYPES.A)
+        for name in ('x.example', b'x.example', 'X.example.'):
+            with pytest.raises(StopIteration) as stopped:
+                resolve(name, TYPES.A).send(None)
+            assert stopped.value.value is answers
+
+
+@on_every_loop
+async def test_a_ttl_of_0_is_given_to_those_who_wait_and_not_cached():
+    async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
+        resolve, _ = resolver_of(server)
+        answers = await asyncio.gather(*[resolve('x.example', TYPES.A) for _ in range(5)])
+        assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
+        await server.asked(1)
+        await resolve('x.example', TYPES.A)
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_the_cache_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_CACHED', 3)
+
+    async with Nameserver(lambda query: reply_to(query, a(query.qd[0].name))) as server:
+        resolve, _ = resolver_of(server)
+        for name in 'abcd':
+            await resolve(name, TYPES.A)
+        await resolve('b', TYPES.A)
+        await resolve('d', TYPES.A)
+        await server.asked(4)
+        await resolve('a', TYPES.A)
+        await server.asked(5)
+
+
+@on_every_loop
+async def test_negative_answers_are_bounded_too(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_CACHED', 3)
+    nxdomain = answering(rcode=RCODES.NXDOMAIN, ns=(soa(b''),))
+    async with Nameserver(nxdomain) as server:
+        resolve, _ = resolver_of(server)
+        for name in 'abcda':
+            with pytest.raises(DoesNotExist):
+                await resolve(name, TYPES.A)
+        await server.asked(5)
+
+
+@on_every_loop
+async def test_clear_cache_forgets():
+    async with Nameserver(answering(a(b'x.example'))) as server:
+        resolve, clear_cache = resolver_of(server)
+        await resolve('x.example', TYPES.A)
+        assert clear_cache() is None
+        await resolve('x.example', TYPES.A)
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_an_answer_asked_for_before_clear_cache_is_neither_kept_nor_shared():
+    go_on = asyncio.Event()
+
+    async def answer(query):
+        number = len(server.queries)
+        await go_on.wait()
+        return reply_to(query, a(b'x.example', f'192.0.2.{number}'))
+
+    async with Nameserver(answer) as server:
+        resolve, clear_cache = resolver_of(server)
+        before = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await server.asked(1)
+        clear_cache()
+        after = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await server.asked(2)
+        go_on.set()
+        assert texts(await before) == ['192.0.2.1']
+        assert texts(await after) == ['192.0.2.2']
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.2']
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_many_who_ask_make_one_query():
+    async with Nameserver(answering(a(b'x.example'))) as server:
+        resolve, _ = resolver_of(server)
+        names = itertools.cycle(['x.example', b'x.example', 'X.Example', 'x.example.'])
+        resolutions = [resolve(name, TYPES.A) for name in itertools.islice(names, 100)]
+        answers = await asyncio.gather(*resolutions)
+        assert len({id(each) for each in answers}) == 1
+        await server.asked(1)
+
+
+def test_10_000_who_ask_make_one_query():
+    async def main():
+        async with Nameserver(answering(a(b'x.example'))) as server:
+            resolve, _ = resolver_of(server)
+            answers = await asyncio.gather(*[resolve('x.example', TYPES.A) for _ in range(10_000)])
+            assert len(answers) == 10_000
+            await server.asked(1)
+
+    run(main(), debug=False)
+
+
+@on_every_loop
+async def test_another_takes_over_when_the_one_who_asked_is_cancelled():
+    async def answer(query):
+        if len(server.queries) < 3:
+            await asyncio.Event().wait()
+        return reply_to(query, a(b'x.example'))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        tasks = [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(5)]
+        await server.asked(1)
+        tasks[0].cancel()
+        await server.asked(2)
+        tasks[3].cancel()  # one who only waits
+        tasks[1].cancel()  # the one who took over
+        await server.asked(3)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        cancelled = [isinstance(each, asyncio.CancelledError) for each in answers]
+        assert cancelled == [True, True, False, True, False]
+        assert texts(answers[4]) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_an_error_goes_to_all_who_waited_and_is_not_cached():
+    async with Nameserver(answering(rcode=RCODES.SERVFAIL)) as server:
+        resolve, _ = resolver_of(server)
+        tasks = [resolve('x.example', TYPES.A) for _ in range(50)]
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(error) for error in errors} == {ResponseCode}
+        assert {error.rcode for error in errors} == {RCODES.SERVFAIL}
+        assert len({id(error) for error in errors}) == 50
+        lengths = {len(list(frames_of(error))) for error in errors}
+        assert max(lengths) < 6
+        asked = len(server.queries)
+        server.answer = answering(a(b'x.example'))
+        await resolve('x.example', TYPES.A)
+        await server.asked(asked + 1)
+
+
+def frames_of(error):
+    traceback = error.__traceback__
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+@on_every_loop
+async def test_what_a_callable_of_the_caller_raises_passes_unchanged_to_all():
+    class OwnError(Exception):
+        pass
+
+    own = OwnError('as it is')
+
+    async def get_nameservers(fqdn):
+        await asyncio.sleep(0)
+        raise own
+        yield
+
+    resolve, _ = Resolver(no_host, get_nameservers)
+    tasks = [resolve('x.example', TYPES.A) for _ in range(50)]
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {id(error) for error in errors} == {id(own)}
+    assert len(list(frames_of(own))) < 12
+
+    async def get_host(fqdn, qtype):
+        raise own
+
+    def transform_fqdn(fqdn):
+        raise own
+
+    for arguments in ({'get_host': get_host}, {'transform_fqdn': transform_fqdn}):
+        arguments = {'get_host': no_host, 'get_nameservers': asking(('127.0.0.1', 9)), **arguments}
+        resolve, _ = Resolver(**arguments)
+        with pytest.raises(OwnError):
+            await resolve('x.example', TYPES.A)
+        assert is_idle()
+
+
+@on_every_loop
+async def test_names_that_are_aliases_of_each_other_do_not_wait_for_each_other():
+    async def answer(query):
+        name = query.qd[0].name.lower()
+        await gathering.wait()
+        return reply_to(query, cname(name, b'b' if name == b'a' else b'a'))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        gathering = asyncio.Event()
+        tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in 'ab']
+        await server.asked(2)
+        gathering.set()
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(error) for error in errors} == {CnameChainTooLong}
+
+
+# --- 19. Resolver ------------------------------------------------------------
+
+
+@on_every_loop
+async def test_records_of_other_types_know_when_they_expire_too():
+    mx = rr(b'x.example', TYPES.MX, module.MX(10, b'mail.example'))
+    txt = rr(b'x.example', TYPES.TXT, (b'a', b'b'))
+    ns = rr(b'x.example', TYPES.NS, b'ns.example')
+    aaaa = rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
+    unknown = rr(b'x.example', 65280, b'\0')
+    async with Nameserver(from_zone(mx, txt, ns, aaaa, unknown)) as server:
+        resolve, _ = resolver_of(server)
+        kinds = [(mx, module.MXExpiresAt), (txt, TupleExpiresAt), (ns, BytesExpiresAt)]
+        for record, kind in [*kinds, (aaaa, IPv6AddressExpiresAt), (unknown, BytesExpiresAt)]:
+            (rdata,) = await resolve('x.example', record.qtype)
+            assert (rdata, type(rdata), rdata.expires_at) == (record.rdata, kind, 1060.0)
+
+
+@on_every_loop
+async def test_a_chain_in_one_reply_needs_no_further_query():
+    chain = cname(b'a', b'b', 50), cname(b'b', b'c', 40), a(b'c', ttl=90)
+    async with Nameserver(answering(*chain)) as server:
+        resolve, _ = resolver_of(server)
+        (address,) = await resolve('a', TYPES.A)
+        assert (str(address), address.expires_at) == ('192.0.2.1', 1040.0)
+        await resolve('a', TYPES.A)
+        await server.asked(1)
+
+
+@on_every_loop
+async def test_a_chain_across_replies_needs_one_query_each():
+    zone = cname(b'a', b'b', 50), cname(b'b', b'c', 40), a(b'c', ttl=90)
+    async with Nameserver(from_zone(*zone)) as server:
+        resolve, _ = resolver_of(server)
+        for _ in range(3):
+            (address,) = await resolve('a', TYPES.A)
+            assert (str(address), address.expires_at) == ('192.0.2.1', 1040.0)
+        assert server.names == [b'a', b'b', b'c']
+        (alias,) = await resolve('a', TYPES.CNAME)
+        assert (alias, alias.expires_at) == (b'b', 1050.0)
+        turn(40)
+        await resolve('a', TYPES.A)
+        assert server.names[4:] == [b'b']  # the alias of a, and the address, still hold
+
+
+@on_every_loop
+@pytest.mark.parametrize('aliases', [20, 21])
+async def test_more_than_20_aliases_across_replies_are_too_many(aliases):
+    names = [b'%d' % number + b'.example' for number in range(aliases + 1)]
+    zone = [cname(name, target) for name, target in itertools.pairwise(names)]
+    async with Nameserver(from_zone(*zone, a(names[-1]))) as server:
+        resolve, _ = resolver_of(server)
+        if aliases == 20:
+            assert texts(await resolve('0.example', TYPES.A)) == ['192.0.2.1']
+        else:
+            with pytest.raises(CnameChainTooLong):
+                await resolve('0.example', TYPES.A)
+        await server.asked(21)
+
+
+@on_every_loop
+async def test_nothing_for_another_name_enters_the_cache():
+    evil = [cname(b'a.example', b'victim.example'), a(b'victim.example', '192.0.2.66')]
+    poison = [*evil, a(b'other.example', '192.0.2.66')]
+
+    def answer(query):
+        honest = a(query.qd[0].name.lower(), '192.0.2.1')
+        return reply_to(query, *(poison if server.names == [b'a.example'] else [honest]))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        await resolve('a.example', TYPES.A)
+        assert texts(await resolve('victim.example', TYPES.A)) == ['192.0.2.1']
+        assert texts(await resolve('other.example', TYPES.A)) == ['192.0.2.1']
+        await server.asked(3)
+
+
+@on_every_loop
+async def test_an_alias_outlives_the_absence_at_its_end():
+    alias = cname(b'a.example', b'b.example', 100)
+
+    def answer(query):
+        aliases = [alias] if query.qd[0].name.lower() == b'a.example' else []
+        return reply_to(query, *aliases, rcode=RCODES.NXDOMAIN, ns=(soa(b'example', 10, 10),))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        for _ in range(2):
+            with pytest.raises(DoesNotExist) as raised:
+                await resolve('a.example', TYPES.A)
+            assert 'b.example' in str(raised.value)
+        await server.asked(1)
+        turn(10)
+        with pytest.raises(DoesNotExist):
+            await resolve('a.example', TYPES.A)
+        assert server.names == [b'a.example', b'b.example']
+        with pytest.raises(DoesNotExist):
+            await resolve('b.example', TYPES.A)
+        await server.asked(2)
+        server.answer = from_zone(alias)
+        assert await resolve('a.example', TYPES.CNAME) == (b'b.example',)
+
+
+@on_every_loop
+@pytest.mark.parametrize('rcode', [RCODES.NOERROR, RCODES.NXDOMAIN])
+async def test_an_absence_is_cached_as_long_as_the_soa_says(rcode):
+    async with Nameserver(answering(rcode=rcode, ns=(soa(b'example', 30, 20),))) as server:
+        resolve, _ = resolver_of(server)
+        for _ in range(3):
+            with pytest.raises(DoesNotExist) as raised:
+                await resolve('x.example', TYPES.A)
+            assert raised.value.rcode == rcode
+            assert 'x.example. A' in str(raised.value)
+            assert len(list(frames_of(raised.value))) < 6
+        await server.asked(1)
+        turn(20)
+        with pytest.raises(DoesNotExist):
+            await resolve('x.example', TYPES.A)
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_an_absence_without_soa_is_not_cached():
+    async with Nameserver(answering(rcode=RCODES.NXDOMAIN)) as server:
+        resolve, _ = resolver_of(server)
+        for _ in range(2):
+            with pytest.raises(DoesNotExist):
+                await resolve('x.example', TYPES.A)
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_the_next_nameserver_is_asked_after_a_lame_one():
+    lame = answering(ra=0, ns=(rr(b'example', TYPES.NS, b'ns.example'),))
+    async with Nameserver(lame) as one, Nameserver(answering(a(b'x.example'))) as two:
+        resolve, _ = resolver_of(one, two)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+        resolve, _ = resolver_of(one)
+        with pytest.raises(BadResponse):
+            await resolve('x.example', TYPES.A)
+        await one.asked(3)
+
+
+@on_every_loop
+@pytest.mark.parametrize('rcode', [RCODES.SERVFAIL, RCODES.REFUSED, RCODES.FORMERR, RCODES.NOTIMP, 11])
+async def test_the_next_nameserver_is_asked_at_once_after_an_error(rcode):
+    def bare(query):
+        return reply_to(query, rcode=rcode)._replace(qd=() if rcode < 6 else query.qd)
+
+    async with Nameserver(bare) as one, Nameserver(answering(a(b'x.example'))) as two:
+        resolve, _ = resolver_of(one, two)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+        resolve, _ = resolver_of(one)
+        with pytest.raises(ResponseCode) as raised:
+            await resolve('x.example', TYPES.A)
+        assert raised.value.rcode == rcode
+        assert str(one.port) in str(raised.value)
+        await one.asked(3)  # once, and in the other resolution once more
+
+
+FORGERIES = {
+    'id': lambda reply: reply._replace(qid=reply.qid ^ 1),
+    'no response': lambda reply: reply._replace(qr=QUESTION),
+    'opcode': lambda reply: reply._replace(opcode=OPCODES.STATUS),
+    'name': lambda reply: reply._replace(qd=(reply.qd[0]._replace(name=b'y.example'),)),
+    'type': lambda reply: reply._replace(qd=(reply.qd[0]._replace(qtype=TYPES.AAAA),)),
+    'class': lambda reply: reply._replace(qd=(reply.qd[0]._replace(qclass=CLASSES.CH),)),
+    'no question': lambda reply: reply._replace(qd=()),
+    'two questions': lambda reply: reply._replace(qd=reply.qd * 2),
+    'cut': lambda reply: pack(reply)[:-1],
+    'trailing': lambda reply: pack(reply) + b'\0',
+    'garbage': lambda reply: b'garbage',
+    'nothing': lambda reply: b'',
+}
+
+
+@on_every_loop
+@pytest.mark.parametrize('forgery', FORGERIES)
+async def test_keeps_waiting_after_a_forged_or_broken_reply(forgery):
+    def answer(query):
+        forged = FORGERIES[forgery](reply_to(query, a(b'x.example', '192.0.2.66')))
+        return [forged] * 40 + [reply_to(query, a(b'x.example'))]
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+        await server.asked(1)
+
+
+@on_every_loop
+async def test_a_timeout_tells_what_was_dropped_last():
+    async with Nameserver(lambda query: b'\0' * 12) as server:
+        resolve, _ = resolver_of(server)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        for attempt in range(5):
+            await server.asked(attempt + 1)
+            turn(0.5)
+        with pytest.raises(QueryTimeout) as raised:
+            await task
+        assert isinstance(raised.value.__cause__, BadResponse)
+        text = str(raised.value)
+        assert 'x.example. A' in text
+        assert f'127.0.0.1:{server.port}' in text
+        assert 'attempts: 5' in text
+
+
+@on_every_loop
+async def test_a_stranger_is_not_heard():
+    async def answer(query):
+        source = server.sources[-1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(pack(reply_to(query, a(b'x.example', '192.0.2.66'))), source)
+        await settle()
+        return reply_to(query, a(b'x.example'))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_each_query_has_its_own_id_port_and_letter_case():
+    def answer(query):
+        return reply_to(query, a(query.qd[0].name))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        name = 'abcdefghijklmnopqrstuvwxyz.example'
+        await asyncio.gather(*[resolve(f'{i}.{name}', TYPES.A) for i in range(200)])
+        assert len({query.qid for query in server.queries}) > 190
+        assert len({port for _, port, *_ in server.sources}) > 190
+        cases = {query.qd[0].name.partition(b'.')[2] for query in server.queries}
+        assert len(cases) == 200
+        flags = {query._replace(qid=0, qd=()) for query in server.queries}
+        assert flags == {make_query('', 0, qid=0, payload=None)._replace(qd=())}
+
+
+@on_every_loop
+async def test_a_folded_reply_is_followed_by_a_query_in_lower_case_on_a_new_socket():
+    def folding(query):
+        question = query.qd[0]._replace(name=query.qd[0].name.lower())
+        return reply_to(query, a(b'www.folding.example'))._replace(qd=(question,))
+
+    async with Nameserver(folding) as server:
+        resolve, _ = resolver_of(server)
+        name = 'www.folding.example'
+        assert texts(await resolve(name, TYPES.A)) == ['192.0.2.1']
+        await server.asked(2)
+        first, second = server.queries
+        assert first.qd[0].name != first.qd[0].name.lower()
+        assert second.qd[0].name == name.encode()
+        assert server.sources[0] != server.sources[1]
+        turn(60)
+        await resolve(name, TYPES.A)
+        await server.asked(3)  # known to fold now, it is asked in lower case at once
+        assert server.queries[2].qd[0].name == name.encode()
+        turn(600)
+        await resolve(name, TYPES.A)
+        assert server.queries[3].qd[0].name != name.encode()
+
+
+@on_every_loop
+async def test_a_forged_folded_reply_does_not_end_the_wait_for_the_true_one():
+    def answer(query):
+        if len(server.queries) > 1:
+            return None  # the query in lower case is lost
+        question = query.qd[0]._replace(name=query.qd[0].name.swapcase())
+        forged = reply_to(query, a(b'www.example', '192.0.2.66'))._replace(qd=(question,))
+        return [forged, forged, reply_to(query, a(b'www.example'))]
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        assert texts(await resolve('www.example', TYPES.A)) == ['192.0.2.1']
+        turn(60)
+        server.answer = answering(a(b'www.example'))
+        await resolve('www.example', TYPES.A)
+        assert server.queries[-1].qd[0].name != b'www.example'  # not marked as folding
+
+
+@on_every_loop
+async def test_a_truncated_reply_gives_its_whole_records_uncached():
+    answers = [a(b'x.example', f'192.0.2.{last}') for last in range(3)]
+
+    def answer(query):
+        return pack(reply_to(query, *answers, tc=1))[:-5]
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        for _ in range(2):
+            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.0', '192.0.2.1']
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_a_truncated_reply_without_a_record_of_use_is_truncated():
+    truncated = answering(tc=1, rcode=RCODES.NXDOMAIN, ns=(soa(b'example'),))
+    async with Nameserver(truncated) as one, Nameserver(answering(a(b'x.example'))) as two:
+        resolve, _ = resolver_of(one)
+        with pytest.raises(Truncated) as raised:
+            await resolve('x.example', TYPES.A)
+        assert raised.value.message.rcode == RCODES.NXDOMAIN
+        resolve, _ = resolver_of(one, two)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_a_silent_nameserver_is_followed_by_the_next_after_the_timeout():
+    silent = Nameserver(lambda query: None)
+    async with silent, Nameserver(answering(a(b'x.example'))) as server:
+        resolve, _ = resolver_of(silent, server)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await silent.asked(1)
+        turn(0.49)
+        await server.asked(0)
+        turn(0.01)
+        assert texts(await task) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_a_link_slower_than_one_timeout_still_resolves():
+    go_on = asyncio.Event()
+
+    async def answer(query):
+        if len(server.queries) > 1:
+            return None
+        await go_on.wait()
+        return reply_to(query, a(b'x.example', ttl=10))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await server.asked(1)
+        turn(0.5)
+        await server.asked(2)
+        go_on.set()
+        (address,) = await task
+        assert address.expires_at == 1010.0  # from when the first was sent
+
+
+@on_every_loop
+async def test_when_every_nameserver_refuses_the_error_comes_at_once():
+    one, two = closed_port(), closed_port()
+    resolve, _ = Resolver(no_host, asking(one, two))
+    with pytest.raises(SocketError) as raised:
+        await resolve('x.example', TYPES.A)
+    assert raised.value.errno == 111
+    assert isinstance(raised.value.__cause__, ConnectionRefusedError)
+    assert f':{two[1]}' in str(raised.value)
+    assert 'attempts: 4' in str(raised.value)
+
+
+@on_every_loop
+async def test_a_refused_port_moves_on_at_once_and_is_asked_once_more():
+    refused = closed_port()
+    async with Nameserver(lambda query: None) as server:
+        resolve, _ = Resolver(no_host, asking(refused, server.nameserver))
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        for attempt in range(5):
+            await server.asked(attempt + 1)
+            turn(0.5)
+        with pytest.raises(QueryTimeout) as raised:
+            await task
+        assert 'attempts: 7' in str(raised.value)
+
+
+@on_every_loop
+async def test_a_nameserver_that_cannot_be_reached_moves_on_at_once():
+    async with Nameserver(answering(a(b'x.example'))) as server:
+        for unreachable in (('fe80::1%nosuch', 53), ('255.255.255.255', 53)):
+            resolve, _ = Resolver(no_host, asking(unreachable, server.nameserver))
+            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+            resolve, _ = Resolver(no_host, asking(unreachable))
+            with pytest.raises(SocketError):
+                await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+async def test_the_error_that_says_most_is_raised():
+    answers = {
+        ResponseCode: answering(rcode=RCODES.REFUSED),
+        Truncated: answering(tc=1),
+        BadResponse: answering(ra=0),
+        QueryTimeout: lambda query: None,
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(Nameserver(each)) for each in answers.values()]
+        nameservers = [server.nameserver for server in servers] + [closed_port()]
+        errors = [*answers, SocketError]
+        for at, expected in enumerate(errors):
+            for order in (nameservers[at:], nameservers[at:][::-1]):
+                resolve, _ = Resolver(no_host, asking(*order, timeout=0))
+                task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+                while not task.done():
+                    await settle()
+                    await asyncio.sleep(0)
+                    if nameservers[3] in order:
+                        await let_arrive()
+                        turn(0)
+                with pytest.raises(expected):
+                    await task
+
+
+async def let_arrive():
+    """Lets the packets that are on their way in loopback arrive and be read."""
+    for _ in range(5):
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.001)
+
+
+@on_every_loop
+async def test_those_of_one_set_are_asked_at_once_and_the_first_good_reply_counts():
+    silent = Nameserver(lambda query: None)
+    failing = Nameserver(answering(rcode=RCODES.SERVFAIL))
+    good = Nameserver(answering(a(b'x.example')))
+
+    async def get_nameservers(fqdn):
+        yield 0.5, silent.nameserver, failing.nameserver, closed_port(), good.nameserver
+
+    async with silent, failing, good:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+        await silent.asked(1)
+        await failing.asked(1)
+        nxdomain = Nameserver(answering(rcode=RCODES.NXDOMAIN))
+        async with nxdomain:
+            good = nxdomain
+            with pytest.raises(DoesNotExist):
+                await resolve('y.example', TYPES.A)
+
+
+@on_every_loop
+async def test_at_most_100_sets_are_taken_and_the_generator_is_closed():
+    taken = []
+
+    async def get_nameservers(fqdn):
+        try:
+            while True:
+                taken.append(fqdn)
+                yield 0.5, nameserver
+        finally:
+            taken.append('closed')
+
+    nameserver = closed_port()
+    resolve, _ = Resolver(no_host, get_nameservers)
+    with pytest.raises(SocketError):
+        await resolve('X.Example.', TYPES.A)
+    assert taken == [b'x.example'] * 100 + ['closed']
+    async with Nameserver(answering(a(b'x.example'))) as server:
+        taken.clear()
+        nameserver = server.nameserver
+        await resolve('x.example', TYPES.A)
+        assert taken == [b'x.example', 'closed']
+        server.answer = lambda query: None
+        taken.clear()
+        task = asyncio.ensure_future(resolve('y.example', TYPES.A))
+        await server.asked(2)
+        task.cancel()
+        await asyncio.wait([task])
+        assert taken == [b'y.example', 'closed']
+
+
+@on_every_loop
+async def test_without_a_nameserver_there_is_an_error():
+    async def none(fqdn):
+        return
+        yield
+
+    async def empty(fqdn):
+        yield (0.5,)
+
+    for get_nameservers in (none, empty):
+        resolve, _ = Resolver(no_host, get_nameservers)
+        with pytest.raises(ResolverError):
+            await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'yielded, error',
+    [
+        (('x', ('127.0.0.1', 53)), TypeError),
+        ((None, ('127.0.0.1', 53)), TypeError),
+        ((0.5, ('localhost', 53)), InvalidName),
+        ((0.5, '127.0.0.1'), TypeError),
+        ((0.5, ['127.0.0.1', 53]), TypeError),
+        ((0.5, ('127.0.0.1', 'domain')), TypeError),
+        ((), TypeError),
+    ],
+    ids=str,
+)
+async def test_a_generator_that_yields_something_else_is_told_so(yielded, error):
+    async def get_nameservers(fqdn):
+        yield yielded
+
+    resolve, _ = Resolver(no_host, get_nameservers)
+    with pytest.raises(error):
+        await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+@pytest.mark.parametrize('timeout', [float('nan'), -1, 0, float('inf'), 10**400, True])
+async def test_a_timeout_that_no_timer_can_have_does_not_hang(timeout):
+    async with Nameserver(lambda query: None) as server:
+        resolve, _ = Resolver(no_host, asking(server.nameserver, timeout=timeout, rounds=2))
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        for _ in range(3):
+            await let_arrive()
+            turn(24 * 3600)
+        with pytest.raises(QueryTimeout):
+            await task
+
+
+@on_every_loop
+async def test_a_nameserver_may_have_an_ipv6_or_a_scoped_address():
+    answer = answering(a(b'x.example', ttl=0))
+    async with Nameserver(answer, '::1') as server:
+        addresses = ('::1', IPv6Address('::1'), '::1%lo', IPv6Address('::1%1'))
+        for address in addresses:
+            resolve, _ = Resolver(no_host, asking((address, server.port)))
+            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+        await server.asked(4)
+
+
+@on_every_loop
+async def test_get_host_is_asked_first_and_only_for_the_name_as_given():
+    asked = []
+    hosts = {
+        b'one.example': IPv4Address('192.0.2.1'),
+        b'two.example': (IPv4AddressExpiresAt(IPv4Address('192.0.2.2'), 9e9), IPv4Address('192.0.2.3')),
+        b'six.example': IPv6Address('fe80::1%lo'),
+        b'none.example': (),
+    }
+
+    async def get_host(fqdn, qtype):
+        asked.append((fqdn, qtype))
+        return hosts.get(fqdn)
+
+    zone = cname(b'alias.example', b'one.example'), a(b'one.example', '192.0.2.9')
+    async with Nameserver(from_zone(*zone)) as server:
+        resolve, _ = resolver_of(server, get_host=get_host)
+        (one,) = await resolve('One.Example.', TYPES.A)
+        assert (type(one), str(one), one.expires_at) == (IPv4AddressExpiresAt, '192.0.2.1', 1000.0)
+        two = await resolve('two.example', TYPES.A)
+        assert [(str(each), each.expires_at) for each in two] == [('192.0.2.2', 9e9), ('192.0.2.3', 1000)]
+        (six,) = await resolve('six.example', TYPES.AAAA)
+        assert (type(six), str(six)) == (IPv6AddressExpiresAt, 'fe80::1%lo')
+        with pytest.raises(DoesNotExist) as raised:
+            await resolve('none.example', TYPES.A)
+        assert raised.value.rcode == RCODES.NOERROR
+        await server.asked(0)
+        asked.clear()
+        for _ in range(2):
+            assert texts(await resolve('alias.example', TYPES.A)) == ['192.0.2.9']
+        assert asked == [(b'alias.example', TYPES.A)]
+        hosts[b'alias.example'] = '192.0.2.1'
+        turn(60)
+        with pytest.raises(TypeError):
+            await resolve('alias.example', TYPES.A)
+
+
+@on_every_loop
+async def test_nothing_is_sent_for_special_names():
+    async def get_host(fqdn, qtype):
+        raise AssertionError(fqdn)
+
+    async def get_nameservers(fqdn):
+        raise AssertionError(fqdn)
+        yield
+
+    resolve, _ = Resolver(get_host, get_nameservers)
+    found = {
+        ('127.0.0.1', TYPES.A): '127.0.0.1',
+        (b'192.0.2.1', TYPES.A): '192.0.2.1',
+        ('2001:DB8::1', TYPES.AAAA): '2001:db8::1',
+        ('fe80::1%Lo', TYPES.AAAA): 'fe80::1%Lo',
+        ('localhost', TYPES.A): '127.0.0.1',
+        ('LOCALHOST.', TYPES.AAAA): '::1',
+        (b'a.b.localhost', TYPES.A): '127.0.0.1',
+    }
+    for (name, qtype), address in found.items():
+        answers = await resolve(name, qtype)
+        assert texts(answers) == [address]
+        assert answers[0].expires_at == 1000.0
+    absent = [
+        ('127.0.0.1', TYPES.AAAA, RCODES.NOERROR),
+        ('::1', TYPES.A, RCODES.NOERROR),
+        ('::1', TYPES.TXT, RCODES.NOERROR),
+        ('localhost', TYPES.MX, RCODES.NOERROR),
+        ('abc.onion', TYPES.A, RCODES.NXDOMAIN),
+        ('onion', TYPES.A, RCODES.NXDOMAIN),
+        ('x.INVALID.', TYPES.AAAA, RCODES.NXDOMAIN),
+    ]
+    for name, qtype, rcode in absent:
+        with pytest.raises(DoesNotExist) as raised:
+            await resolve(name, qtype)
+        assert raised.value.rcode == rcode
+
+
+@on_every_loop
+async def test_names_that_only_look_special_are_asked_for():
+    names = [b'notlocalhost', b'localhost.example', b'a\\.localhost', b'1.2.3.4.5', b'256.1.1.1', b'x1']
+    async with Nameserver(lambda query: reply_to(query, a(query.qd[0].name))) as server:
+        resolve, _ = resolver_of(server)
+        for name in names:
+            await resolve(name, TYPES.A)
+        assert server.names == names
+
+
+@on_every_loop
+async def test_an_alias_of_a_special_name_is_not_sent_for_either():
+    async with Nameserver(lambda query: reply_to(query, cname(query.qd[0].name, target))) as server:
+        resolve, _ = resolver_of(server)
+        target = b'abc.onion'
+        with pytest.raises(DoesNotExist):
+            await resolve('a.example', TYPES.A)
+        target = b'localhost'
+        assert texts(await resolve('b.example', TYPES.A)) == ['127.0.0.1']
+        await server.asked(2)
+
+
+@on_every_loop
+@pytest.mark.parametrize('name', ['a..b', '.a', 'a' * 64, 'a.' * 127 + 'a', 'straße.de', '\\', b'a..b'])
+async def test_nothing_is_sent_for_a_name_that_cannot_be_packed(name):
+    async def get_host(fqdn, qtype):
+        raise AssertionError(fqdn)
+
+    async with Nameserver(answering()) as server:
+        resolve, _ = resolver_of(server, get_host=get_host)
+        with pytest.raises(InvalidName):
+            await resolve(name, TYPES.A)
+        await server.asked(0)
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'name, qtype, error',
+    [
+        ('x', TYPES.OPT, InvalidName),
+        ('x', TYPES.TSIG, InvalidName),
+        ('x', TYPES.TKEY, InvalidName),
+        ('x', TYPES.ANY, InvalidName),
+        ('x', TYPES.AXFR, InvalidName),
+        ('x', TYPES.IXFR, InvalidName),
+        ('x', 0, InvalidName),
+        ('x', 65536, InvalidName),
+        ('x', -1, InvalidName),
+        ('x', 'A', TypeError),
+        ('x', None, TypeError),
+        (None, TYPES.A, TypeError),
+        (5, TYPES.A, TypeError),
+        (bytearray(b'x'), TYPES.A, TypeError),
+        (['x'], TYPES.A, TypeError),
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_resolved_is_told_so(name, qtype, error):
+    async with Nameserver(answering()) as server:
+        resolve, _ = resolver_of(server)
+        with pytest.raises(error):
+            await resolve(name, qtype)
+        await server.asked(0)
+
+
+@on_every_loop
+async def test_a_transform_of_the_callers_decides_what_is_sent():
+    async with Nameserver(lambda query: reply_to(query, a(query.qd[0].name))) as server:
+        resolve, _ = resolver_of(server, transform_fqdn=bytes.upper)
+        assert texts(await resolve('www.example.com', TYPES.A)) == ['192.0.2.1']
+        assert server.queries[0].qd[0].name == b'WWW.EXAMPLE.COM'
+        resolve, _ = resolver_of(server, transform_fqdn=lambda fqdn: b'a' * 64)
+        with pytest.raises(InvalidName):
+            await resolve('x', TYPES.A)
+
+
+@on_every_loop
+async def test_both_families_are_asked_at_once_in_one_walk():
+    aaaa = rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
+    walks = []
+
+    async def get_nameservers(fqdn):
+        walks.append(fqdn)
+        yield 0.5, server.nameserver
+
+    async def answer(query):
+        while len(server.queries) < 2:
+            await asyncio.sleep(0)
+        return zone(query)
+
+    zone = from_zone(aaaa, a(b'x.example'), cname(b'alias.example', b'x.example'))
+    settings_of = functools.partial(module.Settings, no_host, get_nameservers, mix_case)
+    both = TYPES.A, TYPES.AAAA
+    async with Nameserver(answer) as server:
+        memory = module.Memory(module.OrderedDict(), {})
+        outcomes = await module.resolve_types(settings_of(memory, {}), b'x.example', both)
+        assert [texts(outcomes[qtype].answers) for qtype in both] == [['192.0.2.1'], ['2001:db8::1']]
+        assert walks == [b'x.example']
+        await server.asked(2)
+        outcomes = await module.resolve_types(settings_of(memory, {}), b'alias.example', both)
+        assert [texts(outcomes[qtype].answers) for qtype in both] == [['192.0.2.1'], ['2001:db8::1']]
+        assert walks == [b'x.example', b'alias.example']  # the rest was cached
+        server.answer = from_zone(a(b'y.example'))
+        outcomes = await module.resolve_types(settings_of(memory, {}), b'y.example', both)
+        assert texts(outcomes[TYPES.A].answers) == ['192.0.2.1']
+        assert outcomes[TYPES.AAAA].absence.rcode == RCODES.NOERROR
+
+
+@on_every_loop
+async def test_one_of_both_families_that_is_being_asked_for_is_not_asked_again():
+    go_on = asyncio.Event()
+
+    async def answer(query):
+        await go_on.wait()
+        return reply_to(query)
+
+    async with Nameserver(answer) as server:
+        settings = module.Settings(
+            no_host,
+            asking(server.nameserver),
+            mix_case,
+            module.Memory(module.OrderedDict(), {}),
+            {},
+        )
+        one = asyncio.ensure_future(module.resolve_types(settings, b'x.example', (TYPES.A,)))
+        await server.asked(1)
+        both = module.resolve_types(settings, b'x.example', (TYPES.A, TYPES.AAAA))
+        both = asyncio.ensure_future(both)
+        await server.asked(2)
+        go_on.set()
+        assert set(await one) == {TYPES.A}
+        assert set(await both) == {TYPES.A, TYPES.AAAA}
+        await server.asked(2)
+
+
+@contextlib.contextmanager
+def turns_of(count):
+    turns = module.waiting_on(asyncio.get_running_loop()).turns
+    before, turns.free = turns.free, count
+    yield turns
+    assert turns.free == count
+    turns.free = before
+
+
+@on_every_loop
+async def test_with_one_turn_all_is_answered_all_the_same():
+    aaaa = rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
+    silent = Nameserver(lambda query: None)
+    async with silent, Nameserver(from_zone(a(b'x.example'), aaaa)) as server:
+        with turns_of(1):
+            settings = module.Settings(
+                no_host,
+                asking(server.nameserver),
+                mix_case,
+                module.Memory(module.OrderedDict(), {}),
+                {},
+            )
+            both = TYPES.A, TYPES.AAAA
+            outcomes = await module.resolve_types(settings, b'x.example', both)
+            assert all(outcomes[qtype].answers for qtype in both)
+
+            async def one_set(fqdn):
+                yield 0.5, silent.nameserver, server.nameserver
+
+            resolve, _ = Resolver(no_host, one_set)
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            await silent.asked(1)
+            turn(0.5)  # the second of the set is asked with the turn of the first
+            assert texts(await task) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_a_timeout_starts_when_the_packet_is_sent():
+    hold = asyncio.Event()
+
+    async def answer(query):
+        await hold.wait()
+        return reply_to(query, a(query.qd[0].name))
+
+    async with Nameserver(answer) as server:
+        with turns_of(1):
+            resolve, _ = resolver_of(server)
+            first = asyncio.ensure_future(resolve('a', TYPES.A))
+            await server.asked(1)
+            second = asyncio.ensure_future(resolve('b', TYPES.A))
+            await settle()
+            turn(0.4)
+            hold.set()
+            await first
+            await server.asked(2)
+            hold.clear()
+            turn(0.4)
+            hold.set()
+            assert texts(await second) == ['192.0.2.1']
+            await server.asked(2)
+
+
+@on_every_loop
+async def test_one_who_is_cancelled_while_waiting_for_a_turn_leaves_nothing():
+    async with Nameserver(lambda query: None) as server:
+        with turns_of(1):
+            resolve, _ = resolver_of(server)
+            tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in 'abc']
+            await server.asked(1)
+            for task in tasks[::-1]:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+@contextlib.contextmanager
+def no_descriptors_left():
+    """No descriptor can be opened meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@on_every_loop
+async def test_a_lack_of_descriptors_is_waited_out_for_one_timeout():
+    async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
+        resolve, _ = resolver_of(server)
+        await resolve('x.example', TYPES.A)
+        with no_descriptors_left():
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            await settle()
+            turn(0.2)
+            await settle()
+        turn(0.05)
+        assert texts(await task) == ['192.0.2.1']
+        await server.asked(2)
+        with no_descriptors_left():
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            for _ in range(60):
+                await settle()
+                turn(0.05)
+            assert task.done()
+        with pytest.raises(SocketError) as raised:
+            await task
+        assert raised.value.errno == 24
+        await server.asked(2)
+
+
+def test_10_000_names_under_a_limit_of_256_descriptors_are_all_answered():
+    script = f"""
+import asyncio, sys
+sys.path.insert(0, {str(HERE)!r})
+import test_aiodnsresolver as tests
+
+async def main():
+    answer = lambda query: tests.reply_to(query, tests.a(query.qd[0].name))
+    async with tests.Nameserver(answer) as server:
+        resolve, _ = tests.resolver_of(server)
+        names = [f'{{number}}.example' for number in range(10_000)]
+        answers = await asyncio.gather(*[resolve(name, 1) for name in names])
+        print(len(server.queries), sum(len(each) for each in answers))
+        print(max(map(int, tests.descriptors())) < 200)
+
+tests.run(main(), debug=False)
+"""
+    limited = ['sh', '-c', 'ulimit -n 256 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
+    ran = subprocess.run(
+        [*limited, '-W', 'error', '-c', script], capture_output=True, text=True, timeout=100
+    )
+    assert (ran.stdout, ran.stderr) == ('10000 10000\nTrue\n', '')
+
+
+@on_every_loop
+async def test_2000_mixed_requests_leave_nothing():
+    def answer(query):
+        kind = int(query.qd[0].name.split(b'.')[0]) % 4
+        if kind == 0:
+            return reply_to(query, a(query.qd[0].name))
+        return [reply_to(query, rcode=RCODES.SERVFAIL), reply_to(query), None][kind - 1]
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        tasks = [asyncio.ensure_future(resolve(f'{n}.example', TYPES.A)) for n in range(2000)]
+        done = 0
+        while done < 1500:
+            await asyncio.sleep(0)
+            done = sum(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds == [tuple, ResponseCode, DoesNotExist, asyncio.CancelledError] * 500
+
+
+@on_every_loop
+async def test_cancelling_at_any_point_leaves_nothing():
+    async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
+        for steps in range(12):
+            resolve, _ = resolver_of(server)
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert is_idle()
+
+
+@on_every_loop
+async def test_a_timeout_of_the_callers_behaves_after_one_of_ours():
+    async with Nameserver(lambda query: None) as server:
+        resolve, _ = resolver_of(server)
+        async with asyncio.timeout(60):
+            task = asyncio.current_task()
+            asyncio.ensure_future(turn_while(server, 5))
+            with pytest.raises(QueryTimeout):
+                await resolve('x.example', TYPES.A)
+            assert task.cancelling() == 0
+        asyncio.ensure_future(turn_while(server, 7))
+        with pytest.raises(TimeoutError) as raised:
+            async with asyncio.timeout(0.7):
+                await resolve('y.example', TYPES.A)
+        assert not isinstance(raised.value, QueryTimeout)
+        assert is_idle()
+
+
+async def turn_while(server, queries):
+    """Turns the clock by one timeout after each query, until so many have come."""
+    while len(server.queries) < queries:
+        count = len(server.queries)
+        await asyncio.sleep(0)
+        if len(server.queries) > count:
+            await settle()
+            turn(0.5)
+
+
+@pytest.mark.parametrize('loop_name', LOOPS)
+def test_one_resolver_serves_one_loop_after_another(loop_name):
+    servers = []
+    resolve, _ = Resolver(no_host, lambda fqdn: asking(servers[-1].nameserver)(fqdn))
+
+    async def leave_in_the_middle():
+        async with Nameserver(lambda query: None) as server:
+            servers.append(server)
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            await server.asked(1)
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def main():
+        async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
+            servers.append(server)
+            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+
+    for each in (main, leave_in_the_middle, main):
+        run(each(), LOOPS[loop_name])
+
+
+def test_a_flight_of_a_loop_that_is_gone_is_not_joined():
+    async def abandon():
+        server = await Nameserver(lambda query: None).__aenter__()
+        memory.flights['x.example', TYPES.A] = module.Shared(asyncio.get_running_loop(), {1: []})
+        await server.__aexit__()
+
+    async def main():
+        async with Nameserver(answering(a(b'x.example'))) as server:
+            settings = module.Settings(no_host, asking(server.nameserver), mix_case, memory, {})
+            outcomes = await module.resolve_types(settings, b'x.example', (TYPES.A,))
+            assert texts(outcomes[TYPES.A].answers) == ['192.0.2.1']
+
+    memory = module.Memory(module.OrderedDict(), {})
+    run(abandon())
+    run(main())
+    assert memory.flights == {}
+
+
+@on_every_loop
+async def test_the_defaults_read_resolv_conf_and_hosts(tmp_path):
+    resolv_conf = tmp_path / 'resolv.conf'
+    hosts = tmp_path / 'hosts'
+    nameservers = functools.partial(get_nameservers_from_etc_resolve_conf, path=str(resolv_conf))
+    get_host = functools.partial(get_host_from_etc_hosts, path=str(hosts))
+
+    async def yielded():
+        return [each async for each in nameservers(b'x.example')]
+
+    local = (0.5, (IPv4Address('127.0.0.1'), 53))
+    assert await yielded() == [local] * 5
+    resolv_conf.write_text('nameserver 192.0.2.1\nnameserver ::1\n')
+    turn(2)
+    one, two = (0.5, (IPv4Address('192.0.2.1'), 53)), (0.5, (IPv6Address('::1'), 53))
+    assert await yielded() == [one, two] * 5
+    assert await get_host(b'www.example', TYPES.A) is None
+    hosts.write_text('192.0.2.1 WWW.example alias\n192.0.2.2 www.example\n::2 six.example\n')
+    turn(2)
+    resolve, _ = Resolver(get_host)
+    assert texts(await resolve('www.Example', TYPES.A)) == ['192.0.2.1', '192.0.2.2']
+    assert {each.expires_at for each in await resolve('ALIAS', TYPES.A)} == {1004.0}
+    assert texts(await resolve('six.example', TYPES.AAAA)) == ['::2']
+    for name, qtype in (('www.example', TYPES.AAAA), ('six.example', TYPES.A)):
+        with pytest.raises(DoesNotExist) as raised:
+            await resolve(name, qtype)
+        assert raised.value.rcode == RCODES.NOERROR
+    assert await get_host(b'www.example', TYPES.MX) is None
+    assert await get_host(b'other.example', TYPES.A) is None
+
+
+def test_to_make_a_resolver_needs_no_loop_and_no_file():
+    script = (
+        'import builtins, os, aiodnsresolver as module\n'
+        'builtins.open = os.stat = None\n'
+        'resolve, clear_cache = module.Resolver()\n'
+        'clear_cache()\n'
+    )
+    subprocess.run([sys.executable, '-c', script], cwd=HERE, check=True)
