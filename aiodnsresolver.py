@@ -508,6 +508,24 @@ def escape_label(label: bytes) -> bytes:
     return b''.join([ESCAPES.get(octet) or LENGTH_OCTET[octet] for octet in label])
 
 
+def split_escaped_name(name: bytes) -> list[bytes]:
+    """Returns the labels of a name that has a backslash in it. Raises InvalidName."""
+    labels = [bytearray()]
+    end = 0
+    for token in TOKEN.finditer(name):
+        escaped, plain = token.groups()
+        if token.start() != end or (escaped and len(escaped) == 3 and int(escaped) > 255):
+            break
+        end = token.end()
+        if plain == b'.':
+            labels.append(bytearray())
+        else:
+            labels[-1] += plain or (escaped if len(escaped) == 1 else bytes([int(escaped)]))
+    if end != len(name):
+        raise InvalidName(f'There is a bad escape in {name!r}')
+    return [bytes(label) for label in labels]
+
+
 def split_name(name: bytes) -> list[bytes]:
     """Returns the labels of a name in presentation form, as on the wire; none for the root.
 
@@ -530,24 +548,6 @@ def split_name(name: bytes) -> list[bytes]:
     if sum(lengths) + len(lengths) >= MAX_NAME:
         raise InvalidName(f'There are more than {MAX_NAME} octets in {name!r}')
     return labels
-
-
-def split_escaped_name(name: bytes) -> list[bytes]:
-    """Returns the labels of a name that has a backslash in it. Raises InvalidName."""
-    labels = [bytearray()]
-    end = 0
-    for token in TOKEN.finditer(name):
-        escaped, plain = token.groups()
-        if token.start() != end or (escaped and len(escaped) == 3 and int(escaped) > 255):
-            break
-        end = token.end()
-        if plain == b'.':
-            labels.append(bytearray())
-        else:
-            labels[-1] += plain or (escaped if len(escaped) == 1 else bytes([int(escaped)]))
-    if end != len(name):
-        raise InvalidName(f'There is a bad escape in {name!r}')
-    return [bytes(label) for label in labels]
 
 
 def idna_label(label: str) -> bytes:
@@ -577,8 +577,8 @@ def to_name(name: str | bytes) -> bytes:
     if isinstance(name, str):
         if name.isascii():
             name = name.encode('ascii')
-        elif len(name) > MAX_PRESENTATION:
-            raise InvalidName(f'A name of {len(name)} characters is too long: {name[:32]!r}...')
+        elif len(name) > MAX_PRESENTATION or '\\' in name:
+            raise InvalidName(f'A name is too long, or has escapes beside IDNA: {name[:64]!r}')
         else:
             name = b'.'.join([idna_label(label) for label in IDNA_DOTS.split(name)])
     elif not isinstance(name, bytes):
@@ -1023,7 +1023,8 @@ def layout(mnemonic: str, qclass: int | None = None, /, **fields: Field) -> None
     record = None
     if len(fields) > 1:
         module = {'__module__': __name__}
-        kinds = {'kinds': tuple(fields.values()), '__slots__': (), **module}
+        text = f'Rdata of type {mnemonic}: {", ".join(fields)}.'
+        kinds = {'kinds': tuple(fields.values()), '__slots__': (), '__doc__': text, **module}
         plain = namedtuple(mnemonic, fields)  # type: ignore[misc]
         record = type(mnemonic, (Presentable, plain), kinds)
         expires: Any = type(f'{mnemonic}ExpiresAt', (TupleExpiresAt, record), module)
@@ -1577,6 +1578,29 @@ def absence_of(name: bytes, qtype: int, rcode: int) -> DoesNotExist:
     return DoesNotExist(f'{describe(name, qtype)}: there is {what}', rcode)
 
 
+def read_absence(
+    message: Message, name: bytes, qtype: int, now: float, alias: Alias | None
+) -> Known:
+    """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604).
+
+    A truncated one says nothing of an absence.
+    """
+    if message.tc and alias is None:
+        raise Truncated('The reply is truncated, and has no record of use', message)
+    ttl = negative_ttl(message, name)
+    is_absent = message.rcode == RCODES.NXDOMAIN or (
+        ttl is not None and (message.aa or message.ra)
+    )
+    if alias is not None and (message.tc or not is_absent):
+        return Known(now, (), None, alias, not message.tc)
+    if not is_absent and is_lame(message):
+        raise BadResponse('The server is lame: no answer, and nobody who stands for it')
+    expires_at = now + (ttl or 0)
+    if alias is not None:
+        expires_at = min(expires_at, alias.expires_at)
+    return Known(expires_at, (), absence_of(name, qtype, message.rcode), alias, True)
+
+
 def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     """Returns what a reply says of `name` (lower case) and `qtype`: only that is believed.
 
@@ -1599,29 +1623,6 @@ def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     expires_at = now + min([ttl, *[record.ttl for record in records]])
     answers = tuple([expiring(record.rdata, expires_at) for record in records])
     return Known(expires_at, answers, None, alias, not message.tc)
-
-
-def read_absence(
-    message: Message, name: bytes, qtype: int, now: float, alias: Alias | None
-) -> Known:
-    """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604).
-
-    A truncated one says nothing of an absence.
-    """
-    if message.tc and alias is None:
-        raise Truncated('The reply is truncated, and has no record of use', message)
-    ttl = negative_ttl(message, name)
-    is_absent = message.rcode == RCODES.NXDOMAIN or (
-        ttl is not None and (message.aa or message.ra)
-    )
-    if alias is not None and (message.tc or not is_absent):
-        return Known(now, (), None, alias, not message.tc)
-    if not is_absent and is_lame(message):
-        raise BadResponse('The server is lame: no answer, and nobody who stands for it')
-    expires_at = now + (ttl or 0)
-    if alias is not None:
-        expires_at = min(expires_at, alias.expires_at)
-    return Known(expires_at, (), absence_of(name, qtype, message.rcode), alias, True)
 
 
 # --- 13. The system's files --------------------------------------------------
@@ -1924,11 +1925,13 @@ def to_server(nameserver: Nameserver) -> Server:
 
     Raises InvalidName for what is no address or port, TypeError for what is no pair of them.
     """
+    if not isinstance(nameserver, tuple) or len(nameserver) != 2:
+        raise TypeError(f'A nameserver is an address and a port, not {nameserver!r}')
+    host, port = nameserver
     try:
-        host, port = nameserver
         address = ip_address(host) if isinstance(host, str) else host
     except ValueError as error:
-        raise InvalidName(f'{nameserver!r} is no address and port of a nameserver') from error
+        raise InvalidName(f'{host!r} is no address of a nameserver') from error
     if not isinstance(address, (IPv4Address, IPv6Address)) or not isinstance(port, int):
         raise TypeError(f'A nameserver is an address and a port, not {nameserver!r}')
     if not 0 < port < 65536:
@@ -2523,8 +2526,10 @@ async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ..
     sets = settings.get_nameservers(fqdn)
     taken = 0
     try:
-        async for timeout, *nameservers in sets:
-            await asking.ask(to_timeout(timeout), nameservers)
+        async for each in sets:
+            if not isinstance(each, tuple) or not each:
+                raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {each!r}')
+            await asking.ask(to_timeout(each[0]), each[1:])
             taken += 1
             if not asking.pending or taken == MAX_SETS:
                 break
