@@ -242,7 +242,7 @@ CLASS_OF: dict[int, int] = {number.value: number for number in CLASSES}
 OPCODE_OF: dict[int, int] = {number.value: number for number in OPCODES}
 RCODE_OF: dict[int, int] = {number.value: number for number in RCODES}
 
-# Types that are no data of a name: OPT, 0 (RFC 6895), and the QTYPEs and meta-types from 249 to 255.
+# Types that are no data of a name: OPT, 0 (RFC 6895), and the QTYPEs and meta-types from 249 on.
 UNRESOLVABLE = frozenset({0, TYPES.OPT, *range(249, 256)})
 
 MAX_LABEL = 63  # RFC 1035 2.3.4
@@ -995,7 +995,7 @@ TOKEN_STRING = STRING._replace(present=present_token)
 
 
 class Layout(NamedTuple):
-    """How the rdata of a type is laid out. `qclass` is None where the class makes no difference."""
+    """How the rdata of a type is laid out. `qclass` is None if the class makes no difference."""
 
     mnemonic: str
     qclass: int | None
@@ -1483,7 +1483,7 @@ class Alias(NamedTuple):
 class Known(NamedTuple):
     """What is known of a name and a type: records, else their absence, else an alias only.
 
-    Times are on the clock of whoever asked. The first two fields are all that a cache hit looks at.
+    Times are on the clock of whoever asked. A cache hit looks at the first two fields only.
     """
 
     expires_at: float  # of the records, or of the absence
@@ -1559,7 +1559,7 @@ def negative_ttl(message: Message, name: bytes) -> int | None:
 
 
 def is_lame(message: Message) -> bool:
-    """Whether a NOERROR without records or SOA is no word of an absence: a lame server's, a referral.
+    """Whether a NOERROR without records or SOA is not of an absence: a lame server's, a referral.
 
     A server that stands for what it says is authoritative or has recursed (RFC 2308 2.2.1).
     """
@@ -1604,8 +1604,8 @@ def read_absence(
 def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     """Returns what a reply says of `name` (lower case) and `qtype`: only that is believed.
 
-    The chain of aliases is followed inside the answer section, in any order of the records. `now` is
-    when it was asked. Raises ResponseCode, BadResponse (lame), Truncated, CnameChainTooLong.
+    The chain of aliases is followed inside the answer section, in any order of the records. `now`
+    is when it was asked. Raises ResponseCode, BadResponse (lame), Truncated, CnameChainTooLong.
     """
     if message.rcode not in (0, 3):  # NOERROR, NXDOMAIN
         rcode = message.extended_rcode
@@ -1690,7 +1690,7 @@ class ConfigFile:
         self.value: Any = None
 
     def current(self, now: float) -> Any:
-        """Returns the parsed file, no older than STAT_SECONDS; parsed as empty if there is none."""
+        """Returns the parsed file, no older than STAT_SECONDS; as if empty if there is none."""
         if not 0 <= now - self.looked_at < STAT_SECONDS:
             self.looked_at = now
             signature = self.look()
@@ -1871,7 +1871,7 @@ class Turns:
 
 
 def max_open_sockets() -> int:
-    """Returns how many sockets may be open: half of what the system allows us, at most MAX_OPEN."""
+    """Returns how many sockets may be open: half of what the system allows, at most MAX_OPEN."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -1988,7 +1988,7 @@ class Datagrams:
         self.dropped: ResolverError | None = None  # the last thing that was
 
     async def turn(self) -> None:
-        """Takes a turn when none is free: that of its oldest socket, or it waits if it has none."""
+        """Takes a turn when none is free: that of its oldest socket, else it waits for one."""
         if self.flights:
             self.end(next(iter(self.flights)))
         else:
@@ -2065,13 +2065,12 @@ class Datagrams:
         self.expired = True
         self.rouse()
 
-    async def wait(self) -> list[Event]:
-        """Returns what has come since the last call; nothing once the time is up."""
-        while not self.events and not self.expired:  # whoever wakes us has set one of them
-            self.wake = self.loop.create_future()
-            await self.wake
-        events, self.events = self.events, []
-        return events
+    def wait(self) -> asyncio.Future[None]:
+        """Returns a future that is done once something has come, or the time is up."""
+        self.wake = self.loop.create_future()
+        if self.events or self.expired:
+            self.wake.set_result(None)
+        return self.wake
 
     def end(self, fd: int) -> None:
         """Closes a socket, and keeps its turn."""
@@ -2107,7 +2106,6 @@ class Failure(NamedTuple):
 Outcomes = dict[int, 'Known | Failure']  # by type
 Key = tuple[str, int]  # a canonical name in lower case, and a type
 Cache = OrderedDict[Key, Known]
-Ask = Callable[[tuple[int, ...]], Awaitable[Outcomes]]
 LEFT = None  # the outcome of a flight whose leader was cancelled
 
 
@@ -2155,60 +2153,19 @@ def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
         cache[key] = known
 
 
-async def lead(memory: Memory, name: str, qtypes: tuple[int, ...], ask: Ask) -> Outcomes:
-    """Asks for all who want to know the same, and returns and shares what comes of it."""
+def end_flight(memory: Memory, name: str, shared: Shared, outcomes: Outcomes, now: float) -> None:
+    """Puts what came of a flight in the cache, and gives it to all who follow."""
     cache, flights = memory
-    loop = asyncio.get_running_loop()
-    shared = Shared(loop, {qtype: [] for qtype in qtypes})
-    for qtype in qtypes:
-        flights[name, qtype] = shared
-    outcomes: Outcomes = {}
-    try:
-        outcomes = await ask(qtypes)
-    except Exception as error:  # of a callable of the caller's: it goes to all who wait
-        outcomes = dict.fromkeys(qtypes, Failure(error, error.__traceback__))
-    finally:
-        now = loop.time()
-        for qtype, followers in shared.followers.items():
-            outcome = outcomes.get(qtype, LEFT)
-            key = name, qtype
-            if flights.get(key) is shared:  # else the cache was cleared on the way
-                del flights[key]
-                if isinstance(outcome, Known):
-                    remember(cache, key, outcome, now)
-            for follower in followers:
-                if not follower.done():
-                    follower.set_result(outcome)
-    return outcomes
-
-
-async def share(memory: Memory, name: str, qtypes: tuple[int, ...], ask: Ask) -> Outcomes:
-    """Returns what comes of asking, by type; a type that is being asked for is not asked again.
-
-    When a leader is cancelled the first to wake leads the next flight.
-    """
-    loop = asyncio.get_running_loop()
-    outcomes: Outcomes = {}
-    missing = qtypes
-    while missing:  # each turn brings an outcome for each, or a leader has left
-        mine = []
-        followed = []
-        for qtype in missing:
-            shared = memory.flights.get((name, qtype))
-            if shared is None or shared.loop is not loop:
-                mine.append(qtype)
-            else:
-                follower = loop.create_future()
-                shared.followers[qtype].append(follower)
-                followed.append((qtype, follower))
-        if mine:
-            outcomes.update(await lead(memory, name, tuple(mine), ask))
-        for qtype, follower in followed:
-            outcome = await follower
-            if outcome is not LEFT:
-                outcomes[qtype] = outcome
-        missing = tuple([qtype for qtype in missing if qtype not in outcomes])
-    return outcomes
+    for qtype, followers in shared.followers.items():
+        key = name, qtype
+        outcome = outcomes.get(qtype, LEFT)
+        if flights.get(key) is shared:  # else the cache was cleared on the way
+            del flights[key]
+            if isinstance(outcome, Known):
+                remember(cache, key, outcome, now)
+        for follower in followers:
+            if not follower.done():
+                follower.set_result(outcome)
 
 
 # --- 19. Resolver ------------------------------------------------------------
@@ -2243,7 +2200,7 @@ async def get_nameservers_from_etc_resolve_conf(
 async def get_host_from_etc_hosts(
     fqdn: bytes, qtype: int, path: str = HOSTS
 ) -> tuple[Any, ...] | None:
-    """Returns the addresses that hosts has for a name, `()` if only of the other family, or None."""
+    """Returns the addresses that hosts has for a name, `()` if of the other family only, or None."""
     now = asyncio.get_running_loop().time()
     addresses = config_file(path, parse_hosts).current(now).get(fqdn)
     return addresses.get(qtype) if addresses is not None else None
@@ -2267,7 +2224,7 @@ def known_here(answers: tuple[Any, ...], absence: DoesNotExist | None, now: floa
 def special(name: bytes, fqdn: bytes, qtype: int, now: float) -> Known | None:
     """Returns what is known of a name for which nothing may be sent, or None for another name.
 
-    An IP address is its own; localhost (RFC 6761 6.3), onion (RFC 7686) and invalid (RFC 6761 6.4).
+    An IP address is its own; localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
     """
     if not fqdn.endswith(SPECIAL_ENDS) and b':' not in fqdn:
         return None
@@ -2352,7 +2309,7 @@ class Asking:
         self.attempts = 0
 
     async def ask(self, timeout: float, nameservers: Iterable[Nameserver]) -> None:
-        """Asks a set of nameservers at once: until all is answered, all have failed, or time is up.
+        """Asks a set of nameservers at once: until all is answered, all failed, or time is up.
 
         What was asked of earlier sets is still waited for.
         """
@@ -2412,17 +2369,19 @@ class Asking:
         return transformed_query(transform(self.fqdn), qtype)
 
     async def receive(self) -> None:
-        """Takes what comes until there is something to send, nothing to wait for, or time is up."""
-        sends = False
-        while not sends and (
+        """Takes what comes until there is more to send, nothing to wait for, or time is up."""
+        datagrams = self.datagrams
+        has_to_send = False
+        while not has_to_send and (
             self.sent or self.starved
-        ):  # each turn brings an event, or time is up
-            events = await self.datagrams.wait()
+        ):  # each turn brings an event, or ends it
+            await datagrams.wait()
+            events, datagrams.events = datagrams.events, []
             if not events:
                 return self.time_out()
             for fd, flight, outcome in events:
                 if isinstance(outcome, FoldedCase):
-                    sends |= self.lower(flight)
+                    has_to_send |= self.lower(flight)
                 else:
                     self.take(fd, flight, outcome)
         return None
@@ -2521,7 +2480,7 @@ class Asking:
 
 
 async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ...]) -> Outcomes:
-    """Returns what the nameservers say of a name, by type. Asks set after set until all is said."""
+    """Returns what the nameservers say of a name, by type. Asks set after set until all is."""
     asking = Asking(settings, fqdn, qtypes)
     sets = settings.get_nameservers(fqdn)
     taken = 0
@@ -2539,30 +2498,62 @@ async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ..
     return asking.end()
 
 
-async def know(
-    settings: Settings, name: bytes, qtypes: tuple[int, ...], is_alias: bool
-) -> Outcomes:
-    """Returns what is known of a name, by type: from the cache, or by asking.
+async def lead(settings: Settings, fqdn: bytes, name: str, qtypes: tuple[int, ...]) -> Outcomes:
+    """Asks for all who want to know the same, and returns and shares what comes of it."""
+    loop = asyncio.get_running_loop()
+    shared = Shared(loop, {qtype: [] for qtype in qtypes})
+    for qtype in qtypes:
+        settings.memory.flights[name, qtype] = shared
+    outcomes: Outcomes = {}
+    try:
+        outcomes = await ask_nameservers(settings, fqdn, qtypes)
+    except Exception as error:  # of a callable of the caller's: it goes to all who wait
+        outcomes = dict.fromkeys(qtypes, Failure(error, error.__traceback__))
+    finally:
+        end_flight(settings.memory, name, shared, outcomes, loop.time())
+    return outcomes
 
-    get_host is not asked for the target of an alias.
+
+async def know(
+    settings: Settings, name: bytes, qtypes: tuple[int, ...], is_given: bool
+) -> Outcomes:
+    """Returns what is known of a name, by type: from the cache, from who asks it, or by asking.
+
+    get_host is asked for a name that `is_given` by the caller, not for the target of an alias.
     """
+    loop = asyncio.get_running_loop()
+    memory = settings.memory
     fqdn = name.lower()
     text = fqdn.decode('ascii')
-    now = asyncio.get_running_loop().time()
     outcomes: Outcomes = {}
-    for qtype in qtypes:
-        known = recall(settings.memory.cache, (text, qtype), now) or special(
-            name, fqdn, qtype, now
-        )
-        if known is None and not is_alias:
-            host = await settings.get_host(fqdn, qtype)
-            known = None if host is None else known_from_host(host, name, qtype, now)
-        if known is not None:
-            outcomes[qtype] = known
-    if len(outcomes) < len(qtypes):
-        missing = tuple([qtype for qtype in qtypes if qtype not in outcomes])
-        ask = functools.partial(ask_nameservers, settings, fqdn)
-        outcomes.update(await share(settings.memory, text, missing, ask))
+    missing = qtypes
+    while missing:  # each turn brings an outcome for each, or a leader has left
+        mine = []
+        followed = []
+        for qtype in missing:
+            now = loop.time()
+            known = recall(memory.cache, (text, qtype), now) or special(name, fqdn, qtype, now)
+            if known is None and is_given:
+                host = await settings.get_host(fqdn, qtype)
+                known = None if host is None else known_from_host(host, name, qtype, now)
+            if known is not None:
+                outcomes[qtype] = known
+                continue
+            shared = memory.flights.get((text, qtype))
+            if shared is None or shared.loop is not loop:
+                mine.append(qtype)
+            else:
+                follower = loop.create_future()
+                shared.followers[qtype].append(follower)
+                followed.append((qtype, follower))
+        if mine:
+            outcomes.update(await lead(settings, fqdn, text, tuple(mine)))
+        for qtype, follower in followed:
+            outcome = await follower
+            if outcome is not LEFT:
+                outcomes[qtype] = outcome
+        missing = tuple([qtype for qtype in missing if qtype not in outcomes])
+        is_given = False
     return outcomes
 
 
@@ -2582,7 +2573,7 @@ def join(alias: Alias, qtype: int, outcome: Known | Failure) -> Known | Failure:
 
 async def resolve_types(settings: Settings, name: bytes, qtypes: tuple[int, ...]) -> Outcomes:
     """Returns what is known of a name, by type, aliases followed: records, absence or failure."""
-    outcomes = await know(settings, name, qtypes, is_alias=False)
+    outcomes = await know(settings, name, qtypes, is_given=True)
     while True:  # each turn makes a chain of aliases longer, or ends it
         aliases = {
             qtype: known.alias
@@ -2593,7 +2584,7 @@ async def resolve_types(settings: Settings, name: bytes, qtypes: tuple[int, ...]
             return outcomes
         target = next(iter(aliases.values())).name
         group = tuple([qtype for qtype, alias in aliases.items() if alias.name == target])
-        for qtype, outcome in (await know(settings, target, group, is_alias=True)).items():
+        for qtype, outcome in (await know(settings, target, group, is_given=False)).items():
             outcomes[qtype] = join(aliases[qtype], qtype, outcome)
 
 
@@ -2633,8 +2624,8 @@ def Resolver(
 
     `get_host(fqdn, qtype)`: a coroutine function, asked first. None: ask a nameserver; `()`: known
     without such a record; else an address, or a tuple of them.
-    `get_nameservers(fqdn)`: an async generator of `(timeout, nameserver, ...)`, where a nameserver is
-    `(address, port)` and the timeout in seconds; those of one tuple are asked at once.
+    `get_nameservers(fqdn)`: an async generator of `(timeout, nameserver, ...)`, the timeout in
+    seconds, a nameserver `(address, port)`; those of one tuple are asked at once.
     `transform_fqdn(fqdn)`: a function from the name to the name that is sent.
     """
     cache: Cache = OrderedDict()
@@ -2691,7 +2682,7 @@ class Words(NamedTuple):
 
 
 def parse_at(word: str) -> Nameserver:
-    """Returns the nameserver of `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`. Raises InvalidName."""
+    """Returns the nameserver of `ADDRESS[:PORT]` or `[ADDRESS]:PORT`. Raises InvalidName."""
     matched = re.fullmatch(r'(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?', word)
     if matched is None:
         nameserver = word, 53

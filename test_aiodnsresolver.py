@@ -20,15 +20,12 @@ import pickle
 import random
 import re
 import resource
-import shutil
-import signal
 import socket
 import struct
 import subprocess
 import symtable
 import sys
 import time
-import warnings
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -291,7 +288,9 @@ def cname(name, target, ttl=60):
 
 
 def soa(zone, ttl=60, minimum=60):
-    return rr(zone, TYPES.SOA, module.SOA(b'ns.' + zone, b'root.' + zone, 1, 2, 3, 4, minimum), ttl)
+    return rr(
+        zone, TYPES.SOA, module.SOA(b'ns.' + zone, b'root.' + zone, 1, 2, 3, 4, minimum), ttl
+    )
 
 
 def reply_to(query, *answers, **fields):
@@ -616,8 +615,8 @@ def test_a_compressed_name_of_more_than_255_octets_is_malformed():
         ('bücher.example', b'xn--bcher-kva.example'),
         ('BÜCHER.Example', b'xn--bcher-kva.Example'),
         ('例え。テスト', b'xn--r8jz45g.xn--zckzah'),
-        ('www．bücher｡example', b'www.xn--bcher-kva.example'),
-        ('ｗｗｗ.example', b'www.example'),
+        ('www\uff0ebücher\uff61example', b'www.xn--bcher-kva.example'),
+        ('\uff57\uff57\uff57.example', b'www.example'),
         ('_dmarc.bücher.example', b'_dmarc.xn--bcher-kva.example'),
         ('xn--bcher-kva.example', b'xn--bcher-kva.example'),
         ('xn--\\255.example', b'xn--\\255.example'),
@@ -697,7 +696,12 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
     ('DNAME', '076578616d706c6500', b'example', 'example.'),
     ('OPT', '000a 0008 0102030405060708', ((10, b'\1\2\3\4\5\6\7\x08'),), None),
     ('OPT', '', (), None),
-    ('CAA', '00 05 6973737565 63612e6f7267', module.CAA(0, b'issue', b'ca.org'), '0 issue "ca.org"'),
+    (
+        'CAA',
+        '00 05 6973737565 63612e6f7267',
+        module.CAA(0, b'issue', b'ca.org'),
+        '0 issue "ca.org"',
+    ),
     ('SVCB', '0000 03666f6f00', module.SVCB(0, b'foo', ()), '0 foo.'),  # RFC 9460 D.1
     (
         'SVCB',  # RFC 9460 D.2
@@ -719,9 +723,7 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
     (
         'SVCB',  # RFC 9460 D.2
         '0001 03666f6f00 0006 0010 20010db8000000000000000000000001 029b 0009 68656c6c6fd2716f6f',
-        module.SVCB(
-            1, b'foo', ((6, (IPv6Address('2001:db8::1'),)), (667, b'hello\xd2qoo'))
-        ),
+        module.SVCB(1, b'foo', ((6, (IPv6Address('2001:db8::1'),)), (667, b'hello\xd2qoo'))),
         '1 foo. ipv6hint=2001:db8::1 key667="hello\\210qoo"',
     ),
     (
@@ -756,7 +758,10 @@ def test_each_type_is_read_and_written(mnemonic, octets, rdata, text):
     assert parse(pack(message)) == message
     assert pack(message).endswith(octets)
     if text is not None:
-        assert presentation(record) == f'x. 60 IN {module.present_number(qtype, module.TYPE_OF, "TYPE")} {text}'
+        assert (
+            presentation(record)
+            == f'x. 60 IN {module.present_number(qtype, module.TYPE_OF, "TYPE")} {text}'
+        )
         if isinstance(rdata, module.Presentable):
             assert str(rdata) == text
 
@@ -775,9 +780,8 @@ def test_dnspython_reads_the_same(mnemonic, octets, rdata, text):
 def test_every_row_has_a_vector():
     rows = {row.mnemonic for row in module.LAYOUTS.values()}
     assert rows == {mnemonic for mnemonic, *_ in VECTORS if isinstance(mnemonic, str)}
-    assert rows >= set(
-        'A NS CNAME SOA PTR HINFO MX TXT AAAA SRV NAPTR DNAME OPT CAA SVCB HTTPS'.split()
-    )
+    first = 'A NS CNAME SOA PTR HINFO MX TXT AAAA SRV NAPTR DNAME OPT CAA SVCB HTTPS'
+    assert rows >= {*first.split(' ')}
 
 
 def test_every_cut_of_rdata_is_malformed():
@@ -785,7 +789,9 @@ def test_every_cut_of_rdata_is_malformed():
         octets = bytes.fromhex(octets)
         for size in range(len(octets)):
             try:
-                (record,) = parse(header(an=1) + wire_record(vector_type(mnemonic), octets[:size])).an
+                (record,) = parse(
+                    header(an=1) + wire_record(vector_type(mnemonic), octets[:size])
+                ).an
             except MalformedMessage:
                 continue
             assert record.rdata != rdata  # what is shorter is something else
@@ -983,28 +989,43 @@ def hurtful():
     """Messages of 64 KiB, each made to cost as much as it can."""
     full = 65535
     pointers = b''.join(struct.pack('>H', 0xC000 | max(12, at - 2)) for at in range(12, 8192, 2))
-    yield 'pointers to pointers', header(an=5000) + pointers + b''.join(
-        [wire_record(10, b'', name=struct.pack('>H', 0xC000 | 8190))] * 5000
+    yield (
+        'pointers to pointers',
+        header(an=5000)
+        + pointers
+        + b''.join([wire_record(10, b'', name=struct.pack('>H', 0xC000 | 8190))] * 5000),
     )
     labels = b'\1a' * 127
     yield 'labels', header(qd=250) + (labels + b'\0' + b'\0\1\0\1') * 250
     yield 'labels without end', (header(qd=1) + b'\1a' * full)[:full]
     yield 'questions', header(qd=65535) + b'\0\0\1\0\1' * 13104
-    yield 'long names by pointer', header(qd=10000) + labels + b'\0' + b'\0\1\0\1' + (
-        b'\xc0\x0c\0\1\0\1' * 10000
+    yield (
+        'long names by pointer',
+        header(qd=10000) + labels + b'\0' + b'\0\1\0\1' + (b'\xc0\x0c\0\1\0\1' * 10000),
     )
-    yield 'overlapping labels', header(an=4096) + b''.join(
-        wire_record(10, b'', name=b'\1' * 2 + struct.pack('>H', 0xC000 | (12 + i * 14) % 16384))
-        for i in range(4096)
+    yield (
+        'overlapping labels',
+        header(an=4096)
+        + b''.join(
+            wire_record(
+                10, b'', name=b'\1' * 2 + struct.pack('>H', 0xC000 | (12 + i * 14) % 16384)
+            )
+            for i in range(4096)
+        ),
     )
     yield 'records', header(an=65535) + wire_record(1, b'\1\2\3\4', name=b'\0') * 4368
     yield 'txt', header(an=1) + wire_record(16, b'\0' * 65000)
-    yield 'escapes', header(qd=250) + (b'\x3f' + b'.' * 63) * 3 + b'\0\0\1\0\1' + (
-        b'\xc0\x0c\0\1\0\1' * 249
+    yield (
+        'escapes',
+        header(qd=250) + (b'\x3f' + b'.' * 63) * 3 + b'\0\0\1\0\1' + (b'\xc0\x0c\0\1\0\1' * 249),
     )
     yield 'opt', header(ar=1) + wire_record(41, b'\0\1\0\0' * 16000)
-    yield 'svcb', header(an=1) + wire_record(
-        64, b'\0\1\0' + b''.join(struct.pack('>HH', key, 0) for key in range(100, 16000))
+    yield (
+        'svcb',
+        header(an=1)
+        + wire_record(
+            64, b'\0\1\0' + b''.join(struct.pack('>HH', key, 0) for key in range(100, 16000))
+        ),
     )
 
 
@@ -1557,10 +1578,16 @@ def test_an_idle_loop_has_at_most_one_descriptor_of_ours_and_takes_it_along():
     'nameserver, expected',
     [
         (('192.0.2.1', 53), (socket.AF_INET, ('192.0.2.1', 53), '', '192.0.2.1:53')),
-        ((IPv4Address('192.0.2.1'), 5353), (socket.AF_INET, ('192.0.2.1', 5353), '', '192.0.2.1:5353')),
+        (
+            (IPv4Address('192.0.2.1'), 5353),
+            (socket.AF_INET, ('192.0.2.1', 5353), '', '192.0.2.1:5353'),
+        ),
         (('::1', 53), (socket.AF_INET6, ('::1', 53), '', '[::1]:53')),
         (('fe80::1%lo', 53), (socket.AF_INET6, ('fe80::1', 53), 'lo', '[fe80::1%lo]:53')),
-        ((IPv6Address('fe80::1%7'), 53), (socket.AF_INET6, ('fe80::1', 53), '7', '[fe80::1%7]:53')),
+        (
+            (IPv6Address('fe80::1%7'), 53),
+            (socket.AF_INET6, ('fe80::1', 53), '7', '[fe80::1%7]:53'),
+        ),
     ],
 )
 def test_a_nameserver_is_an_address_and_a_port(nameserver, expected):
@@ -1598,7 +1625,12 @@ async def test_an_answer_knows_when_it_expires_and_is_cached_until_then():
         assert type(address) is IPv4AddressExpiresAt
         assert address.expires_at == 1060.0
         turn(59.9)
-        for spelling in ('www.example.com', b'www.example.com', 'WWW.Example.com.', '\\www.example.com'):
+        for spelling in (
+            'www.example.com',
+            b'www.example.com',
+            'WWW.Example.com.',
+            '\\www.example.com',
+        ):
             assert (await resolve(spelling, TYPES.A))[0].expires_at == 1060.0
         await server.asked(1)
         turn(0.1)
@@ -1960,7 +1992,9 @@ async def test_the_next_nameserver_is_asked_after_a_lame_one():
 
 
 @on_every_loop
-@pytest.mark.parametrize('rcode', [RCODES.SERVFAIL, RCODES.REFUSED, RCODES.FORMERR, RCODES.NOTIMP, 11])
+@pytest.mark.parametrize(
+    'rcode', [RCODES.SERVFAIL, RCODES.REFUSED, RCODES.FORMERR, RCODES.NOTIMP, 11]
+)
 async def test_the_next_nameserver_is_asked_at_once_after_an_error(rcode):
     def bare(query):
         return reply_to(query, rcode=rcode)._replace(qd=() if rcode < 6 else query.qd)
@@ -2343,7 +2377,10 @@ async def test_get_host_is_asked_first_and_only_for_the_name_as_given():
     asked = []
     hosts = {
         b'one.example': IPv4Address('192.0.2.1'),
-        b'two.example': (IPv4AddressExpiresAt(IPv4Address('192.0.2.2'), 9e9), IPv4Address('192.0.2.3')),
+        b'two.example': (
+            IPv4AddressExpiresAt(IPv4Address('192.0.2.2'), 9e9),
+            IPv4Address('192.0.2.3'),
+        ),
         b'six.example': IPv6Address('fe80::1%lo'),
         b'none.example': (),
     }
@@ -2358,7 +2395,10 @@ async def test_get_host_is_asked_first_and_only_for_the_name_as_given():
         (one,) = await resolve('One.Example.', TYPES.A)
         assert (type(one), str(one), one.expires_at) == (IPv4AddressExpiresAt, '192.0.2.1', 1000.0)
         two = await resolve('two.example', TYPES.A)
-        assert [(str(each), each.expires_at) for each in two] == [('192.0.2.2', 9e9), ('192.0.2.3', 1000)]
+        assert [(str(each), each.expires_at) for each in two] == [
+            ('192.0.2.2', 9e9),
+            ('192.0.2.3', 1000),
+        ]
         (six,) = await resolve('six.example', TYPES.AAAA)
         assert (type(six), str(six)) == (IPv6AddressExpiresAt, 'fe80::1%lo')
         with pytest.raises(DoesNotExist) as raised:
@@ -2415,7 +2455,14 @@ async def test_nothing_is_sent_for_special_names():
 
 @on_every_loop
 async def test_names_that_only_look_special_are_asked_for():
-    names = [b'notlocalhost', b'localhost.example', b'a\\.localhost', b'1.2.3.4.5', b'256.1.1.1', b'x1']
+    names = [
+        b'notlocalhost',
+        b'localhost.example',
+        b'a\\.localhost',
+        b'1.2.3.4.5',
+        b'256.1.1.1',
+        b'x1',
+    ]
     async with Nameserver(lambda query: reply_to(query, a(query.qd[0].name))) as server:
         resolve, _ = resolver_of(server)
         for name in names:
@@ -2425,7 +2472,9 @@ async def test_names_that_only_look_special_are_asked_for():
 
 @on_every_loop
 async def test_an_alias_of_a_special_name_is_not_sent_for_either():
-    async with Nameserver(lambda query: reply_to(query, cname(query.qd[0].name, target))) as server:
+    async with Nameserver(
+        lambda query: reply_to(query, cname(query.qd[0].name, target))
+    ) as server:
         resolve, _ = resolver_of(server)
         target = b'abc.onion'
         with pytest.raises(DoesNotExist):
@@ -2436,7 +2485,9 @@ async def test_an_alias_of_a_special_name_is_not_sent_for_either():
 
 
 @on_every_loop
-@pytest.mark.parametrize('name', ['a..b', '.a', 'a' * 64, 'a.' * 127 + 'a', 'straße.de', '\\', b'a..b'])
+@pytest.mark.parametrize(
+    'name', ['a..b', '.a', 'a' * 64, 'a.' * 127 + 'a', 'straße.de', '\\', b'a..b']
+)
 async def test_nothing_is_sent_for_a_name_that_cannot_be_packed(name):
     async def get_host(fqdn, qtype):
         raise AssertionError(fqdn)
@@ -2509,11 +2560,17 @@ async def test_both_families_are_asked_at_once_in_one_walk():
     async with Nameserver(answer) as server:
         memory = module.Memory(module.OrderedDict(), {})
         outcomes = await module.resolve_types(settings_of(memory, {}), b'x.example', both)
-        assert [texts(outcomes[qtype].answers) for qtype in both] == [['192.0.2.1'], ['2001:db8::1']]
+        assert [texts(outcomes[qtype].answers) for qtype in both] == [
+            ['192.0.2.1'],
+            ['2001:db8::1'],
+        ]
         assert walks == [b'x.example']
         await server.asked(2)
         outcomes = await module.resolve_types(settings_of(memory, {}), b'alias.example', both)
-        assert [texts(outcomes[qtype].answers) for qtype in both] == [['192.0.2.1'], ['2001:db8::1']]
+        assert [texts(outcomes[qtype].answers) for qtype in both] == [
+            ['192.0.2.1'],
+            ['2001:db8::1'],
+        ]
         assert walks == [b'x.example', b'alias.example']  # the rest was cached
         server.answer = from_zone(a(b'y.example'))
         outcomes = await module.resolve_types(settings_of(memory, {}), b'y.example', both)
