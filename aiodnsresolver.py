@@ -1391,31 +1391,26 @@ class Query(NamedTuple):
 QUERY_FLAGS = b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00'  # RD, one question, nothing else
 
 
-def lower_query(name: bytes, qtype: int) -> Query:
-    """Returns a query of class IN for a name in lower case, recursion desired, without EDNS.
+def to_query(name: bytes, question: QuestionRecord) -> Query:
+    """Returns a query of class IN with a random id, recursion desired, without EDNS.
 
-    Raises InvalidName.
+    `name` is the octets of the name, and `question` the same in lower case.
     """
-    octets = os.urandom(2) + QUERY_FLAGS + pack_name(name) + QUESTION_TAIL.pack(qtype, 1)
-    return Query(octets, len(octets), QuestionRecord(name, qtype, CLASSES.IN), True)
+    octets = os.urandom(2) + QUERY_FLAGS + name + QUESTION_TAIL.pack(question[1], 1)
+    return Query(octets, len(octets), question, name == name.lower())
 
 
-def mixed_query(query: Query) -> Query:
-    """Returns a query with another id, and the letters of its name in random case.
+def mixed_query(name: bytes, question: QuestionRecord) -> Query:
+    """Returns a query as `to_query` does, its letters in random case.
 
-    What `mix_case` does to a name, done to its octets: those of lengths are no letters.
+    What `mix_case` does to a name is done to its octets: those of lengths are no letters.
     """
-    octets, end, question, _ = query
-    letters = b'\xff\xff' + octets[2 : end - 4].translate(LETTERS)
-    flips = int.from_bytes(os.urandom(end - 4), 'big') & int.from_bytes(letters, 'big')
-    head = int.from_bytes(octets[: end - 4], 'big') ^ flips
-    return Query(head.to_bytes(end - 4, 'big') + octets[end - 4 :], end, question, False)
-
-
-def transformed_query(name: bytes, qtype: int) -> Query:
-    """Returns a query for a name, its letter case as given. Raises InvalidName."""
-    octets, end, question, _ = lower_query(name, qtype)
-    return Query(octets, end, question._replace(name=name.lower()), name == name.lower())
+    size = len(name)
+    drawn = os.urandom(size + 2)
+    flips = int.from_bytes(drawn[2:], 'big') & int.from_bytes(name.translate(LETTERS), 'big')
+    mixed = (int.from_bytes(name, 'big') ^ flips).to_bytes(size, 'big')
+    octets = drawn[:2] + QUERY_FLAGS + mixed + QUESTION_TAIL.pack(question[1], 1)
+    return Query(octets, size + 16, question, False)
 
 
 class FoldedCase(BadResponse):
@@ -1623,6 +1618,56 @@ def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     expires_at = now + min([ttl, *[record.ttl for record in records]])
     answers = tuple([expiring(record.rdata, expires_at) for record in records])
     return Known(expires_at, answers, None, alias, not message.tc)
+
+
+ADDRESS_RECORDS: dict[
+    int, tuple[struct.Struct, tuple[int, ...], Any]
+] = {  # whole records of a name that is a pointer to the question
+    TYPES.A: (struct.Struct('>HHHIHI'), (0xC00C, 1, 1, 4), IPv4AddressExpiresAt),
+    TYPES.AAAA: (struct.Struct('>HHHIH16s'), (0xC00C, 28, 1, 16), IPv6AddressExpiresAt),
+}
+
+
+def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
+    """Returns what a reply says that has addresses of the name asked for and nothing else.
+
+    A short cut for nearly all replies; None for the others, and for what does not answer.
+    """
+    octets, end, question, _ = query
+    if reply[:2] != octets[:2] or reply[12:end] != octets[12:end]:
+        return None
+    _, flags, qd, an, ns, ar = HEADER.unpack_from(reply)
+    form = ADDRESS_RECORDS.get(question.qtype)
+    # QR, QUERY, not TC, NOERROR; one question, and answers only.
+    if form is None or flags & 0xFA0F != 0x8000 or qd != 1 or not an or ns or ar:
+        return None
+    record, fixed, kind = form
+    if len(reply) != end + an * record.size:
+        return None
+    rdatas = []
+    expires_at = now + MAX_TTL
+    for name, qtype, qclass, ttl, length, address in record.iter_unpack(reply[end:]):
+        if (name, qtype, qclass, length) != fixed:
+            return None
+        rdatas.append(address)
+        expires_at = min(expires_at, now + ttl)
+    answers = tuple([kind(rdata, expires_at) for rdata in rdatas])
+    return Known(expires_at, answers, None, None, True)
+
+
+def read_reply(query: Query, reply: bytes, now: float) -> Known | ResolverError:
+    """Returns what a reply says, or the error that it is. `now` is when it was asked.
+
+    Raises BadResponse or MalformedMessage if it is no answer to the query.
+    """
+    known = read_addresses(query, reply, now)
+    if known is not None:
+        return known
+    message = parse_reply(query, reply)
+    try:
+        return read_answer(message, query.question.name, query.question.qtype, now)
+    except ResolverError as error:
+        return error
 
 
 # --- 13. The system's files --------------------------------------------------
@@ -1907,7 +1952,7 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
 # task, has a socket of its own for each query, and closes them all. What is no
 # answer is dropped and the wait goes on; what an answer is worth is not known here.
 
-UDP = getattr(socket, 'SOCK_NONBLOCK', 0) | socket.SOCK_DGRAM
+UDP = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
 
 
 class Server(NamedTuple):
@@ -1942,7 +1987,7 @@ def to_server(nameserver: Nameserver) -> Server:
     return Server(socket.AF_INET6, (host, port), scope, f'[{address}]:{port}')
 
 
-def open_datagram(server: Server) -> socket.socket:
+def open_datagram(server: Server) -> socket.SocketType:
     """Returns a socket connected to a nameserver, so that the kernel drops what others send.
 
     The kernel draws its port at random. Raises OSError.
@@ -1950,7 +1995,7 @@ def open_datagram(server: Server) -> socket.socket:
     family, address, scope, _ = server
     if scope:
         address += 0, int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
-    sock = socket.socket(family, UDP, socket.IPPROTO_UDP)
+    sock = socket.SocketType(family, UDP, socket.IPPROTO_UDP)
     try:
         sock.connect(address)
     except BaseException:
@@ -1962,22 +2007,34 @@ def open_datagram(server: Server) -> socket.socket:
 class Flight(NamedTuple):
     """A query on its way, and when it was sent (on the loop's clock)."""
 
-    sock: socket.socket
+    sock: socket.SocketType
     query: Query
     nameserver: Nameserver
     sent_at: float
 
 
-# What came of a flight: a reply, a refusal of the system's, or a question in folded case.
-Event = tuple[int, Flight, 'Message | OSError | FoldedCase']
+# What came of a flight: what the reply says, a refusal of the system's, or a folded question.
+Event = tuple[int, Flight, Any]
+Read = Callable[[Query, bytes, float], Any]  # raises BadResponse or MalformedMessage: no answer
 
 
 class Datagrams:
     """Queries of one task sent as datagrams, and what has come of them: an Owner."""
 
-    __slots__ = ('dropped', 'events', 'expired', 'flights', 'loop', 'seconds', 'waiting', 'wake')
+    __slots__ = (
+        'dropped',
+        'events',
+        'expired',
+        'flights',
+        'loop',
+        'read',
+        'seconds',
+        'waiting',
+        'wake',
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, read: Read) -> None:
+        self.read = read
         self.loop = asyncio.get_running_loop()
         self.waiting = waiting_on(self.loop)
         self.flights: dict[int, Flight] = {}  # by descriptor, the oldest first
@@ -2020,7 +2077,7 @@ class Datagrams:
         flight = self.flights[fd]
         for _ in range(MAX_READS):
             try:
-                message = parse_reply(flight.query, flight.sock.recv(MAX_MESSAGE))
+                outcome = self.read(flight.query, flight.sock.recv(MAX_MESSAGE), flight.sent_at)
             except BlockingIOError:
                 return
             except FoldedCase as error:
@@ -2033,7 +2090,7 @@ class Datagrams:
                 return self.tell((fd, flight, error))
             else:
                 self.close(fd)
-                return self.tell((fd, flight, message))
+                return self.tell((fd, flight, outcome))
         self.waiting.readiness.again(fd)
 
     def tell(self, event: Event) -> None:
@@ -2200,7 +2257,7 @@ async def get_nameservers_from_etc_resolve_conf(
 async def get_host_from_etc_hosts(
     fqdn: bytes, qtype: int, path: str = HOSTS
 ) -> tuple[Any, ...] | None:
-    """Returns the addresses that hosts has for a name, `()` if of the other family only, or None."""
+    """Returns the addresses that hosts has, `()` if it has the other family only, or None."""
     now = asyncio.get_running_loop().time()
     addresses = config_file(path, parse_hosts).current(now).get(fqdn)
     return addresses.get(qtype) if addresses is not None else None
@@ -2286,6 +2343,7 @@ class Asking:
         'failures',
         'fqdn',
         'lowered',
+        'name',
         'outcomes',
         'pending',
         'sent',
@@ -2297,12 +2355,13 @@ class Asking:
     def __init__(self, settings: Settings, fqdn: bytes, qtypes: tuple[int, ...]) -> None:
         self.settings = settings
         self.fqdn = fqdn
+        self.name = pack_name(fqdn)
         self.pending = list(qtypes)
         self.outcomes: Outcomes = {}
         self.errors: dict[int, ResolverError] = {}  # by type: what to raise if no answer comes
         self.failures: dict[tuple[Nameserver, int], int] = {}
         self.lowered: set[tuple[Nameserver, int]] = set()  # asked again in lower case
-        self.datagrams = Datagrams()
+        self.datagrams = Datagrams(read_reply)
         self.unsent: list[tuple[Nameserver, int]] = []  # of the set that is being asked
         self.sent: set[int] = set()  # descriptors of it that may still bring something
         self.starved: OSError | None = None  # there was no descriptor for a socket
@@ -2360,13 +2419,15 @@ class Asking:
     def query(self, nameserver: Nameserver, qtype: int) -> Query:
         """Returns a new query, in lower case for a nameserver that folds letter case."""
         transform, folding = self.settings.transform_fqdn, self.settings.folding
+        question = QuestionRecord(self.fqdn, qtype, CLASSES.IN)
         if (self.lowered and (nameserver, qtype) in self.lowered) or (
             folding and folding.get(nameserver, 0) > self.datagrams.loop.time()
         ):
-            return lower_query(self.fqdn, qtype)
+            return to_query(self.name, question)
         if transform is mix_case:
-            return mixed_query(lower_query(self.fqdn, qtype))
-        return transformed_query(transform(self.fqdn), qtype)
+            return mixed_query(self.name, question)
+        name = transform(self.fqdn)
+        return to_query(pack_name(name), question._replace(name=name.lower()))
 
     async def receive(self) -> None:
         """Takes what comes until there is more to send, nothing to wait for, or time is up."""
@@ -2395,25 +2456,21 @@ class Asking:
         self.unsent.insert(0, key)
         return True
 
-    def take(self, fd: int, flight: Flight, outcome: Message | OSError) -> None:
+    def take(self, fd: int, flight: Flight, outcome: Known | ResolverError | OSError) -> None:
         """Takes what came of a flight: what is known now, or a failure."""
-        _, query, nameserver, sent_at = flight
-        name, qtype, _ = query.question
+        _, query, nameserver, _ = flight
+        qtype = query.question.qtype
         self.sent.discard(fd)
         if qtype not in self.pending:
             return
-        if isinstance(outcome, OSError):
-            return self.fail(nameserver, qtype, outcome)
-        try:
-            known = read_answer(outcome, name, qtype, sent_at)
-        except CnameChainTooLong as error:
-            self.settle(qtype, Failure(self.explain(error, nameserver, qtype), None))
-        except ResolverError as error:
-            self.fail(nameserver, qtype, error)
-        else:
+        if isinstance(outcome, Known):
             if self.lowered and query.is_lower:
                 self.note_folding(nameserver, qtype)
-            self.settle(qtype, known)
+            self.settle(qtype, outcome)
+        elif isinstance(outcome, CnameChainTooLong):
+            self.settle(qtype, Failure(self.explain(outcome, nameserver, qtype), None))
+        else:
+            self.fail(nameserver, qtype, outcome)
 
     def note_folding(self, nameserver: Nameserver, qtype: int) -> None:
         """Remembers a nameserver that folded letter case, and answered in lower case."""
@@ -2532,7 +2589,8 @@ async def know(
         followed = []
         for qtype in missing:
             now = loop.time()
-            known = recall(memory.cache, (text, qtype), now) or special(name, fqdn, qtype, now)
+            known = recall(memory.cache, (text, qtype), now)
+            known = known or special(name, fqdn, qtype, now)
             if known is None and is_given:
                 host = await settings.get_host(fqdn, qtype)
                 known = None if host is None else known_from_host(host, name, qtype, now)

@@ -173,7 +173,7 @@ def run(main, loop_factory=AsyncioByHand, debug=True):
     """Runs a coroutine on a new loop, as each asynchronous test is."""
     gc.collect()
     before = descriptors()
-    faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
+    faulthandler.dump_traceback_later(HANGS_AFTER, exit=True, file=sys.__stderr__)
     try:
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
             runner.run(leaving_nothing(main))
@@ -1178,20 +1178,24 @@ def test_mix_case_draws_each_letter_and_nothing_else():
     assert mix_case(b'') == b''
 
 
-def test_a_query_is_mixed_on_the_wire_as_by_name():
-    lower = module.lower_query(b'www.example.com', TYPES.A)
-    mixed = [module.mixed_query(lower) for _ in range(400)]
-    assert {one.octets[2:].lower() for one in mixed} == {lower.octets[2:].lower()}
-    assert len({one.octets[:2] for one in mixed}) > 380
-    assert len({one.octets[12:] for one in mixed}) > 380
-    for one in mixed:
-        assert parse(one.octets).qd[0].name.lower() == b'www.example.com'
-        assert parse(one.octets)._replace(qid=0, qd=()) == parse(lower.octets)._replace(
-            qid=0, qd=()
-        )
+QUESTION_A = QuestionRecord(b'www.example.com', TYPES.A, CLASSES.IN)
+NAME_A = module.pack_name(QUESTION_A.name)
+QUERY = module.to_query(NAME_A, QUESTION_A)
 
 
-QUERY = module.lower_query(b'www.example.com', TYPES.A)
+@pytest.mark.parametrize('make, cases', [(module.to_query, 1), (module.mixed_query, 380)])
+def test_each_query_is_drawn_at_random(make, cases):
+    queries = [make(NAME_A, QUESTION_A) for _ in range(400)]
+    assert {query.octets[2:].lower() for query in queries} == {QUERY.octets[2:]}
+    assert len({query.octets[:2] for query in queries}) > 380
+    assert len({query.octets[12:] for query in queries}) >= cases
+    expected = make_query('www.example.com', TYPES.A, qid=0, payload=None)._replace(qd=())
+    for query in queries:
+        message = parse(query.octets)
+        assert message._replace(qid=0, qd=()) == expected
+        assert message.qd[0].name.lower() == b'www.example.com'
+        assert (query.end, query.question) == (len(query.octets), QUESTION_A)
+        assert query.is_lower == (make is module.to_query)
 
 
 @pytest.mark.parametrize(
@@ -1231,16 +1235,16 @@ def test_an_error_may_lack_the_question(rcode):
 
 
 def test_a_question_in_another_letter_case_is_told_apart():
-    query = module.mixed_query(QUERY)
+    query = module.mixed_query(NAME_A, QUESTION_A)
     while query.octets[12:] == QUERY.octets[12:]:
-        query = module.mixed_query(QUERY)
+        query = module.mixed_query(NAME_A, QUESTION_A)
     reply = reply_to(parse(query.octets))._replace(qd=parse(QUERY.octets).qd)
     with pytest.raises(module.FoldedCase):
         module.parse_reply(query, pack(reply))
 
 
 def test_random_letter_case_does_not_reach_an_answer():
-    query = module.mixed_query(QUERY)
+    query = module.mixed_query(NAME_A, QUESTION_A)
     question = parse(query.octets).qd[0].name
     mx = rr(question, TYPES.MX, module.MX(10, b'mail.' + question))
     reply = module.parse_reply(query, pack(reply_to(parse(query.octets), mx)))
@@ -1258,6 +1262,66 @@ def test_a_cut_reply_is_read_to_its_last_whole_record_only_with_tc():
             parse(octets[:-cut])
         with pytest.raises(MalformedMessage):
             module.parse_reply(QUERY, octets[:2] + bytes([octets[2] & ~2]) + octets[3:-cut])
+
+
+ANSWERS_ONLY = st.builds(
+    Message,
+    qid=st.just(0),
+    qr=st.sampled_from([1] * 8 + [0]),
+    opcode=st.sampled_from([0] * 8 + [1]),
+    aa=bit,
+    tc=st.sampled_from([0] * 8 + [1]),
+    rd=bit,
+    ra=bit,
+    z=st.integers(0, 7),
+    rcode=st.sampled_from([0] * 8 + [2, 3]),
+    qd=st.just((QUESTION_A,)),
+    an=st.lists(
+        st.builds(
+            ResourceRecord,
+            st.sampled_from([b'www.example.com'] * 20 + [b'example.com']),
+            st.sampled_from([TYPES.A] * 20 + [TYPES.TXT]),
+            st.sampled_from([CLASSES.IN] * 20 + [CLASSES.CH]),
+            u32,
+            st.binary(min_size=4, max_size=4),
+        ),
+        min_size=1,
+        max_size=4,
+    ).map(tuple),
+    ns=st.just(()),
+    ar=st.just(()),
+)
+
+
+@pytest.mark.parametrize('qtype, size', [(TYPES.A, 4), (TYPES.AAAA, 16)])
+def test_the_short_cut_for_addresses_and_the_long_way_agree(qtype, size):
+    question = QUESTION_A._replace(qtype=qtype)
+    query = module.mixed_query(NAME_A, question)
+    taken = 0
+
+    @given(ANSWERS_ONLY, st.sampled_from([0] * 8 + [-1, 1]), st.sampled_from([True] * 8 + [False]))
+    @settings(max_examples=400, deadline=None)
+    def agree(message, trailing, is_mixed):
+        nonlocal taken
+        records = [
+            r._replace(qtype=qtype, rdata=r.rdata * (size // 4)) if r.qtype == TYPES.A else r
+            for r in message.an
+        ]
+        octets = pack(message._replace(an=tuple(records), qd=(question,)))
+        asked = query.octets if is_mixed else query.octets.lower()
+        octets = query.octets[:2] + octets[2:12] + asked[12:] + octets[query.end :]
+        octets = octets[:trailing] if trailing < 0 else octets + b'\0' * trailing
+        short = module.read_addresses(query, octets, 1000.0)
+        if short is not None:
+            reply = module.parse_reply(query, octets)
+            long = module.read_answer(reply, question.name, qtype, 1000.0)
+            assert short == long
+            assert [type(each) for each in short.answers] == [type(each) for each in long.answers]
+            assert {each.expires_at for each in short.answers} == {short.expires_at}
+            taken += 1
+
+    agree()
+    assert taken > 10
 
 
 def read(*answers, qtype=TYPES.A, **fields):
@@ -2883,3 +2947,44 @@ def test_to_make_a_resolver_needs_no_loop_and_no_file():
         'clear_cache()\n'
     )
     subprocess.run([sys.executable, '-c', script], cwd=HERE, check=True)
+
+
+# --- The README --------------------------------------------------------------
+
+
+def test_the_examples_of_the_readme_run(monkeypatch, capsys):
+    text = (HERE / 'README.md').read_text()
+    examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 9
+
+    def answer(query):
+        zone = {
+            TYPES.MX: rr(b'example.com', TYPES.MX, module.MX(10, b'mail.example.com')),
+            TYPES.A: a(query.qd[0].name, ttl=30),
+        }
+        return reply_to(query, zone[query.qd[0].qtype])
+
+    async def main():
+        async with Nameserver(answer) as server:
+            defaults = no_host, asking(server.nameserver), mix_case
+            monkeypatch.setattr(Resolver, '__defaults__', defaults)
+            scope = {'__name__': 'readme', 'Resolver': Resolver}
+            for number, example in enumerate(examples):
+                if number:  # the first is a whole program, with a loop of its own
+                    code = compile(
+                        example, f'example {number}', 'exec', ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+                    )
+                    coroutine = eval(code, scope)
+                    await coroutine if inspect.iscoroutine(coroutine) else None
+                else:
+                    exec(example.replace('asyncio.run(main())', ''), scope)
+                    await scope['main']()
+            assert await scope['seconds_left']('www.example.com') == 30
+            assert texts(await scope['addresses_of']('localhost')) == ['127.0.0.1']
+            resolve, _ = Resolver(scope['get_host'])
+            assert texts(await resolve('database.internal', TYPES.A)) == ['127.0.0.1']
+            yielded = [each async for each in scope['get_nameservers'](b'x')]
+            assert len(yielded) == 6
+
+    run(main())
+    assert capsys.readouterr().out == "127.0.0.1\n10 b'mail.example.com'\n10 mail.example.com.\n"
