@@ -413,7 +413,9 @@ class IPv4AddressExpiresAt(IPv4Address):
     __slots__ = ('expires_at',)
 
     def __init__(self, address: IPv4Address | str | int | bytes, expires_at: float) -> None:
-        super().__init__(int(address) if isinstance(address, IPv4Address) else address)
+        if isinstance(address, IPv4Address):
+            address = int(address)
+        IPv4Address.__init__(self, address)
         self.expires_at = expires_at
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -429,7 +431,7 @@ class IPv6AddressExpiresAt(IPv6Address):
         # By its text only if there is a scope, which no number has.
         if isinstance(address, IPv6Address):
             address = str(address) if address.scope_id else int(address)
-        super().__init__(address)
+        IPv6Address.__init__(self, address)
         self.expires_at = expires_at
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -490,11 +492,11 @@ Names = dict[int, tuple[bytes, int]]  # by offset: the name there, and its lengt
 Suffixes = dict[bytes, int]  # by a name's octets: the offset where they were written
 
 PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'.\\')
-PLAIN_OR_DOT = PLAIN + b'.'
 ESCAPES = {octet: b'\\%03d' % octet for octet in range(256) if octet not in PLAIN} | {
     octet: b'\\%c' % octet for octet in b'.\\'
 }
 LENGTH_OCTET = [bytes([length]) for length in range(256)]
+HOST_NAME = re.compile(rb'(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?')  # most names
 TOKEN = re.compile(rb'\\([0-9]{3}|[^0-9])|([^\\])', re.DOTALL)
 IDNA_DOTS = re.compile('[.\u3002\uff0e\uff61]')  # RFC 3490 3.1
 IDNA_DEVIATIONS = frozenset('\u00df\u1e9e\u03c2\u200c\u200d')  # sharp s, final sigma, joiners
@@ -583,10 +585,9 @@ def to_name(name: str | bytes) -> bytes:
             name = b'.'.join([idna_label(label) for label in IDNA_DOTS.split(name)])
     elif not isinstance(name, bytes):
         raise TypeError(f'A name is str or bytes, not {type(name).__name__}')
-    labels = split_name(name)
-    if not name.translate(None, PLAIN_OR_DOT):
+    if len(name) < MAX_NAME - 1 and HOST_NAME.fullmatch(name):
         return name.removesuffix(b'.')
-    return b'.'.join([escape_label(label) for label in labels])
+    return b'.'.join([escape_label(label) for label in split_name(name)])
 
 
 def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
@@ -952,7 +953,7 @@ def pack_svc_params(
 
 def present_svc_param(key: int, value: Any) -> str:
     """One service parameter (RFC 9460 2.1)."""
-    if value == b'':
+    if isinstance(value, bytes) and not value:
         return present_key(key)
     return f'{present_key(key)}={SVC_PARAMS.get(key, OTHER_SVC_PARAM).present(value)}'
 
@@ -2105,7 +2106,9 @@ class Datagrams:
 
     def start(self, seconds: float) -> None:
         """Starts the timeout anew."""
-        self.stop()
+        if self.seconds is not None:
+            self.stop()
+        self.expired = False
         self.seconds = seconds
         self.waiting.timeouts.start(seconds, self, self.loop)
 

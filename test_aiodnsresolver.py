@@ -484,7 +484,7 @@ EXPIRING = [
 ]
 
 
-@pytest.mark.parametrize('rdata', EXPIRING, ids=str)
+@pytest.mark.parametrize('rdata', EXPIRING, ids=repr)
 def test_what_expires_is_otherwise_as_its_parent(rdata):
     expiring = module.expiring(rdata, 5.0)
     assert isinstance(expiring, type(rdata))
@@ -588,6 +588,8 @@ def header(qd=0, an=0, ns=0, ar=0):
         b'\xff\xff',  # far beyond the end
         b'\x40',  # an extended label type, RFC 6891 5
         b'\x80\0',  # reserved
+        b'\x40' + b'a' * 64 + b'\0',
+        b'\xbf' + b'a' * 191 + b'\0',
         b'\x3f' + b'a' * 62,  # longer than what is there
         b'\1a',  # no end
         b'\xc0',  # half a pointer
@@ -1048,7 +1050,7 @@ def lines_run(function, *arguments):
     return lines
 
 
-@pytest.mark.parametrize('title, octets', list(hurtful()), ids=lambda value: str(value)[:24])
+@pytest.mark.parametrize('title, octets', list(hurtful()), ids=lambda value: repr(value)[:24])
 def test_a_message_made_to_hurt_costs_no_more_than_its_octets(title, octets):
     octets = octets[:65535]
     assert lines_run(parse, octets) < 12 * len(octets)
@@ -1213,7 +1215,7 @@ def test_each_query_is_drawn_at_random(make, cases):
         {'qd': (QuestionRecord(b'www.example.com', 1, 1),) * 2},
         {'qd': (QuestionRecord(b'Www.example.com', 1, 1),)},
     ],
-    ids=str,
+    ids=repr,
 )
 def test_what_does_not_answer_a_query_is_a_bad_response(fields):
     reply = reply_to(parse(QUERY.octets), a(b'www.example.com'))
@@ -1760,6 +1762,25 @@ async def test_negative_answers_are_bounded_too(monkeypatch):
             with pytest.raises(DoesNotExist):
                 await resolve(name, TYPES.A)
         await server.asked(5)
+
+
+def test_only_what_may_be_kept_and_still_holds_enters_the_cache():
+    holds, over = 1060.0, 1000.0
+    alias = module.Alias(b'y', 1, holds)
+    absence = DoesNotExist('x')
+    cases = [
+        (module.Known(holds, (1,), None, None, True), True),
+        (module.Known(holds, (1,), None, None, False), False),  # from a truncated reply
+        (module.Known(over, (1,), None, None, True), False),  # TTL 0
+        (module.Known(over, (1,), None, alias, True), False),
+        (module.Known(over, (), absence, None, True), False),  # no SOA
+        (module.Known(over, (), absence, alias, True), True),
+        (module.Known(over, (), None, alias, False), False),
+    ]
+    for known, is_kept in cases:
+        cache = module.OrderedDict()
+        module.remember(cache, ('x', 1), known, 1000.0)
+        assert (('x', 1) in cache) == is_kept
 
 
 @on_every_loop
@@ -2401,7 +2422,7 @@ async def test_without_a_nameserver_there_is_an_error():
         ((0.5, ('127.0.0.1', 'domain')), TypeError),
         ((), TypeError),
     ],
-    ids=str,
+    ids=repr,
 )
 async def test_a_generator_that_yields_something_else_is_told_so(yielded, error):
     async def get_nameservers(fqdn):
@@ -2583,7 +2604,7 @@ async def test_nothing_is_sent_for_a_name_that_cannot_be_packed(name):
         (bytearray(b'x'), TYPES.A, TypeError),
         (['x'], TYPES.A, TypeError),
     ],
-    ids=str,
+    ids=repr,
 )
 async def test_what_cannot_be_resolved_is_told_so(name, qtype, error):
     async with Nameserver(answering()) as server:
