@@ -1568,10 +1568,10 @@ def describe(name: bytes, qtype: int) -> str:
     return f'{present_name(name)} {present_number(qtype, TYPE_OF, "TYPE")}'
 
 
-def absence_of(name: bytes, qtype: int, rcode: int) -> DoesNotExist:
+def absence_of(what: str, rcode: int) -> DoesNotExist:
     """Returns the error for a name, or a record of it, that does not exist."""
-    what = 'no such name' if rcode == RCODES.NXDOMAIN else 'no such record of this name'
-    return DoesNotExist(f'{describe(name, qtype)}: there is {what}', rcode)
+    kind = 'name' if rcode == RCODES.NXDOMAIN else 'record of this name'
+    return DoesNotExist(f'{what}there is no such {kind}', rcode)
 
 
 def read_absence(
@@ -1592,9 +1592,11 @@ def read_absence(
     if not is_absent and is_lame(message):
         raise BadResponse('The server is lame: no answer, and nobody who stands for it')
     expires_at = now + (ttl or 0)
+    what = ''
     if alias is not None:
+        what = f'{describe(name, qtype)}: '
         expires_at = min(expires_at, alias.expires_at)
-    return Known(expires_at, (), absence_of(name, qtype, message.rcode), alias, True)
+    return Known(expires_at, (), absence_of(what, message.rcode), alias, True)
 
 
 def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
@@ -2302,7 +2304,7 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float) -> Known | None:
         if qtype != (TYPES.A if address.version == 4 else TYPES.AAAA):
             address = None
     if address is None:
-        return known_here((), absence_of(name, qtype, rcode), now)
+        return known_here((), absence_of(f'{describe(name, qtype)}: ', rcode), now)
     return known_here((expiring(address, now),), None, now)
 
 
@@ -2310,7 +2312,8 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
     """Returns what get_host said, as what is known. Raises TypeError if it is no address."""
     addresses = host if isinstance(host, tuple) else (host,)
     if not addresses:
-        return known_here((), absence_of(name, qtype, RCODES.NOERROR), now)
+        absence = absence_of(f'{describe(name, qtype)}: ', RCODES.NOERROR)
+        return known_here((), absence, now)
     answers: list[Any] = []
     for address in addresses:
         if isinstance(address, (IPv4AddressExpiresAt, IPv6AddressExpiresAt)):
@@ -2467,6 +2470,8 @@ class Asking:
         if qtype not in self.pending:
             return
         if isinstance(outcome, Known):
+            if outcome.absence is not None:
+                self.explain(outcome.absence, nameserver, qtype)
             if self.lowered and query.is_lower:
                 self.note_folding(nameserver, qtype)
             self.settle(qtype, outcome)
@@ -2618,18 +2623,22 @@ async def know(
     return outcomes
 
 
-def join(alias: Alias, qtype: int, outcome: Known | Failure) -> Known | Failure:
-    """Returns what an alias and what is known of its target come to together."""
+def join(name: bytes, alias: Alias, qtype: int, outcome: Known | Failure) -> Known | Failure:
+    """Returns what an alias of `name` and what is known of its target come to together."""
     if isinstance(outcome, Failure):
         return outcome
+    absence = outcome.absence
+    if absence is not None:
+        text = f'{absence} ({present_name(name)} is an alias of it)'
+        absence = DoesNotExist(text, absence.rcode)
     last = outcome.alias or Alias(alias.name, 0, alias.expires_at)
     last = Alias(last.name, alias.links + last.links, min(alias.expires_at, last.expires_at))
     if last.links > MAX_CNAMES:
-        text = f'{describe(alias.name, qtype)}: there are more than {MAX_CNAMES} aliases'
+        text = f'{describe(name, qtype)}: there are more than {MAX_CNAMES} aliases'
         return Failure(CnameChainTooLong(text), None)
     expires_at = min(alias.expires_at, outcome.expires_at)
     answers = tuple([expiring(answer, expires_at) for answer in outcome.answers])
-    return Known(expires_at, answers, outcome.absence, last, False)
+    return Known(expires_at, answers, absence, last, False)
 
 
 async def resolve_types(settings: Settings, name: bytes, qtypes: tuple[int, ...]) -> Outcomes:
@@ -2646,7 +2655,7 @@ async def resolve_types(settings: Settings, name: bytes, qtypes: tuple[int, ...]
         target = next(iter(aliases.values())).name
         group = tuple([qtype for qtype, alias in aliases.items() if alias.name == target])
         for qtype, outcome in (await know(settings, target, group, is_given=False)).items():
-            outcomes[qtype] = join(aliases[qtype], qtype, outcome)
+            outcomes[qtype] = join(name, aliases[qtype], qtype, outcome)
 
 
 def check_type(qtype: int) -> None:
@@ -2755,18 +2764,21 @@ def parse_at(word: str) -> Nameserver:
 
 
 def parse_words(words: Iterable[str]) -> Words:
-    """Returns a command line, understood. Raises InvalidName."""
-    mnemonics = {str(qtype): int(qtype) for qtype in TYPES}
+    """Returns a command line, understood; without names if for help. Raises InvalidName."""
+    mnemonics = {str(qtype): qtype for qtype in TYPES}
     names: list[str] = []
     qtypes: list[int] = []
     nameserver = None
+    words = list(words)
+    if not {'-h', '--help'}.isdisjoint(words):
+        return Words([], [], None)
     for word in words:
         generic = re.fullmatch('TYPE([0-9]{1,5})', word.upper())
         if word.startswith('-') or (word.startswith('@') and nameserver):
             raise InvalidName(f'What does {word!r} mean?')
         if word.startswith('@'):
             nameserver = parse_at(word[1:])
-        elif names and word.upper() in mnemonics:
+        elif names and word.isascii() and word.upper() in mnemonics:
             qtypes.append(mnemonics[word.upper()])
         elif names and generic:
             qtypes.append(int(generic[1]))
@@ -2814,15 +2826,19 @@ async def run(words: Words) -> int:
 
 def main() -> int:
     """Runs the command line, and returns the exit status."""
-    if {'-h', '--help'} & set(sys.argv[1:]):
-        print(USAGE, end='')
-        return 0
     try:
         words = parse_words(sys.argv[1:])
     except InvalidName as error:
         print(f'{error}\n{USAGE}', end='', file=sys.stderr)
         return 64
-    return asyncio.run(run(words))
+    try:
+        status = asyncio.run(run(words)) if words.names else print(USAGE, end='')
+        sys.stdout.flush()
+    except OSError as error:
+        print(f'The output cannot be written: {error}', file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 2
+    return status or 0
 
 
 if __name__ == '__main__':

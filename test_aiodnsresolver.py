@@ -20,6 +20,7 @@ import pickle
 import random
 import re
 import resource
+import shutil
 import socket
 import struct
 import subprocess
@@ -31,6 +32,8 @@ from pathlib import Path
 
 import dns.exception
 import dns.message
+import dns.name
+import dns.query
 import dns.rcode
 import dns.rdata
 import dns.rdataclass
@@ -1795,11 +1798,11 @@ async def test_clear_cache_forgets():
 
 @on_every_loop
 async def test_an_answer_asked_for_before_clear_cache_is_neither_kept_nor_shared():
-    go_on = asyncio.Event()
+    may_answer = {1: asyncio.Event(), 2: asyncio.Event()}
 
     async def answer(query):
         number = len(server.queries)
-        await go_on.wait()
+        await may_answer[number].wait()
         return reply_to(query, a(b'x.example', f'192.0.2.{number}'))
 
     async with Nameserver(answer) as server:
@@ -1809,9 +1812,10 @@ async def test_an_answer_asked_for_before_clear_cache_is_neither_kept_nor_shared
         clear_cache()
         after = asyncio.ensure_future(resolve('x.example', TYPES.A))
         await server.asked(2)
-        go_on.set()
-        assert texts(await before) == ['192.0.2.1']
+        may_answer[2].set()
         assert texts(await after) == ['192.0.2.2']
+        may_answer[1].set()
+        assert texts(await before) == ['192.0.2.1']
         assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.2']
         await server.asked(2)
 
@@ -2968,6 +2972,726 @@ def test_to_make_a_resolver_needs_no_loop_and_no_file():
         'clear_cache()\n'
     )
     subprocess.run([sys.executable, '-c', script], cwd=HERE, check=True)
+
+
+# --- Real nameservers --------------------------------------------------------
+#
+# Truth, on free ports of loopback: BIND has a zone, and Unbound asks BIND for it. The zone has a
+# record for each vector of section 7 that may stand in a zone. All other names are refused, and
+# Unbound sends from loopback only, so that nothing leaves this machine.
+
+STARTS_WITHIN = 20  # seconds
+ENDS_WITHIN = 10
+ZONE_TTL = 3600  # longer than a run of the tests, for Unbound counts down in real time
+NEGATIVE_TTL = 600
+AT_THE_TOP_ONLY = ('SOA', 'NS', 'OPT')  # or, OPT, in no zone
+
+SERVED = {  # by name: a type, its rdata and its presentation form
+    f'v{number}.servers.example': (vector_type(mnemonic), rdata, text)
+    for number, (mnemonic, _, rdata, text) in enumerate(VECTORS)
+    if mnemonic not in AT_THE_TOP_ONLY
+}
+MANY = [f'192.0.2.{last}' for last in range(60)]
+ODD_NAMES = {
+    b'a\\.b.servers.example': '192.0.2.6',
+    b'a\\032b.servers.example': '192.0.2.7',
+    b'\\000\\255.servers.example': '192.0.2.8',
+    b'";@$\\\\.servers.example': '192.0.2.9',
+}
+ZONE = rf"""
+$ORIGIN servers.example.
+$TTL {ZONE_TTL}
+@ 900     SOA    ns root.ns 7 3600 600 86400 {NEGATIVE_TTL}
+@         NS     ns
+@         NS     ns.b
+@         MX     10 mail
+@         MX     20 mail.b
+ns        A      127.0.0.1
+ns.b      A      127.0.0.1
+mail      A      192.0.2.1
+mail.b    A      192.0.2.2
+www       A      192.0.2.1
+www       AAAA   2001:db8::1
+chain     2000   CNAME chain.b
+chain.b   1000   CNAME chain.c
+chain.c   3000   A     192.0.2.3
+nowhere   1200   CNAME nothing
+*.wild    A      192.0.2.4
+old       DNAME  new
+www.new   A      192.0.2.5
+odd       MX     10 a\.b
+odd       MX     20 a\032b
+odd       MX     30 \000\255
+odd       MX     40 \"\;\@\$\\
+xn--bcher-kva    A      192.0.2.10
+"""
+
+BIND_OPTIONS = """
+options {
+    directory "%(folder)s";
+    listen-on port %(port)d { 127.0.0.1; };
+    listen-on-v6 port %(port)d { ::1; };
+    pid-file none;
+    session-keyfile none;
+    recursion no;
+    empty-zones-enable no;
+    dnssec-validation no;
+    notify no;
+    check-names primary ignore;
+    check-integrity no;
+};
+controls { };
+zone "servers.example" { type primary; file "zone"; };
+"""
+
+UNBOUND_OPTIONS = """
+server:
+    directory: "%(folder)s"
+    interface: 127.0.0.1
+    port: %(port)d
+    outgoing-interface: 127.0.0.1
+    do-ip6: no
+    do-daemonize: no
+    do-not-query-localhost: no
+    num-threads: 1
+    username: ""
+    chroot: ""
+    pidfile: ""
+    logfile: ""
+    use-syslog: no
+    module-config: "iterator"
+    local-zone: "." refuse
+    local-zone: "servers.example" transparent
+stub-zone:
+    name: "servers.example"
+    stub-addr: 127.0.0.1@%(bind_port)d
+"""
+
+
+def whole_zone():
+    """The zone, with what is better made by a loop."""
+    lines = [f'many A {address}' for address in MANY]
+    lines += [f'big TXT {number}{"x" * 200}' for number in range(6)]
+    lines += [f'{module.present_name(name)} A {address}' for name, address in ODD_NAMES.items()]
+    for name, (qtype, _, text) in SERVED.items():
+        lines.append(f'{name}. {module.present_number(qtype, module.TYPE_OF, "TYPE")} {text}')
+    return ZONE + '\n'.join(lines) + '\n'
+
+
+def free_port():
+    """A port of loopback that is free for datagrams and for streams."""
+    for _ in range(100):
+        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(('127.0.0.1', 0))
+            with contextlib.suppress(OSError):
+                tcp.bind(udp.getsockname())
+                return udp.getsockname()[1]
+    raise RuntimeError('There is no free port on 127.0.0.1')
+
+
+def exchange(server, octets, seconds=5):
+    """The first datagram that a nameserver sends back, as it is."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.settimeout(seconds)
+        sock.connect(server)
+        sock.send(octets)
+        return sock.recv(65535)
+
+
+def find_program(name, package):
+    """The path of a program; /usr/sbin is not on everybody's PATH."""
+    path = shutil.which(name, path=f'{os.environ.get("PATH", "")}:/usr/sbin:/sbin')
+    if path is None:
+        raise FileNotFoundError(f'There is no {name}: install the Debian package {package}')
+    return path
+
+
+def is_ready(process, server):
+    """Whether a nameserver that was started answers for the zone. Pauses for a moment."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(0.02)
+    with contextlib.suppress(OSError):
+        reply = parse(exchange(server, pack(make_query('ns.servers.example', TYPES.A)), 1))
+        return reply.rcode == RCODES.NOERROR and reply.an
+    return False
+
+
+def wait_until_ready(process, server, log):
+    until = time.monotonic() + STARTS_WITHIN
+    while process.poll() is None and time.monotonic() < until:
+        if is_ready(process, server):
+            return
+    told = log.read_text(errors='replace')[-3000:]
+    raise RuntimeError(f'{process.args} did not start ({process.poll()}):\n{told}')
+
+
+@contextlib.contextmanager
+def running(command, server, log):
+    """Runs a nameserver until the end of the block, and no longer than this process lives."""
+    # A test that hangs ends this process before any `finally`: then the kernel ends the server.
+    command = ['setpriv', '--pdeathsig', 'TERM', *command]
+    with log.open('wb') as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        wait_until_ready(process, server, log)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope='session')
+def bind(tmp_path_factory):
+    """The address and port of BIND, which has the zone."""
+    folder = tmp_path_factory.mktemp('bind')
+    port = free_port()
+    (folder / 'zone').write_text(whole_zone())
+    (folder / 'named.conf').write_text(BIND_OPTIONS % {'folder': folder, 'port': port})
+    command = [find_program('named', 'bind9'), '-g', '-n', '1', '-c', folder / 'named.conf']
+    with running(command, ('127.0.0.1', port), folder / 'log') as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def unbound(bind, tmp_path_factory):
+    """The address and port of Unbound, which asks BIND."""
+    folder = tmp_path_factory.mktemp('unbound')
+    port = free_port()
+    values = {'folder': folder, 'port': port, 'bind_port': bind[1]}
+    (folder / 'unbound.conf').write_text(UNBOUND_OPTIONS % values)
+    command = [find_program('unbound', 'unbound'), '-d', '-c', folder / 'unbound.conf']
+    with running(command, ('127.0.0.1', port), folder / 'log') as server:
+        yield server
+
+
+@pytest.fixture
+def server(request):
+    return request.getfixturevalue(request.param)
+
+
+def on_both(test):
+    """Makes a test one that runs on each nameserver."""
+    return pytest.mark.servers(
+        pytest.mark.parametrize('server', ['bind', 'unbound'], indirect=True)(test)
+    )
+
+
+def on_both_and_every_loop(test):
+    return on_both(on_every_loop(test))
+
+
+def relaying(server):
+    """A scripted nameserver that passes all to a real one, so that queries can be seen."""
+    return Nameserver(lambda query: exchange(server, pack(query)))
+
+
+def real_resolver(*servers, **arguments):
+    """A Resolver that asks real nameservers."""
+    return Resolver(**{'get_host': no_host, 'get_nameservers': asking(*servers), **arguments})
+
+
+async def absence(awaitable):
+    """The text and the rcode of the error, for there is no such name or record."""
+    with pytest.raises(DoesNotExist) as raised:
+        await awaitable
+    return str(raised.value), raised.value.rcode
+
+
+def theirs(text, qtype, qclass=CLASSES.IN):
+    """What dnspython makes of our presentation form."""
+    return dns.rdata.from_text(dns.rdataclass.RdataClass.make(qclass), qtype, text)
+
+
+def test_every_row_that_may_stand_in_a_zone_is_served():
+    rows = {row.mnemonic for row in module.LAYOUTS.values()}
+    served = {str(qtype) for qtype, _, _ in SERVED.values()}
+    assert served == rows - set(AT_THE_TOP_ONLY) | {'65280'}
+
+
+@on_both_and_every_loop
+async def test_every_type_resolves_to_what_is_in_the_zone(server):
+    resolve, _ = real_resolver(server)
+    for name, (qtype, rdata, _) in SERVED.items():
+        (answer,) = await resolve(name, qtype)
+        assert answer == rdata
+        assert isinstance(answer, type(rdata))
+        assert 1000 < answer.expires_at <= 1000 + ZONE_TTL
+
+
+@on_both_and_every_loop
+async def test_records_at_the_top_of_the_zone_resolve(server):
+    resolve, _ = real_resolver(server)
+    (top,) = await resolve('servers.example', TYPES.SOA)
+    assert (top.mname, top.rname) == (b'ns.servers.example', b'root.ns.servers.example')
+    assert top[2:] == (7, 3600, 600, 86400, NEGATIVE_TTL)
+    assert 1000 < top.expires_at <= 1900
+    ns = await resolve('servers.example', TYPES.NS)
+    assert set(ns) == {b'ns.servers.example', b'ns.b.servers.example'}
+    mx = await resolve('servers.example', TYPES.MX)
+    assert set(mx) == {(10, b'mail.servers.example'), (20, b'mail.b.servers.example')}
+
+
+@on_both_and_every_loop
+async def test_dnspython_gets_the_same(server):
+    resolve, _ = real_resolver(server)
+    for name, (qtype, _, _) in SERVED.items():
+        answers = await resolve(name, qtype)
+        query = dns.message.make_query(name, qtype)
+        (answer,) = dns.query.udp(query, server[0], 5, server[1]).answer
+        ours = [module.present_rdata(qtype, CLASSES.IN, rdata) for rdata in answers]
+        assert {theirs(text, qtype) for text in ours} == set(answer)
+
+
+@on_both_and_every_loop
+async def test_a_chain_a_wildcard_and_a_dname_lead_to_their_address(server):
+    async with relaying(server) as relay:
+        resolve, _ = resolver_of(relay)
+        names = ['chain', 'any.thing.wild', 'www.old']
+        for name, address in zip(names, ['192.0.2.3', '192.0.2.4', '192.0.2.5'], strict=True):
+            (answer,) = await resolve(f'{name}.servers.example', TYPES.A)
+            assert str(answer) == address
+            assert 1000 < answer.expires_at <= 1000 + (1000 if name == 'chain' else ZONE_TTL)
+        await relay.asked(3)
+
+
+@on_both_and_every_loop
+async def test_an_absence_is_kept_for_as_long_as_the_zone_says(server):
+    absences = [
+        ('nothing', TYPES.A, RCODES.NXDOMAIN),
+        ('www', TYPES.MX, RCODES.NOERROR),
+        ('b', TYPES.A, RCODES.NOERROR),  # an empty non-terminal
+    ]
+    async with relaying(server) as relay:
+        resolve, _ = resolver_of(relay)
+        for count, (name, qtype, rcode) in enumerate(absences):
+            name = f'{name}.servers.example'
+            first = await absence(resolve(name, qtype))
+            assert first == (await absence(resolve(name, qtype)))
+            assert (first[0].split(' from ')[0], first[1]) == (f'{name}. {qtype}', rcode)
+            await relay.asked(2 * count + 1)
+            turn(NEGATIVE_TTL)
+            assert first == (await absence(resolve(name, qtype)))
+            await relay.asked(2 * count + 2)
+
+
+@on_both_and_every_loop
+async def test_an_absence_at_the_end_of_an_alias_is_of_its_target(server):
+    async with relaying(server) as relay:
+        resolve, _ = resolver_of(relay)
+        for _ in range(2):
+            _, rcode = await absence(resolve('nowhere.servers.example', TYPES.A))
+            assert rcode == RCODES.NXDOMAIN
+        await relay.asked(1)
+        turn(NEGATIVE_TTL)  # the alias is still known
+        await absence(resolve('nowhere.servers.example', TYPES.A))
+        assert relay.names == [b'nowhere.servers.example', b'nothing.servers.example']
+
+
+@on_both_and_every_loop
+async def test_names_of_any_octets_are_asked_for_and_answered(server):
+    resolve, _ = real_resolver(server)
+    for name, address in ODD_NAMES.items():
+        assert texts(await resolve(name, TYPES.A)) == [address]
+        assert texts(await resolve(name.decode() + '.', TYPES.A)) == [address]
+    exchanges = [mx.exchange for mx in sorted(await resolve('odd.servers.example', TYPES.MX))]
+    assert exchanges == list(ODD_NAMES)
+    for name in exchanges:
+        assert texts(await resolve(name, TYPES.A)) == [ODD_NAMES[name]]
+
+
+@on_both_and_every_loop
+async def test_a_name_that_is_not_ascii_is_asked_for_as_its_a_label(server):
+    resolve, _ = real_resolver(server)
+    for name in ('bücher.servers.example', 'BÜCHER\uff0eServers.Example'):
+        assert texts(await resolve(name, TYPES.A)) == ['192.0.2.10']
+
+
+@on_both_and_every_loop
+async def test_real_nameservers_keep_the_letter_case_of_a_question(server):
+    async with relaying(server) as relay:
+        resolve, _ = resolver_of(relay)
+        for number in range(50):
+            answers = await resolve(f'number-{number}.wild.servers.example', TYPES.A)
+            assert texts(answers) == ['192.0.2.4']
+        await relay.asked(50)  # a folded one would have been asked again in lower case
+        names = [query.qd[0].name for query in relay.queries]
+        assert not any(name in (name.lower(), name.upper()) for name in names)
+
+
+@on_both_and_every_loop
+async def test_a_zone_that_is_not_served_is_refused(server):
+    resolve, _ = real_resolver(server)
+    with pytest.raises(ResponseCode) as raised:
+        await resolve('www.elsewhere.example', TYPES.A)
+    assert raised.value.rcode == RCODES.REFUSED
+    assert f'{server[0]}:{server[1]}' in str(raised.value)
+
+
+@on_both_and_every_loop
+async def test_localhost_is_not_asked_of_a_nameserver(server):
+    async with relaying(server) as relay:
+        resolve, _ = resolver_of(relay)
+        assert texts(await resolve('localhost', TYPES.A)) == ['127.0.0.1']
+        assert texts(await resolve('localhost', TYPES.AAAA)) == ['::1']
+        await relay.asked(0)
+
+
+@pytest.mark.servers
+@on_every_loop
+async def test_what_bind_leaves_of_a_reply_beyond_512_octets_is_used(bind):
+    async with relaying(bind) as relay:
+        resolve, _ = resolver_of(relay)
+        for count in (1, 2):  # and is not kept
+            answers = texts(await resolve('many.servers.example', TYPES.A))
+            assert len(answers) >= 25
+            assert set(answers) < set(MANY)
+            await relay.asked(count)
+        strings = await resolve('big.servers.example', TYPES.TXT)
+        assert 1 <= len(strings) < 6
+        assert {len(string) for (string,) in strings} == {201}
+
+
+@pytest.mark.servers
+@on_every_loop
+async def test_what_unbound_leaves_of_a_reply_beyond_512_octets_is_truncated(unbound):
+    resolve, _ = real_resolver(unbound)
+    for name, qtype in (('many', TYPES.A), ('big', TYPES.TXT)):
+        with pytest.raises(Truncated) as raised:
+            await resolve(f'{name}.servers.example', qtype)
+        assert (raised.value.message.tc, raised.value.message.an) == (1, ())
+
+
+class InTime:
+    """An event loop's own clock and timers, none of which `leaving_nothing` has to look for."""
+
+    @property
+    def timers(self):
+        return []
+
+
+class AsyncioInTime(InTime, asyncio.SelectorEventLoop):
+    pass
+
+
+class UvloopInTime(InTime, uvloop.Loop):
+    pass
+
+
+# A nameserver's socket may have no room for so many: what is lost has to be asked for again.
+@on_both
+@pytest.mark.parametrize('loop_factory', [AsyncioInTime, UvloopInTime])
+def test_300_names_at_once_are_all_answered(server, loop_factory):
+    async def main():
+        resolve, _ = real_resolver(server)
+        names = [f'name-{number}.wild.servers.example' for number in range(300)]
+        answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
+        assert [texts(each) for each in answers] == [['192.0.2.4']] * 300
+
+    run(main(), loop_factory)
+
+
+QUESTIONS = [
+    *[(name, qtype) for name, (qtype, _, _) in SERVED.items()],
+    *[('servers.example', qtype) for qtype in (TYPES.SOA, TYPES.NS, TYPES.MX)],
+    *[(f'{name}.servers.example', TYPES.A) for name in ('chain', 'www.old', 'x.wild', 'many')],
+    *[(f'{name}.servers.example', TYPES.TXT) for name in ('www', 'nothing', 'nowhere', 'big')],
+    *[(name, TYPES.A) for name in ODD_NAMES],
+    ('odd.servers.example', TYPES.MX),
+    ('www.elsewhere.example', TYPES.A),
+]
+
+
+def raw_replies(server):
+    """The octets of replies to all kinds of question, with EDNS and without."""
+    for name, qtype in QUESTIONS:
+        for payload in (None, 1232):
+            yield exchange(server, pack(make_query(name, qtype, payload=payload)))
+
+
+@on_both
+def test_what_real_nameservers_send_survives_another_round(server):
+    for octets in raw_replies(server):
+        message = parse(octets)
+        assert parse(pack(message)) == message
+
+
+def our_view(record):
+    """A record as dnspython has it."""
+    name, qtype, qclass, ttl, rdata = record
+    name = dns.name.from_text(module.present_name(name))
+    text = module.present_rdata(qtype, qclass, rdata)
+    return name, qtype, qclass, ttl, theirs(text, qtype, qclass)
+
+
+def their_view(section):
+    return [(r.name, r.rdtype, r.rdclass, r.ttl, r[0]) for r in section]
+
+
+@on_both
+def test_dnspython_reads_the_same_in_what_real_nameservers_send(server):
+    for octets in raw_replies(server):
+        our, their = parse(octets), dns.message.from_wire(octets, one_rr_per_rrset=True)
+        assert (our.qid, our.extended_rcode) == (their.id, their.rcode())
+        assert module.pack_flags(our) == their.flags
+        for ours, section in ((our.an, their.answer), (our.ns, their.authority)):
+            assert [our_view(record) for record in ours] == their_view(section)
+        plain = [our_view(record) for record in our.ar if record.qtype != TYPES.OPT]
+        assert plain == their_view(their.additional)
+        assert (our.edns.qclass if our.edns else 0) == their.payload
+
+
+@on_both
+def test_names_that_are_compressed_in_rdata_are_read(server):
+    names = {
+        TYPES.SOA: {b'ns.servers.example', b'root.ns.servers.example'},
+        TYPES.NS: {b'ns.servers.example', b'ns.b.servers.example'},
+        TYPES.MX: {b'mail.servers.example', b'mail.b.servers.example'},
+    }
+    for qtype, expected in names.items():
+        octets = exchange(server, pack(make_query('servers.example', qtype)))
+        # In the question, and once more at most: BIND does not always look back that far.
+        assert octets.count(b'\7servers\7example\0') <= 2
+        rdata = [record.rdata for record in parse(octets).an]
+        fields = rdata if qtype == TYPES.NS else [field for each in rdata for field in each]
+        assert {field for field in fields if isinstance(field, bytes)} == expected
+
+
+# --- 21. Command line --------------------------------------------------------
+
+COMMAND = [sys.executable, '-X', 'dev', '-W', 'error', '-m', 'aiodnsresolver']
+
+
+def command(*words):
+    """Runs the command line, and returns its status, output and errors."""
+    ran = subprocess.run(
+        [*COMMAND, *words], cwd=HERE, capture_output=True, text=True, timeout=HANGS_AFTER
+    )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.fixture
+def main(monkeypatch, capsys):
+    """Runs the command line in this process, for speed."""
+
+    def main(*words):
+        monkeypatch.setattr(sys, 'argv', ['aiodnsresolver', *words])
+        status = module.main()
+        return status, *capsys.readouterr()
+
+    gc.collect()
+    before = descriptors()
+    yield main
+    gc.collect()
+    assert descriptors() == before
+
+
+def at(server):
+    """A nameserver, as a word."""
+    address, port = server
+    return f'@[{address}]:{port}' if ':' in address else f'@{address}:{port}'
+
+
+def test_the_command_line_prints_the_address_of_localhost():
+    assert command('localhost') == (0, '127.0.0.1\n', '')
+
+
+def test_types_are_printed_in_the_order_they_are_given(main):
+    assert main('localhost', 'AAAA', 'A') == (0, '::1\n127.0.0.1\n', '')
+    assert main('localhost', 'a', 'type28') == (0, '127.0.0.1\n::1\n', '')
+
+
+def test_an_address_is_printed_as_it_is(main):
+    assert main('192.0.2.1') == (0, '192.0.2.1\n', '')
+
+
+@pytest.mark.parametrize('option', ['--help', '-h'])
+def test_help_prints_the_usage(main, option):
+    status, output, errors = main('localhost', option)
+    assert (status, errors) == (0, '')
+    assert output.startswith('Usage: aiodnsresolver NAME')
+
+
+def test_the_command_line_exits_with_its_status():
+    status, output, errors = command()
+    assert (status, output) == (64, '')
+    assert 'Usage: ' in errors
+    assert command('--help') == (0, errors[errors.index('Usage: ') :], '')
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        '@127.0.0.1',
+        'A @127.0.0.1 @127.0.0.2',
+        '-x localhost',
+        'localhost -x',
+        'localhost --',
+        'localhost @',
+        'localhost @nameserver',
+        'localhost @127.0.0',
+        'localhost @127.0.0.1:',
+        'localhost @127.0.0.1:0',
+        'localhost @127.0.0.1:65536',
+        'localhost @127.0.0.1:dns',
+        'localhost @[127.0.0.1',
+        'localhost @[::1',
+        'localhost @[::1]53',
+        'localhost ANY',
+        'localhost OPT',
+        'localhost A AXFR',
+        'localhost TYPE0',
+        'localhost TYPE255',
+        'localhost TYPE65536',
+    ],
+)
+def test_what_the_command_line_cannot_mean_is_answered_with_the_usage(main, words):
+    status, output, errors = main(*words.split())
+    assert (status, output) == (64, '')
+    message, usage = errors.split('\n', 1)
+    assert message
+    assert usage.startswith('Usage: ')
+
+
+def test_a_port_where_nobody_listens_is_status_2():
+    server = closed_port()
+    status, output, errors = command('www.servers.example', at(server))
+    assert (status, output) == (2, '')
+    assert errors.startswith('SocketError: ')
+    assert f'{server[0]}:{server[1]}' in errors
+    assert errors.count('\n') == 1
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('address', ['127.0.0.1', '::1'])
+def test_a_nameserver_is_named_by_its_address_and_port(bind, address):
+    words = 'www.servers.example', at((address, bind[1]))
+    assert command(*words) == (0, '192.0.2.1\n', '')
+
+
+@pytest.mark.servers
+def test_a_nameserver_may_stand_anywhere(main, bind):
+    for words in (
+        [at(bind), 'www.servers.example', 'AAAA'],
+        ['www.servers.example', at(bind), 'AAAA'],
+        ['www.servers.example', 'AAAA', at(bind)],
+    ):
+        assert main(*words) == (0, '2001:db8::1\n', '')
+
+
+def dig(server, *words):
+    """What `dig +short` prints."""
+    program = find_program('dig', 'bind9-dnsutils')
+    where = [f'@{server[0]}', '-p', str(server[1]), '+short', '+tries=1']
+    ran = subprocess.run(
+        [program, '-r', *where, *words], capture_output=True, text=True, timeout=10, check=True
+    )
+    return ran.stdout
+
+
+@pytest.mark.servers
+def test_records_are_printed_as_dig_prints_them(main, bind):
+    for name, (qtype, _, text) in SERVED.items():
+        words = name, module.present_number(qtype, module.TYPE_OF, 'TYPE')
+        printed = main(*words, at(bind))
+        assert printed == (0, dig(bind, *words), '')
+        assert printed[1] == f'{text}\n'
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('qtype', ['SOA', 'NS', 'MX'])
+def test_several_records_are_printed_as_dig_prints_them(main, bind, qtype):
+    status, output, errors = main('servers.example', qtype, at(bind))
+    assert (status, errors) == (0, '')
+    printed = dig(bind, 'servers.example', qtype)
+    assert sorted(output.splitlines()) == sorted(printed.splitlines())  # BIND rotates them
+
+
+@pytest.mark.servers
+def test_names_of_any_octets_are_printed_as_dig_prints_them(main, bind):
+    for name, address in ODD_NAMES.items():
+        assert main(name.decode(), at(bind)) == (0, f'{address}\n', '')
+    _, output, _ = main('odd.servers.example', 'MX', at(bind))
+    printed = dig(bind, 'odd.servers.example', 'MX')
+    assert sorted(output.splitlines()) == sorted(printed.splitlines())
+
+
+@pytest.mark.servers
+def test_an_alias_is_followed_and_only_its_end_is_printed(main, bind):
+    assert main('chain.servers.example', at(bind)) == (0, '192.0.2.3\n', '')
+    assert main('bücher.servers.example', at(bind)) == (0, '192.0.2.10\n', '')
+
+
+@pytest.mark.servers
+def test_a_type_may_be_named_by_its_number(main, bind):
+    name, (_, _, text) = next(item for item in SERVED.items() if item[1][0] == 65280)
+    assert main(name, 'TYPE65280', at(bind)) == (0, f'{text}\n', '')
+    assert main('www.servers.example', 'TYPE1', at(bind)) == (0, '192.0.2.1\n', '')
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('words', ['nothing.servers.example', 'www.servers.example MX'])
+def test_what_does_not_exist_is_status_1_and_said_so(bind, words):
+    status, output, errors = command(*words.split(), at(bind))
+    assert (status, output) == (1, '')
+    assert errors.startswith(words.replace(' MX', '') + '. ')
+    assert errors.count('\n') == 1
+
+
+@pytest.mark.servers
+def test_a_nameserver_that_refuses_is_status_2_and_said_so(bind):
+    status, output, errors = command('www.elsewhere.example', at(bind))
+    assert (status, output) == (2, '')
+    assert errors.startswith('ResponseCode: ')
+    assert 'REFUSED' in errors
+
+
+@pytest.mark.servers
+def test_several_names_and_types_are_printed_in_their_order(main, bind):
+    names = [f'{name}.servers.example' for name in ('www', 'mail', 'nothing')]
+    status, output, errors = main(*names, 'AAAA', 'A', at(bind))
+    assert (status, output) == (1, '2001:db8::1\n192.0.2.1\n192.0.2.1\n')
+    told = [line.partition(' from ')[0] for line in errors.splitlines()]
+    assert told == [f'{names[1]}. AAAA', f'{names[2]}. AAAA', f'{names[2]}. A']
+    status, output, _ = main(names[2], 'www.elsewhere.example', names[0], at(bind))
+    assert (status, output) == (2, '192.0.2.1\n')  # the worst of them
+
+
+@pytest.mark.servers
+def test_a_word_that_is_a_type_is_a_name_in_the_first_place_or_with_a_dot(main, bind):
+    for words in (['mx', 'A'], ['mx'], ['MX', 'mx.'], ['mx.', 'A']):
+        status, output, errors = main(*words, at(bind))
+        assert (status, output) == (2, '')
+        names = {line.split()[1].lower() for line in errors.splitlines()}
+        assert names == {'mx.'}  # refused, for it is no name of the zone
+    assert main('www.servers.example', 'a', at(bind)) == (0, '192.0.2.1\n', '')
+
+
+@pytest.mark.servers
+def test_hosts_is_read_unless_a_nameserver_is_named(main, bind, tmp_path, monkeypatch):
+    hosts = tmp_path / 'hosts'
+    hosts.write_text('192.0.2.99 www.servers.example\n')
+    monkeypatch.setattr(get_host_from_etc_hosts, '__defaults__', (str(hosts),))
+    assert main('www.servers.example') == (0, '192.0.2.99\n', '')
+    assert main('www.servers.example', at(bind)) == (0, '192.0.2.1\n', '')
+
+
+@pytest.mark.parametrize('words', ['localhost', '--help'])
+def test_output_that_cannot_be_written_is_status_2(words):
+    with open('/dev/full', 'w') as full:
+        ran = subprocess.run(
+            [sys.executable, '-m', 'aiodnsresolver', words],
+            cwd=HERE,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (ran.returncode, ran.stderr.count('\n')) == (2, 1)
 
 
 # --- The README --------------------------------------------------------------
