@@ -418,6 +418,12 @@ class IPv4AddressExpiresAt(IPv4Address):
         IPv4Address.__init__(self, address)
         self.expires_at = expires_at
 
+    def __add__(self, other: int) -> IPv4AddressExpiresAt:
+        return type(self)(int(self) + other, self.expires_at)
+
+    def __sub__(self, other: int) -> IPv4AddressExpiresAt:
+        return type(self)(int(self) - other, self.expires_at)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (int(self), self.expires_at)
 
@@ -433,6 +439,12 @@ class IPv6AddressExpiresAt(IPv6Address):
             address = str(address) if address.scope_id else int(address)
         IPv6Address.__init__(self, address)
         self.expires_at = expires_at
+
+    def __add__(self, other: int) -> IPv6AddressExpiresAt:
+        return type(self)(int(self) + other, self.expires_at)
+
+    def __sub__(self, other: int) -> IPv6AddressExpiresAt:
+        return type(self)(int(self) - other, self.expires_at)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.expires_at)
@@ -461,6 +473,12 @@ class TupleExpiresAt(tuple[Any, ...]):
         self: TupleExpiresAt = tuple.__new__(cls, value)
         self.expires_at = expires_at
         return self
+
+    def _replace(self, /, **fields: Any) -> TupleExpiresAt:
+        values = super()._replace(**fields)  # type: ignore[misc]
+        return type(self)(values, self.expires_at)
+
+    __replace__ = _replace
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (tuple(self), self.expires_at)
@@ -615,6 +633,9 @@ def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
         elif length > MAX_LABEL:
             raise MalformedMessage(f'There is no such type of label as {length >> 6} at {offset}')
         elif length:
+            if end and offset in names:  # behind a pointer, and walked before
+                name, size = names[offset]
+                break
             start = offset
             offset += length + 1
             walked.append((start, data[start + 1 : offset]))
@@ -694,6 +715,13 @@ def integer(code: str) -> Field:
     return Field('int', parse_integer, pack_integer, str)
 
 
+def packed_address(value: IPv4Address | IPv6Address, size: int) -> bytes:
+    """Returns the octets of an address of that size. Raises MalformedMessage for the other."""
+    if len(value.packed) != size:
+        raise MalformedMessage(f'{value} is no address of {size} octets')
+    return value.packed
+
+
 def parse_ipv4(data: bytes, offset: int, end: int, names: Names) -> tuple[IPv4Address, int]:
     """An IPv4 address (RFC 1035 3.4.1)."""
     return IPv4Address(take(data, offset, 4, end)), offset + 4
@@ -704,9 +732,14 @@ def parse_ipv6(data: bytes, offset: int, end: int, names: Names) -> tuple[IPv6Ad
     return IPv6Address(take(data, offset, 16, end)), offset + 16
 
 
-def pack_address(value: IPv4Address | IPv6Address, out: bytearray, suffixes: Suffixes) -> None:
-    """An address of either family."""
-    out += value.packed
+def pack_ipv4(value: IPv4Address, out: bytearray, suffixes: Suffixes) -> None:
+    """An IPv4 address."""
+    out += packed_address(value, 4)
+
+
+def pack_ipv6(value: IPv6Address, out: bytearray, suffixes: Suffixes) -> None:
+    """An IPv6 address."""
+    out += packed_address(value, 16)
 
 
 SPECIAL = {octet: b'\\%c' % octet for octet in b'"();@$'}
@@ -714,8 +747,8 @@ SPECIAL = {octet: b'\\%c' % octet for octet in b'"();@$'}
 
 def present_name(name: bytes) -> str:
     """A name with its final dot, as a master file has it (RFC 1035 5.1)."""
-    octets = b''.join([SPECIAL.get(octet) or LENGTH_OCTET[octet] for octet in name])
-    return (octets + b'.').decode('ascii')
+    octets = [SPECIAL.get(octet) or LENGTH_OCTET[octet] for octet in to_name(name)]
+    return (b''.join(octets) + b'.').decode('ascii')
 
 
 def parse_name_field(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
@@ -906,6 +939,13 @@ def present_alpn(ids: tuple[bytes, ...]) -> str:
     return present_string(b','.join(escaped))
 
 
+def pack_octets(value: bytes) -> bytes:
+    """Plain octets: `bytes()` would take a number for their count."""
+    if not isinstance(value, bytes):
+        raise TypeError(f'The value of this key is bytes, not {value!r}')
+    return value
+
+
 def parse_nothing(value: bytes) -> bytes:
     """No octets: the key says all."""
     if value:
@@ -916,13 +956,19 @@ def parse_nothing(value: bytes) -> bytes:
 SVC_PARAMS: dict[int, SvcParam] = {  # RFC 9460 7 and 8; other keys have plain octets
     SVC_KEYS.mandatory: SvcParam(parse_mandatory, KEY_LIST.pack, KEY_LIST.present),
     SVC_KEYS.alpn: SvcParam(parse_alpn, pack_alpn, present_alpn),
-    SVC_KEYS.no_default_alpn: SvcParam(parse_nothing, bytes, present_string),
+    SVC_KEYS.no_default_alpn: SvcParam(parse_nothing, pack_octets, present_string),
     SVC_KEYS.port: SvcParam(parse_number, pack_number, str),
-    SVC_KEYS.ipv4hint: list_of(4, SvcParam(IPv4Address, lambda hint: hint.packed, str)),
-    SVC_KEYS.ech: SvcParam(bytes, bytes, lambda ech: binascii.b2a_base64(ech).decode().strip()),
-    SVC_KEYS.ipv6hint: list_of(16, SvcParam(IPv6Address, lambda hint: hint.packed, str)),
+    SVC_KEYS.ipv4hint: list_of(
+        4, SvcParam(IPv4Address, lambda hint: packed_address(hint, 4), str)
+    ),
+    SVC_KEYS.ech: SvcParam(
+        bytes, pack_octets, lambda ech: binascii.b2a_base64(ech).decode().strip()
+    ),
+    SVC_KEYS.ipv6hint: list_of(
+        16, SvcParam(IPv6Address, lambda hint: packed_address(hint, 16), str)
+    ),
 }
-OTHER_SVC_PARAM = SvcParam(bytes, bytes, present_string)
+OTHER_SVC_PARAM = SvcParam(bytes, pack_octets, present_string)
 
 
 def parse_svc_params(
@@ -947,7 +993,11 @@ def pack_svc_params(
     keys = [key for key, _ in params]
     if keys != sorted(set(keys)):
         raise MalformedMessage(f'SvcParamKeys {keys} are not in strictly increasing order')
-    pairs = [(key, SVC_PARAMS.get(key, OTHER_SVC_PARAM).pack(value)) for key, value in params]
+    pairs = []
+    for key, value in params:
+        kind = SVC_PARAMS.get(key, OTHER_SVC_PARAM)
+        pairs.append((key, kind.pack(value)))
+        kind.parse(pairs[-1][1])  # nothing is packed that could not be read
     pack_pairs(tuple(pairs), out, suffixes)
 
 
@@ -966,8 +1016,8 @@ def present_svc_params(params: tuple[tuple[int, Any], ...]) -> str:
 U8 = integer('B')
 U16 = integer('H')
 U32 = integer('I')
-IPV4 = Field('IPv4Address', parse_ipv4, pack_address, str)
-IPV6 = Field('IPv6Address', parse_ipv6, pack_address, str)
+IPV4 = Field('IPv4Address', parse_ipv4, pack_ipv4, str)
+IPV6 = Field('IPv6Address', parse_ipv6, pack_ipv6, str)
 NAME = Field('bytes', parse_name_field, append_name, present_name)  # compressed: RFC 1035's types
 PLAIN_NAME = Field('bytes', parse_name_field, pack_plain_name, present_name)
 STRING = Field('bytes', parse_string, pack_string, present_string)
@@ -979,12 +1029,20 @@ SVC_PARAM_LIST = Field(
 )
 
 
-def present_token(value: bytes) -> str:
-    """A string without quotes, as the tag of CAA (RFC 8659 4.1.1)."""
+def parse_tag(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+    """A string of letters and digits, as the tag of CAA (RFC 8659 4.1)."""
+    value, offset = parse_string(data, offset, end, names)
+    if not value.isalnum():
+        raise MalformedMessage(f'{value!r} is no tag')
+    return value, offset
+
+
+def present_tag(value: bytes) -> str:
+    """A tag, without quotes (RFC 8659 4.1.1)."""
     return present_string(value)[1:-1]
 
 
-TOKEN_STRING = STRING._replace(present=present_token)
+TAG = Field('bytes', parse_tag, pack_string, present_tag)
 
 
 # --- 7. Records --------------------------------------------------------------
@@ -1007,6 +1065,12 @@ class Layout(NamedTuple):
 LAYOUTS: dict[int, Layout] = {}
 
 
+def present_fields(kinds: Iterable[Field], values: Any) -> str:
+    """Returns values as a master file has them."""
+    texts = [kind.present(value) for kind, value in zip(kinds, values, strict=True)]
+    return ' '.join(texts).rstrip()
+
+
 class Presentable:
     """Rdata of several fields: `str()` of it is its presentation form."""
 
@@ -1014,9 +1078,7 @@ class Presentable:
     kinds: ClassVar[tuple[Field, ...]]
 
     def __str__(self) -> str:
-        values: Any = self
-        texts = [kind.present(value) for kind, value in zip(self.kinds, values, strict=True)]
-        return ' '.join(texts).rstrip()
+        return present_fields(self.kinds, self)
 
 
 def layout(mnemonic: str, qclass: int | None = None, /, **fields: Field) -> None:
@@ -1065,7 +1127,7 @@ layout(
 )
 layout('DNAME', target=PLAIN_NAME)  # RFC 6672 2.1
 layout('OPT', options=OPTIONS)  # RFC 6891 6.1.2
-layout('CAA', flags=U8, tag=TOKEN_STRING, value=QUOTED_REST)  # RFC 8659 4.1
+layout('CAA', flags=U8, tag=TAG, value=QUOTED_REST)  # RFC 8659 4.1
 layout(
     'SVCB',  # RFC 9460 2.2
     CLASSES.IN,
@@ -1126,7 +1188,7 @@ def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
     row = layout_of(qtype, qclass)
     if row is None or (isinstance(rdata, bytes) and not is_one_name(row)):
         return present_generic(rdata)
-    return str(rdata) if row.record else next(iter(row.fields.values())).present(rdata)
+    return present_fields(row.fields.values(), rdata if row.record else (rdata,))
 
 
 # --- 8. Wire -----------------------------------------------------------------
@@ -1260,6 +1322,8 @@ def pack_flags(message: Message) -> int:
     flags = 0
     for field, shift, width in HEADER_BITS:
         value = getattr(message, field)
+        if not isinstance(value, int):
+            raise TypeError(f'{field} is a number, not {value!r}')
         if not 0 <= value < 1 << width:
             raise MalformedMessage(f'{field} is {value}, which is no number of {width} bits')
         flags |= int(value) << shift
@@ -1282,9 +1346,11 @@ def append_record(
 def pack(message: Message) -> bytes:
     """Returns the octets of a Message, names compressed (RFC 1035 4).
 
-    Raises InvalidName for a name that cannot be packed, MalformedMessage for a value that does not
-    fit its field or more than 65,535 octets, TypeError for a value of another type than its field.
+    Raises InvalidName for a name that cannot be packed, MalformedMessage for more than 65,535
+    octets or a value that does not fit its field, TypeError for one of another type.
     """
+    if not isinstance(message, Message):
+        raise TypeError(f'What is packed is a Message, not {message!r}')
     flags = pack_flags(message)
     suffixes: Suffixes = {}
     try:
@@ -1298,7 +1364,8 @@ def pack(message: Message) -> bytes:
                 is_empty = rdata == b'' and is_empty_of_update(flags, section, qtype, qclass)
                 append_record(record, is_empty, out, suffixes)
     except struct.error as error:
-        raise MalformedMessage(f'A value does not fit its field: {error}') from error
+        kind = TypeError if 'not an integer' in str(error) else MalformedMessage
+        raise kind(f'A value does not fit its field: {error}') from error
     except (ValueError, AttributeError) as error:
         if isinstance(error, ResolverError):
             raise
@@ -1605,8 +1672,8 @@ def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     The chain of aliases is followed inside the answer section, in any order of the records. `now`
     is when it was asked. Raises ResponseCode, BadResponse (lame), Truncated, CnameChainTooLong.
     """
-    if message.rcode not in (0, 3):  # NOERROR, NXDOMAIN
-        rcode = message.extended_rcode
+    rcode = message.extended_rcode
+    if rcode not in (RCODES.NOERROR, RCODES.NXDOMAIN):
         raise ResponseCode(f'The answer is {rcode!s}', rcode)
     ttl = MAX_TTL
     alias = None
@@ -1619,7 +1686,10 @@ def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     if message.rcode or not records:
         return read_absence(message, name, qtype, now, alias)
     expires_at = now + min([ttl, *[record.ttl for record in records]])
-    answers = tuple([expiring(record.rdata, expires_at) for record in records])
+    rdatas = dict.fromkeys(
+        [record.rdata for record in records]
+    )  # a set has none twice: RFC 2181 5
+    answers = tuple([expiring(rdata, expires_at) for rdata in rdatas])
     return Known(expires_at, answers, None, alias, not message.tc)
 
 
@@ -1654,7 +1724,7 @@ def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
             return None
         rdatas.append(address)
         expires_at = min(expires_at, now + ttl)
-    answers = tuple([kind(rdata, expires_at) for rdata in rdatas])
+    answers = tuple([kind(rdata, expires_at) for rdata in dict.fromkeys(rdatas)])
     return Known(expires_at, answers, None, None, True)
 
 
@@ -1740,11 +1810,12 @@ class ConfigFile:
     def current(self, now: float) -> Any:
         """Returns the parsed file, no older than STAT_SECONDS; as if empty if there is none."""
         if not 0 <= now - self.looked_at < STAT_SECONDS:
-            self.looked_at = now
             signature = self.look()
             if signature != self.signature:
-                self.signature = signature
+                # In this order: another thread, or the next call after an error, reads it anew.
                 self.value = self.read()
+                self.signature = signature
+            self.looked_at = now
         return self.value
 
     def look(self) -> tuple[int, ...] | None:
@@ -1805,8 +1876,9 @@ class Readiness:
     def open(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         """From now on `owner` is told when there is something to read. Raises OSError."""
         if self.epoll is None:
-            self.epoll = select.epoll()
-            loop.add_reader(self.epoll.fileno(), self.drain)
+            epoll = select.epoll()
+            loop.add_reader(epoll.fileno(), self.drain)
+            self.epoll = epoll
         self.epoll.register(fd, select.EPOLLIN | select.EPOLLET)
         self.owners[fd] = owner
 
@@ -1987,7 +2059,17 @@ def to_server(nameserver: Nameserver) -> Server:
     if isinstance(address, IPv4Address):
         return Server(socket.AF_INET, (str(address), port), '', f'{address}:{port}')
     host, _, scope = str(address).partition('%')
+    if len(scope) >= 16 or '\0' in scope or (scope.isdecimal() and int(scope) >= 1 << 32):
+        raise InvalidName(f'{scope[:32]!r} is no scope of an address')  # IF_NAMESIZE is 16
     return Server(socket.AF_INET6, (host, port), scope, f'[{address}]:{port}')
+
+
+def interface_index(name: str) -> int:
+    """Returns the index of a network interface. Raises OSError, with an errno on every Python."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise OSError(errno.ENODEV, f'There is no interface {name!r}') from error
 
 
 def open_datagram(server: Server) -> socket.SocketType:
@@ -1997,7 +2079,7 @@ def open_datagram(server: Server) -> socket.SocketType:
     """
     family, address, scope, _ = server
     if scope:
-        address += 0, int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
+        address += 0, int(scope) if scope.isdecimal() else interface_index(scope)
     sock = socket.SocketType(family, UDP, socket.IPPROTO_UDP)
     try:
         sock.connect(address)
@@ -2057,21 +2139,17 @@ class Datagrams:
     def send(self, query: Query, nameserver: Nameserver) -> int:
         """Sends a query from a socket of its own, and returns its descriptor.
 
-        It takes the turn that the caller has. Raises OSError, and has given the turn back then.
+        It takes the turn that the caller has. Raises OSError, and the caller still has it then.
         """
         sent_at = self.loop.time()
-        try:
-            sock = open_datagram(to_server(nameserver))
-        except BaseException:
-            self.waiting.turns.give_back()
-            raise
+        sock = open_datagram(to_server(nameserver))
         fd = sock.fileno()
         self.flights[fd] = Flight(sock, query, nameserver, sent_at)
         try:
             self.waiting.readiness.open(fd, self, self.loop)
             sock.send(query.octets)
         except BaseException:
-            self.close(fd)
+            self.end(fd)
             raise
         return fd
 
@@ -2084,10 +2162,10 @@ class Datagrams:
             except BlockingIOError:
                 return
             except FoldedCase as error:
-                self.dropped = error
+                self.dropped = error.with_traceback(None)  # which would hold on to us
                 self.tell((fd, flight, error))
             except ResolverError as error:
-                self.dropped = error
+                self.dropped = error.with_traceback(None)
             except OSError as error:
                 self.close(fd)
                 return self.tell((fd, flight, error))
@@ -2175,6 +2253,7 @@ class Shared(NamedTuple):
     """A flight that others may join while it is on its loop: a future each, by type."""
 
     loop: asyncio.AbstractEventLoop
+    leader: asyncio.Task[Any] | None
     followers: dict[int, list[asyncio.Future[Known | Failure | None]]]
 
 
@@ -2186,9 +2265,12 @@ class Memory(NamedTuple):
 
 
 def raise_failure(failure: Failure) -> NoReturn:
-    """Raises the error: ours as a copy, for a traceback grows with each who raises it."""
+    """Raises the error: ours as a copy, for a traceback grows with each who raises it.
+
+    What a callable of the caller's raised has a traceback, and passes unchanged.
+    """
     error, traceback = failure
-    if isinstance(error, ResolverError):
+    if traceback is None:
         raise copy.copy(error) from error.__cause__
     raise error.with_traceback(traceback)
 
@@ -2213,6 +2295,15 @@ def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
         while len(cache) >= MAX_CACHED:  # each turn takes one out
             cache.popitem(last=False)
         cache[key] = known
+
+
+def follow(shared: Shared, qtype: int) -> asyncio.Future[Known | Failure | None]:
+    """Returns a future of what comes of a flight. Raises ResolverError for who leads it itself."""
+    if shared.leader is asyncio.current_task():
+        raise ResolverError('To find a nameserver for a name, the same name was asked for')
+    follower = shared.loop.create_future()
+    shared.followers[qtype].append(follower)
+    return follower
 
 
 def end_flight(memory: Memory, name: str, shared: Shared, outcomes: Outcomes, now: float) -> None:
@@ -2242,7 +2333,7 @@ TransformFqdn = Callable[[bytes], bytes]
 
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
-RANKS = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
+RANKS = (CnameChainTooLong, ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
 
 
 async def get_nameservers_from_etc_resolve_conf(
@@ -2283,10 +2374,11 @@ def known_here(answers: tuple[Any, ...], absence: DoesNotExist | None, now: floa
     return Known(now, answers, absence, None, False)
 
 
-def special(name: bytes, fqdn: bytes, qtype: int, now: float) -> Known | None:
+def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) -> Known | None:
     """Returns what is known of a name for which nothing may be sent, or None for another name.
 
-    An IP address is its own; localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
+    An IP address is its own if it `is_given` by the caller: the target of an alias is a name, and
+    there is none like it. localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
     """
     if not fqdn.endswith(SPECIAL_ENDS) and b':' not in fqdn:
         return None
@@ -2301,7 +2393,9 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float) -> Known | None:
             address = ip_address(name.decode())
         except ValueError:
             return None
-        if qtype != (TYPES.A if address.version == 4 else TYPES.AAAA):
+        if not is_given:
+            rcode = RCODES.NXDOMAIN
+        if not is_given or qtype != (TYPES.A if address.version == 4 else TYPES.AAAA):
             address = None
     if address is None:
         return known_here((), absence_of(f'{describe(name, qtype)}: ', rcode), now)
@@ -2348,6 +2442,7 @@ class Asking:
         'errors',
         'failures',
         'fqdn',
+        'has_turn',
         'lowered',
         'name',
         'outcomes',
@@ -2370,6 +2465,7 @@ class Asking:
         self.datagrams = Datagrams(read_reply)
         self.unsent: list[tuple[Nameserver, int]] = []  # of the set that is being asked
         self.sent: set[int] = set()  # descriptors of it that may still bring something
+        self.has_turn = False  # one that no socket has yet
         self.starved: OSError | None = None  # there was no descriptor for a socket
         self.attempts = 0
 
@@ -2378,6 +2474,7 @@ class Asking:
 
         What was asked of earlier sets is still waited for.
         """
+        self.take_all()  # what came while this set was thought of
         self.sent.clear()
         self.unsent = [
             (nameserver, qtype)
@@ -2393,27 +2490,33 @@ class Asking:
             else:
                 now = self.datagrams.loop.time()
                 give_up_at = give_up_at or now + timeout
-                if now >= give_up_at:
-                    self.fail(*self.unsent.pop(0), self.starved)
+                if now >= give_up_at:  # no failure of the nameserver's
+                    nameserver, qtype = self.unsent.pop(0)
+                    self.note(qtype, self.explain(self.starved, nameserver, qtype))
                     continue
                 self.datagrams.start(min(timeout, DESCRIPTOR_PAUSE))
             await self.receive()
+        self.give_back()
 
     async def send(self) -> None:
-        """Sends what is unsent on as many turns as are free, on one at least."""
+        """Sends what is unsent on as many turns as are free, on one at least.
+
+        Who lacks a descriptor keeps the turn: others would only lack it too.
+        """
         datagrams = self.datagrams
         self.starved = None
         has_begun = False
         while self.unsent:  # each turn takes one out
             nameserver, qtype = self.unsent[0]
             query = self.query(nameserver, qtype)
-            if not datagrams.waiting.turns.take():
+            if not self.has_turn and not datagrams.waiting.turns.take():
                 if has_begun:
                     break
                 await datagrams.turn()
-            has_begun = True
+            has_begun = self.has_turn = True
             try:
                 self.sent.add(datagrams.send(query, nameserver))
+                self.has_turn = False
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self.starved = None if self.sent else error
@@ -2421,6 +2524,12 @@ class Asking:
                 self.fail(nameserver, qtype, error)
             del self.unsent[0]
             self.attempts += 1
+
+    def give_back(self) -> None:
+        """Gives the turn back that was not used, if there is one."""
+        if self.has_turn:
+            self.has_turn = False
+            self.datagrams.waiting.turns.give_back()
 
     def query(self, nameserver: Nameserver, qtype: int) -> Query:
         """Returns a new query, in lower case for a nameserver that folds letter case."""
@@ -2432,26 +2541,29 @@ class Asking:
             return to_query(self.name, question)
         if transform is mix_case:
             return mixed_query(self.name, question)
-        name = transform(self.fqdn)
+        name = to_name(transform(self.fqdn))
         return to_query(pack_name(name), question._replace(name=name.lower()))
 
     async def receive(self) -> None:
         """Takes what comes until there is more to send, nothing to wait for, or time is up."""
-        datagrams = self.datagrams
-        has_to_send = False
-        while not has_to_send and (
-            self.sent or self.starved
-        ):  # each turn brings an event, or ends it
-            await datagrams.wait()
-            events, datagrams.events = datagrams.events, []
-            if not events:
+        while self.sent or self.starved:  # each turn brings an event, or time is up
+            await self.datagrams.wait()
+            if not self.datagrams.events:
                 return self.time_out()
-            for fd, flight, outcome in events:
-                if isinstance(outcome, FoldedCase):
-                    has_to_send |= self.lower(flight)
-                else:
-                    self.take(fd, flight, outcome)
+            if self.take_all():
+                return None
         return None
+
+    def take_all(self) -> bool:
+        """Takes all that has come, and says whether there is something to send at once."""
+        events, self.datagrams.events = self.datagrams.events, []
+        has_to_send = False
+        for fd, flight, outcome in events:
+            if isinstance(outcome, FoldedCase):
+                has_to_send |= self.lower(flight)
+            else:
+                self.take(fd, flight, outcome)
+        return has_to_send
 
     def lower(self, flight: Flight) -> bool:
         """Has a folded question asked again in lower case, once, and says whether."""
@@ -2475,8 +2587,6 @@ class Asking:
             if self.lowered and query.is_lower:
                 self.note_folding(nameserver, qtype)
             self.settle(qtype, outcome)
-        elif isinstance(outcome, CnameChainTooLong):
-            self.settle(qtype, Failure(self.explain(outcome, nameserver, qtype), None))
         else:
             self.fail(nameserver, qtype, outcome)
 
@@ -2512,7 +2622,7 @@ class Asking:
     ) -> ResolverError:
         """Returns the error with what was asked, of whom, and how often."""
         where = f'{describe(self.fqdn, qtype)} from {to_server(nameserver).text}'
-        attempts = f'attempts: {self.attempts}'
+        attempts = f'attempts: {max(1, self.attempts)}'
         if isinstance(error, ResolverError):
             error.args = (f'{where}: {error} ({attempts})',)
             return error.with_traceback(None)
@@ -2536,6 +2646,12 @@ class Asking:
             self.note(qtype, self.explain(error, flight.nameserver, qtype))
         self.sent.clear()
 
+    def close(self) -> None:
+        """Takes what has come to the last, closes all sockets, and gives the turn back."""
+        self.take_all()
+        self.give_back()
+        self.datagrams.close_all()
+
     def end(self) -> Outcomes:
         """Returns what came of it, by type."""
         for qtype in self.pending:
@@ -2548,6 +2664,8 @@ async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ..
     """Returns what the nameservers say of a name, by type. Asks set after set until all is."""
     asking = Asking(settings, fqdn, qtypes)
     sets = settings.get_nameservers(fqdn)
+    if not hasattr(sets, 'aclose'):
+        raise TypeError(f'get_nameservers is an async generator function, and gave {sets!r}')
     taken = 0
     try:
         async for each in sets:
@@ -2558,7 +2676,7 @@ async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ..
             if not asking.pending or taken == MAX_SETS:
                 break
     finally:
-        asking.datagrams.close_all()
+        asking.close()
         await sets.aclose()
     return asking.end()
 
@@ -2566,7 +2684,7 @@ async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ..
 async def lead(settings: Settings, fqdn: bytes, name: str, qtypes: tuple[int, ...]) -> Outcomes:
     """Asks for all who want to know the same, and returns and shares what comes of it."""
     loop = asyncio.get_running_loop()
-    shared = Shared(loop, {qtype: [] for qtype in qtypes})
+    shared = Shared(loop, asyncio.current_task(), {qtype: [] for qtype in qtypes})
     for qtype in qtypes:
         settings.memory.flights[name, qtype] = shared
     outcomes: Outcomes = {}
@@ -2587,39 +2705,40 @@ async def know(
     get_host is asked for a name that `is_given` by the caller, not for the target of an alias.
     """
     loop = asyncio.get_running_loop()
-    memory = settings.memory
+    cache, flights = settings.memory
     fqdn = name.lower()
     text = fqdn.decode('ascii')
     outcomes: Outcomes = {}
-    missing = qtypes
-    while missing:  # each turn brings an outcome for each, or a leader has left
+    for qtype in qtypes:
+        now = loop.time()
+        known = recall(cache, (text, qtype), now) or special(name, fqdn, qtype, now, is_given)
+        if known is None and is_given:
+            host = await settings.get_host(fqdn, qtype)
+            known = None if host is None else known_from_host(host, name, qtype, now)
+        if known is not None:
+            outcomes[qtype] = known
+    while len(outcomes) < len(
+        qtypes
+    ):  # each turn brings all that is missing, or a leader has left
         mine = []
         followed = []
-        for qtype in missing:
-            now = loop.time()
-            known = recall(memory.cache, (text, qtype), now)
-            known = known or special(name, fqdn, qtype, now)
-            if known is None and is_given:
-                host = await settings.get_host(fqdn, qtype)
-                known = None if host is None else known_from_host(host, name, qtype, now)
+        for qtype in qtypes:
+            if qtype in outcomes:
+                continue
+            known = recall(cache, (text, qtype), loop.time())
+            shared = flights.get((text, qtype))
             if known is not None:
                 outcomes[qtype] = known
-                continue
-            shared = memory.flights.get((text, qtype))
-            if shared is None or shared.loop is not loop:
+            elif shared is None or shared.loop is not loop:
                 mine.append(qtype)
             else:
-                follower = loop.create_future()
-                shared.followers[qtype].append(follower)
-                followed.append((qtype, follower))
+                followed.append((qtype, follow(shared, qtype)))
         if mine:
             outcomes.update(await lead(settings, fqdn, text, tuple(mine)))
         for qtype, follower in followed:
             outcome = await follower
             if outcome is not LEFT:
                 outcomes[qtype] = outcome
-        missing = tuple([qtype for qtype in missing if qtype not in outcomes])
-        is_given = False
     return outcomes
 
 
@@ -2784,8 +2903,8 @@ def parse_words(words: Iterable[str]) -> Words:
             qtypes.append(int(generic[1]))
         else:
             names.append(word)
-    if not names:
-        raise InvalidName('There is no name')
+    if not names or not all(names):
+        raise InvalidName('There is no name, or an empty one: the root is a dot')
     for qtype in qtypes:
         check_type(qtype)
     return Words(names, qtypes or [TYPES.A], nameserver)
@@ -2834,6 +2953,8 @@ def main() -> int:
     try:
         status = asyncio.run(run(words)) if words.names else print(USAGE, end='')
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130  # as a shell says it of SIGINT
     except OSError as error:
         print(f'The output cannot be written: {error}', file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit

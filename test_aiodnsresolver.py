@@ -503,6 +503,18 @@ def test_what_expires_is_otherwise_as_its_parent(rdata):
     assert getattr(module, type(expiring).__name__) is type(expiring)
 
 
+def test_what_is_made_of_an_expiring_value_expires_too():
+    address = IPv4AddressExpiresAt('192.0.2.1', 5.0)
+    assert (address + 1, (address + 1).expires_at) == (IPv4Address('192.0.2.2'), 5.0)
+    assert (address - 1, (address - 1).expires_at) == (IPv4Address('192.0.2.0'), 5.0)
+    address = IPv6AddressExpiresAt('::1', 5.0)
+    assert (address + 1, (address + 1).expires_at) == (IPv6Address('::2'), 5.0)
+    assert (address - 1, (address - 1).expires_at) == (IPv6Address('::'), 5.0)
+    mx = module.MXExpiresAt((10, b'a'), 5.0)
+    replaced = mx._replace(exchange=b'b')
+    assert (replaced, type(replaced), replaced.expires_at) == ((10, b'b'), type(mx), 5.0)
+
+
 # --- 5. Octets ---------------------------------------------------------------
 
 NAMES = [  # spelling, canonical, octets
@@ -814,6 +826,8 @@ def test_every_cut_of_rdata_is_malformed():
         ('TXT', '02 61'),
         ('HINFO', '01 61'),
         ('CAA', '00 05 69'),
+        ('CAA', '00 00 69'),
+        ('CAA', '00 02 693b 69'),
         ('SRV', '0000 0005 13c4'),
         ('OPT', '000a'),
         ('OPT', '000a 0002 00'),
@@ -872,7 +886,7 @@ RDATAS = {
     TYPES.SRV: st.builds(module.SRV, u16, u16, u16, names),
     TYPES.NAPTR: st.builds(module.NAPTR, u16, u16, *[octet_strings] * 3, names),
     TYPES.DNAME: names,
-    TYPES.CAA: st.builds(module.CAA, u8, octet_strings, octet_strings),
+    TYPES.CAA: st.builds(module.CAA, u8, st.sampled_from([b'issue', b'x1']), octet_strings),
     TYPES.SVCB: st.builds(
         module.SVCB,
         u16,
@@ -1018,6 +1032,13 @@ def hurtful():
             for i in range(4096)
         ),
     )
+    # Labels of one octet, walked from each of their ends by a later pointer.
+    chains = 63
+    chain = b'\1\1' * 126 + b'\0' + b'\0\1\0\1'
+    ends = [12 + (at + 1) * len(chain) - 5 for at in range(chains)]
+    targets = [end - 1 - 2 * back for end in ends for back in range(126)]
+    pointed = b''.join(struct.pack('>HHH', 0xC000 | target, 1, 1) for target in targets)
+    yield 'back to front', header(qd=chains + len(targets)) + chain * chains + pointed
     yield 'records', header(an=65535) + wire_record(1, b'\1\2\3\4', name=b'\0') * 4368
     yield 'txt', header(an=1) + wire_record(16, b'\0' * 65000)
     yield (
@@ -1086,7 +1107,15 @@ def test_to_parse_what_is_not_bytes_is_a_type_error(data):
         {'an': (rr(b'x', TYPES.NULL, b'a' * 65536),)},
         {'an': (rr(b'x', TYPES.NULL, b'a' * 65500),) * 2},
         {'an': (rr(b'x', TYPES.A, b''),) * 65536},
+        {'an': (rr(b'x', TYPES.A, IPv6Address('::1')),)},
+        {'an': (rr(b'x', TYPES.AAAA, IPv4Address('192.0.2.1')),)},
         {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((3, 80), (1, (b'h2',))))),)},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((0, (4, 1)),))),)},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((0, ()),))),)},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((1, (b'',)),))),)},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((2, b'x'),))),)},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((3, 65536),))),)},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((4, (IPv6Address('::1'),)),))),)},
     ],
 )
 def test_what_fits_no_message_is_malformed(fields):
@@ -1098,6 +1127,10 @@ def test_what_fits_no_message_is_malformed(fields):
     'fields',
     [
         {'aa': 'x'},
+        {'rcode': 0.5},
+        {'qid': None},
+        {'an': (rr(b'x', TYPES.A, b'', ttl=None),)},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((5, 1 << 50),))),)},
         {'an': (rr(b'x', TYPES.A, 'text'),)},
         {'an': (rr(b'x', TYPES.MX, (10,)),)},
         {'an': (rr('text', TYPES.A, b''),)},
@@ -1107,6 +1140,21 @@ def test_what_fits_no_message_is_malformed(fields):
 def test_to_pack_a_value_of_another_type_is_a_type_error(fields):
     with pytest.raises(TypeError):
         pack(make_query('x', TYPES.A)._replace(**fields))
+
+
+@pytest.mark.parametrize('message', [None, 1, b'', ()])
+def test_to_pack_what_is_no_message_is_a_type_error(message):
+    with pytest.raises(TypeError):
+        pack(message)
+
+
+def test_presentation_is_canonical_whatever_the_spelling():
+    assert presentation(rr(b'a b.example.com.', TYPES.CNAME, b'\xff.')) == (
+        'a\\032b.example.com. 60 IN CNAME \\255.'
+    )
+    assert presentation(rr(b'', TYPES.MX, (10, b'y'))) == '. 60 IN MX 10 y.'
+    with pytest.raises(InvalidName):
+        presentation(rr(b'a..b', TYPES.A, b'\1\2\3\4'))
 
 
 def test_a_name_that_cannot_be_packed_is_invalid_in_a_message():
@@ -1441,6 +1489,20 @@ def test_an_error_is_a_response_code(rcode):
     assert raised.value.rcode == rcode
 
 
+@pytest.mark.parametrize('low, code', [(0, RCODES.BADVERS), (3, RCODES.BADMODE)])
+def test_the_upper_bits_of_a_response_code_count(low, code):
+    opt = ResourceRecord(b'', TYPES.OPT, 1232, 1 << 24, ())
+    with pytest.raises(ResponseCode) as raised:
+        read(rcode=low, ns=(soa(b'com'),), ar=(opt,))
+    assert raised.value.rcode == code
+
+
+def test_a_record_that_is_there_twice_is_answered_once():
+    assert len(read(a(b'www.example.com'), a(b'www.example.com', ttl=50)).answers) == 1
+    octets = pack(reply_to(parse(QUERY.octets), *[a(b'www.example.com')] * 3))
+    assert len(module.read_addresses(QUERY, octets, 0.0).answers) == 1
+
+
 def test_a_truncated_reply_says_nothing_of_an_absence():
     for fields in ({}, {'rcode': RCODES.NXDOMAIN, 'ns': (soa(b'com'),)}, {'aa': 1}):
         with pytest.raises(Truncated) as raised:
@@ -1525,6 +1587,21 @@ def test_a_file_is_read_again_once_it_has_changed(tmp_path):
     assert file.current(8.0) == 4
     assert file.current(0.0) == 4  # another clock
     assert reads == [[], ['one\n'], ['two, longer\n'], []]
+
+
+def test_a_file_whose_reading_was_interrupted_is_read_anew(tmp_path):
+    reads = iter([KeyboardInterrupt(), 'whole'])
+
+    def parse_file(lines):
+        read = next(reads)
+        if isinstance(read, BaseException):
+            raise read
+        return read
+
+    file = module.ConfigFile(str(tmp_path / 'file'), parse_file)
+    with pytest.raises(KeyboardInterrupt):
+        file.current(0.0)
+    assert file.current(0.0) == 'whole'
 
 
 def test_a_file_that_cannot_be_read_is_as_if_empty(tmp_path, caplog):
@@ -1674,6 +1751,9 @@ def test_a_nameserver_is_an_address_and_a_port(nameserver, expected):
         ((None, 53), TypeError),
         ('192.0.2.1', (InvalidName, TypeError)),
         ((1, 2, 3), (InvalidName, TypeError)),
+        (('fe80::1%a\0b', 53), InvalidName),
+        (('fe80::1%' + '1' * 5000, 53), InvalidName),
+        (('fe80::1%4294967296', 53), InvalidName),
         (5, TypeError),
     ],
 )
@@ -2438,6 +2518,84 @@ async def test_a_generator_that_yields_something_else_is_told_so(yielded, error)
 
 
 @on_every_loop
+@pytest.mark.parametrize('fails', [False, True])
+async def test_what_comes_while_the_next_set_is_thought_of_counts(fails):
+    thinking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(query):
+        await thinking.wait()
+        return reply_to(query, *([] if fails else [a(b'x.example')]), rcode=2 if fails else 0)
+
+    async def get_nameservers(fqdn):
+        yield 0.5, slow.nameserver
+        thinking.set()
+        await go_on.wait()
+        if fails:
+            yield 0.5, good.nameserver
+
+    good = Nameserver(answering(a(b'x.example', '192.0.2.2')))
+    async with Nameserver(late) as slow, good:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await slow.asked(1)
+        turn(0.5)
+        await thinking.wait()
+        await let_arrive()
+        go_on.set()
+        assert texts(await task) == ['192.0.2.2' if fails else '192.0.2.1']
+
+
+@on_every_loop
+async def test_an_error_of_ours_from_a_callable_passes_unchanged_too():
+    class OwnError(ResolverError):
+        def __init__(self, one, two):
+            super().__init__(one, two)
+
+    own = OwnError(1, 2)
+
+    async def get_nameservers(fqdn):
+        raise own
+        yield
+
+    resolve, _ = Resolver(no_host, get_nameservers)
+    with pytest.raises(OwnError) as raised:
+        await resolve('x.example', TYPES.A)
+    assert raised.value is own
+    assert any(frame.tb_frame.f_code.co_name == 'get_nameservers' for frame in frames_of(own))
+
+
+@on_every_loop
+async def test_what_is_no_async_generator_function_is_told_so():
+    class Iterator:
+        def __aiter__(self):
+            return self
+
+    for sets in ([], None, Iterator()):
+        resolve, _ = Resolver(no_host, lambda fqdn, sets=sets: sets)
+        with pytest.raises(TypeError):
+            await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+async def test_a_resolution_that_needs_itself_does_not_wait_for_itself():
+    async def get_nameservers(fqdn):
+        await resolve('x.example', TYPES.A)
+        yield
+
+    resolve, _ = Resolver(no_host, get_nameservers)
+    with pytest.raises(ResolverError):
+        await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+async def test_the_next_nameserver_is_asked_after_one_with_a_loop_of_aliases():
+    looping = Nameserver(answering(cname(b'x.example', b'x.example')))
+    async with looping, Nameserver(answering(a(b'x.example'))) as server:
+        resolve, _ = resolver_of(looping, server)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+
+
+@on_every_loop
 @pytest.mark.parametrize('timeout', [float('nan'), -1, 0, float('inf'), 10**400, True])
 async def test_a_timeout_that_no_timer_can_have_does_not_hang(timeout):
     async with Nameserver(lambda query: None) as server:
@@ -2568,9 +2726,16 @@ async def test_an_alias_of_a_special_name_is_not_sent_for_either():
         target = b'abc.onion'
         with pytest.raises(DoesNotExist):
             await resolve('a.example', TYPES.A)
-        target = b'localhost'
+        targets.append(b'localhost')
         assert texts(await resolve('b.example', TYPES.A)) == ['127.0.0.1']
-        await server.asked(2)
+        for target in (b'10.0.0.1', b'::1%a'):  # these are names here, and there are none such
+            targets.append(target)
+            for qtype in (TYPES.A, TYPES.AAAA):
+                with pytest.raises(DoesNotExist) as raised:
+                    await resolve('c.example', qtype)
+                assert raised.value.rcode == RCODES.NXDOMAIN
+            turn(60)
+        await server.asked(6)
 
 
 @on_every_loop
@@ -2624,6 +2789,9 @@ async def test_a_transform_of_the_callers_decides_what_is_sent():
         resolve, _ = resolver_of(server, transform_fqdn=bytes.upper)
         assert texts(await resolve('www.example.com', TYPES.A)) == ['192.0.2.1']
         assert server.queries[0].qd[0].name == b'WWW.EXAMPLE.COM'
+        for transform in (lambda fqdn: fqdn + b'.', lambda fqdn: b'\\119' + fqdn[1:]):
+            resolve, _ = resolver_of(server, transform_fqdn=transform)
+            assert texts(await resolve('www.example.com', TYPES.A)) == ['192.0.2.1']
         resolve, _ = resolver_of(server, transform_fqdn=lambda fqdn: b'a' * 64)
         with pytest.raises(InvalidName):
             await resolve('x', TYPES.A)
@@ -2692,6 +2860,25 @@ async def test_one_of_both_families_that_is_being_asked_for_is_not_asked_again()
         assert set(await one) == {TYPES.A}
         assert set(await both) == {TYPES.A, TYPES.AAAA}
         await server.asked(2)
+
+
+@on_every_loop
+async def test_those_whose_get_host_takes_long_ask_no_more_than_others():
+    gates = {}
+
+    async def get_host(fqdn, qtype):
+        gate = gates[len(gates)] = asyncio.Event()
+        await gate.wait()
+
+    async with Nameserver(answering(a(b'x.example'))) as server:
+        resolve, _ = resolver_of(server, get_host=get_host)
+        tasks = [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(3)]
+        await settle()
+        for gate in gates.values():
+            gate.set()
+            await let_arrive()
+        await asyncio.gather(*tasks)
+        await server.asked(1)
 
 
 @contextlib.contextmanager
@@ -2828,6 +3015,31 @@ tests.run(main(), debug=False)
     assert (ran.stdout, ran.stderr) == ('10000 10000\nTrue\n', '')
 
 
+def test_many_names_are_answered_with_fewer_descriptors_than_turns():
+    script = f"""
+import asyncio, logging, os, sys
+logging.disable()  # what asyncio says of slow steps
+sys.path.insert(0, {str(HERE)!r})
+import test_aiodnsresolver as tests
+
+async def main():
+    answer = lambda query: tests.reply_to(query, tests.a(query.qd[0].name))
+    async with tests.Nameserver(answer) as server:
+        held = [os.dup(0) for _ in range(40)]
+        resolve, _ = tests.resolver_of(server)
+        names = [f'{{number}}.example' for number in range(2000)]
+        answers = await asyncio.gather(*[resolve(name, 1) for name in names])
+        print(sum(len(each) for each in answers), tests.is_idle())
+
+asyncio.run(main())
+"""
+    limited = ['sh', '-c', 'ulimit -n 64 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
+    ran = subprocess.run(
+        [*limited, '-W', 'error', '-c', script], capture_output=True, text=True, timeout=100
+    )
+    assert (ran.stdout, ran.stderr) == ('2000 True\n', '')
+
+
 @on_every_loop
 async def test_2000_mixed_requests_leave_nothing():
     def answer(query):
@@ -2918,7 +3130,9 @@ def test_one_resolver_serves_one_loop_after_another(loop_name):
 def test_a_flight_of_a_loop_that_is_gone_is_not_joined():
     async def abandon():
         server = await Nameserver(lambda query: None).__aenter__()
-        memory.flights['x.example', TYPES.A] = module.Shared(asyncio.get_running_loop(), {1: []})
+        memory.flights['x.example', TYPES.A] = module.Shared(
+            asyncio.get_running_loop(), None, {1: []}
+        )
         await server.__aexit__()
 
     async def main():
