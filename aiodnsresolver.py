@@ -1240,8 +1240,8 @@ def parse_questions(data: bytes, count: int, names: Names, questions: list[Quest
         name, offset = parse_name(data, offset, names)
         qtype, qclass = QUESTION_TAIL.unpack_from(data, offset)
         offset += 4
-        qtype, qclass = TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
-        questions.append(QuestionRecord(name, qtype, qclass))
+        question = name, TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
+        questions.append(tuple.__new__(QuestionRecord, question))
     return offset
 
 
@@ -1672,7 +1672,7 @@ def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     The chain of aliases is followed inside the answer section, in any order of the records. `now`
     is when it was asked. Raises ResponseCode, BadResponse (lame), Truncated, CnameChainTooLong.
     """
-    rcode = message.extended_rcode
+    rcode = message.extended_rcode if message.ar else message.rcode
     if rcode not in (RCODES.NOERROR, RCODES.NXDOMAIN):
         raise ResponseCode(f'The answer is {rcode!s}', rcode)
     ttl = MAX_TTL
@@ -2474,7 +2474,8 @@ class Asking:
 
         What was asked of earlier sets is still waited for.
         """
-        self.take_all()  # what came while this set was thought of
+        if self.datagrams.events:  # that came while this set was thought of
+            self.take_all()
         self.sent.clear()
         self.unsent = [
             (nameserver, qtype)
@@ -2496,7 +2497,6 @@ class Asking:
                     continue
                 self.datagrams.start(min(timeout, DESCRIPTOR_PAUSE))
             await self.receive()
-        self.give_back()
 
     async def send(self) -> None:
         """Sends what is unsent on as many turns as are free, on one at least.
@@ -2524,12 +2524,13 @@ class Asking:
                 self.fail(nameserver, qtype, error)
             del self.unsent[0]
             self.attempts += 1
+        if self.has_turn and self.starved is None:
+            self.give_back()
 
     def give_back(self) -> None:
-        """Gives the turn back that was not used, if there is one."""
-        if self.has_turn:
-            self.has_turn = False
-            self.datagrams.waiting.turns.give_back()
+        """Gives the turn back that was not used."""
+        self.has_turn = False
+        self.datagrams.waiting.turns.give_back()
 
     def query(self, nameserver: Nameserver, qtype: int) -> Query:
         """Returns a new query, in lower case for a nameserver that folds letter case."""
@@ -2649,7 +2650,8 @@ class Asking:
     def close(self) -> None:
         """Takes what has come to the last, closes all sockets, and gives the turn back."""
         self.take_all()
-        self.give_back()
+        if self.has_turn:
+            self.give_back()
         self.datagrams.close_all()
 
     def end(self) -> Outcomes:
