@@ -1686,16 +1686,14 @@ def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     if message.rcode or not records:
         return read_absence(message, name, qtype, now, alias)
     expires_at = now + min([ttl, *[record.ttl for record in records]])
-    rdatas = dict.fromkeys(
-        [record.rdata for record in records]
-    )  # a set has none twice: RFC 2181 5
+    # A set has no record twice (RFC 2181 5).
+    rdatas = dict.fromkeys([record.rdata for record in records])
     answers = tuple([expiring(rdata, expires_at) for rdata in rdatas])
     return Known(expires_at, answers, None, alias, not message.tc)
 
 
-ADDRESS_RECORDS: dict[
-    int, tuple[struct.Struct, tuple[int, ...], Any]
-] = {  # whole records of a name that is a pointer to the question
+# Whole records of addresses, their name a pointer to the question: name, type, class and length.
+ADDRESS_RECORDS: dict[int, tuple[struct.Struct, tuple[int, ...], Any]] = {
     TYPES.A: (struct.Struct('>HHHIHI'), (0xC00C, 1, 1, 4), IPv4AddressExpiresAt),
     TYPES.AAAA: (struct.Struct('>HHHIH16s'), (0xC00C, 28, 1, 16), IPv6AddressExpiresAt),
 }
@@ -2014,9 +2012,10 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
     """Returns the Waiting of an event loop."""
     waiting = WAITING.get(loop)
     if waiting is None:
-        for other in list(WAITING):
-            if other.is_closed():
-                del WAITING[other]
+        for reference in WAITING.keyrefs():  # a list: other threads may have loops of their own
+            other = reference()
+            if other is not None and other.is_closed():
+                WAITING.pop(other, None)
         waiting = WAITING[loop] = Waiting(Readiness(), Timeouts(), Turns(max_open_sockets()))
     return waiting
 
