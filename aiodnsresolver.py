@@ -474,14 +474,19 @@ class TupleExpiresAt(tuple[Any, ...]):
         self.expires_at = expires_at
         return self
 
-    def _replace(self, /, **fields: Any) -> TupleExpiresAt:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (tuple(self), self.expires_at)
+
+
+class RecordExpiresAt(TupleExpiresAt):
+    """Rdata that is a named tuple, with `expires_at` (seconds, `loop.time()`)."""
+
+    def _replace(self, /, **fields: Any) -> RecordExpiresAt:
         values = super()._replace(**fields)  # type: ignore[misc]
         return type(self)(values, self.expires_at)
 
-    __replace__ = _replace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (tuple(self), self.expires_at)
+    def __replace__(self, /, **fields: Any) -> RecordExpiresAt:
+        return self._replace(**fields)
 
 
 # By the class of an rdata: its counterpart that expires. Section 7 adds the named tuples.
@@ -1090,7 +1095,7 @@ def layout(mnemonic: str, qclass: int | None = None, /, **fields: Field) -> None
         kinds = {'kinds': tuple(fields.values()), '__slots__': (), '__doc__': text, **module}
         plain = namedtuple(mnemonic, fields)  # type: ignore[misc]
         record = type(mnemonic, (Presentable, plain), kinds)
-        expires: Any = type(f'{mnemonic}ExpiresAt', (TupleExpiresAt, record), module)
+        expires: Any = type(f'{mnemonic}ExpiresAt', (RecordExpiresAt, record), module)
         EXPIRING[record] = EXPIRING[expires] = expires
         globals().update({record.__name__: record, expires.__name__: expires})
     LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, record)
