@@ -2425,16 +2425,18 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
     return known_here(tuple(answers), None, now)
 
 
-def to_timeout(seconds: Any) -> float:
-    """Returns a timeout that a timer can have. Raises TypeError if it is no number."""
-    if not isinstance(seconds, (int, float)):
-        raise TypeError(f'A timeout is a number of seconds, not {seconds!r}')
-    return min(max(0.0, seconds), MAX_TIMEOUT)  # in this order, so that nan is 0
-
-
 def rank(error: ResolverError) -> int:
     """Returns how little an error says, of those that a resolution may end with."""
     return next(at for at, kind in enumerate(RANKS) if isinstance(error, kind))
+
+
+def new_query(settings: Settings, fqdn: bytes, qtype: int) -> Query:
+    """Returns a query for a name, its letter case as the settings have it."""
+    question = QuestionRecord(fqdn, qtype, CLASSES.IN)
+    if settings.transform_fqdn is mix_case:
+        return mixed_query(pack_name(fqdn), question)
+    name = to_name(settings.transform_fqdn(fqdn))
+    return to_query(pack_name(name), question._replace(name=name.lower()))
 
 
 class Asking:
@@ -2448,7 +2450,6 @@ class Asking:
         'fqdn',
         'has_turn',
         'lowered',
-        'name',
         'outcomes',
         'pending',
         'sent',
@@ -2457,16 +2458,17 @@ class Asking:
         'unsent',
     )
 
-    def __init__(self, settings: Settings, fqdn: bytes, qtypes: tuple[int, ...]) -> None:
+    def __init__(
+        self, settings: Settings, datagrams: Datagrams, fqdn: bytes, qtypes: tuple[int, ...]
+    ) -> None:
         self.settings = settings
+        self.datagrams = datagrams
         self.fqdn = fqdn
-        self.name = pack_name(fqdn)
         self.pending = list(qtypes)
         self.outcomes: Outcomes = {}
         self.errors: dict[int, ResolverError] = {}  # by type: what to raise if no answer comes
         self.failures: dict[tuple[Nameserver, int], int] = {}
         self.lowered: set[tuple[Nameserver, int]] = set()  # asked again in lower case
-        self.datagrams = Datagrams(read_reply)
         self.unsent: list[tuple[Nameserver, int]] = []  # of the set that is being asked
         self.sent: set[int] = set()  # descriptors of it that may still bring something
         self.has_turn = False  # one that no socket has yet
@@ -2485,8 +2487,20 @@ class Asking:
             (nameserver, qtype)
             for nameserver in nameservers
             for qtype in self.pending
-            if not self.failures or self.failures.get((nameserver, qtype), 0) < MAX_FAILURES
+            if self.failures.get((nameserver, qtype), 0) < MAX_FAILURES
         ]
+        await self.go_on(timeout)
+
+    async def adopt(self, timeout: float) -> None:
+        """Goes on with the one query that was sent before: the first of all."""
+        self.attempts = 1
+        self.sent |= self.datagrams.flights.keys()
+        if not self.take_all():
+            await self.receive()
+        await self.go_on(timeout)
+
+    async def go_on(self, timeout: float) -> None:
+        """Sends what is unsent, and waits for what comes of it."""
         give_up_at = None
         while self.unsent:  # each turn sends one at least, or fails it, or pauses until give_up_at
             await self.send()
@@ -2538,16 +2552,11 @@ class Asking:
 
     def query(self, nameserver: Nameserver, qtype: int) -> Query:
         """Returns a new query, in lower case for a nameserver that folds letter case."""
-        transform, folding = self.settings.transform_fqdn, self.settings.folding
-        question = QuestionRecord(self.fqdn, qtype, CLASSES.IN)
-        if (self.lowered and (nameserver, qtype) in self.lowered) or (
-            folding and folding.get(nameserver, 0) > self.datagrams.loop.time()
-        ):
-            return to_query(self.name, question)
-        if transform is mix_case:
-            return mixed_query(self.name, question)
-        name = to_name(transform(self.fqdn))
-        return to_query(pack_name(name), question._replace(name=name.lower()))
+        until = self.settings.folding.get(nameserver, 0)
+        if (nameserver, qtype) in self.lowered or until > self.datagrams.loop.time():
+            question = QuestionRecord(self.fqdn, qtype, CLASSES.IN)
+            return to_query(pack_name(self.fqdn), question)
+        return new_query(self.settings, self.fqdn, qtype)
 
     async def receive(self) -> None:
         """Takes what comes until there is more to send, nothing to wait for, or time is up."""
@@ -2652,11 +2661,10 @@ class Asking:
         self.sent.clear()
 
     def close(self) -> None:
-        """Takes what has come to the last, closes all sockets, and gives the turn back."""
+        """Takes what has come to the last, and gives the turn back."""
         self.take_all()
         if self.has_turn:
             self.give_back()
-        self.datagrams.close_all()
 
     def end(self) -> Outcomes:
         """Returns what came of it, by type."""
@@ -2666,25 +2674,76 @@ class Asking:
         return self.outcomes
 
 
+async def ask_first(
+    settings: Settings,
+    datagrams: Datagrams,
+    fqdn: bytes,
+    qtypes: tuple[int, ...],
+    timeout: float,
+    nameservers: tuple[Nameserver, ...],
+) -> Known | None:
+    """Returns the records that the first nameserver gives: a short cut for nearly all names.
+
+    None for all else: `Asking` goes on with what was sent, if anything was.
+    """
+    turns = datagrams.waiting.turns
+    if len(nameservers) != 1 or len(qtypes) != 1 or settings.folding:
+        return None
+    query = new_query(settings, fqdn, qtypes[0])
+    if not turns.take():
+        return None
+    try:
+        datagrams.send(query, nameservers[0])
+    except BaseException as error:
+        turns.give_back()
+        if not isinstance(error, OSError):
+            raise
+        return None
+    datagrams.start(timeout)
+    await datagrams.wait()
+    known = datagrams.events[0][2] if datagrams.events else None
+    return known if isinstance(known, Known) and known.absence is None else None
+
+
+def check_set(each: Any) -> tuple[float, tuple[Nameserver, ...]]:
+    """Returns the timeout and the nameservers of what get_nameservers yields, else TypeError."""
+    if not isinstance(each, tuple) or not each:
+        raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {each!r}')
+    timeout = each[0]
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
+    return min(max(0.0, timeout), MAX_TIMEOUT), each[1:]  # in this order, so that nan is 0
+
+
 async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ...]) -> Outcomes:
     """Returns what the nameservers say of a name, by type. Asks set after set until all is."""
-    asking = Asking(settings, fqdn, qtypes)
     sets = settings.get_nameservers(fqdn)
     if not hasattr(sets, 'aclose'):
         raise TypeError(f'get_nameservers is an async generator function, and gave {sets!r}')
+    datagrams = Datagrams(read_reply)
+    asking = None
     taken = 0
     try:
         async for each in sets:
-            if not isinstance(each, tuple) or not each:
-                raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {each!r}')
-            await asking.ask(to_timeout(each[0]), each[1:])
+            timeout, nameservers = check_set(each)
+            if asking is None:
+                known = await ask_first(settings, datagrams, fqdn, qtypes, timeout, nameservers)
+                if known is not None:
+                    return {qtypes[0]: known}
+                asking = Asking(settings, datagrams, fqdn, qtypes)
+            if taken == 0 and (datagrams.flights or datagrams.events):
+                await asking.adopt(timeout)
+            else:
+                await asking.ask(timeout, nameservers)
             taken += 1
             if not asking.pending or taken == MAX_SETS:
                 break
     finally:
-        asking.close()
+        if asking is not None:
+            asking.close()
+        datagrams.close_all()
         await sets.aclose()
-    return asking.end()
+    return (asking or Asking(settings, datagrams, fqdn, qtypes)).end()
 
 
 async def lead(settings: Settings, fqdn: bytes, name: str, qtypes: tuple[int, ...]) -> Outcomes:
