@@ -1721,12 +1721,14 @@ def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
     if len(reply) != end + an * record.size:
         return None
     rdatas = []
-    expires_at = now + MAX_TTL
+    least_ttl = MAX_TTL
     for name, qtype, qclass, ttl, length, address in record.iter_unpack(reply[end:]):
         if (name, qtype, qclass, length) != fixed:
             return None
+        if ttl < least_ttl:
+            least_ttl = ttl
         rdatas.append(address)
-        expires_at = min(expires_at, now + ttl)
+    expires_at = now + least_ttl
     answers = tuple([kind(rdata, expires_at) for rdata in dict.fromkeys(rdatas)])
     return Known(expires_at, answers, None, None, True)
 
@@ -2774,25 +2776,24 @@ async def know(
     fqdn = name.lower()
     text = fqdn.decode('ascii')
     outcomes: Outcomes = {}
+    missing = []
     for qtype in qtypes:
         now = loop.time()
         known = recall(cache, (text, qtype), now) or special(name, fqdn, qtype, now, is_given)
         if known is None and is_given:
             host = await settings.get_host(fqdn, qtype)
             known = None if host is None else known_from_host(host, name, qtype, now)
-        if known is not None:
+        if known is None:
+            missing.append(qtype)
+        else:
             outcomes[qtype] = known
-    while len(outcomes) < len(
-        qtypes
-    ):  # each turn brings all that is missing, or a leader has left
+    while missing:  # each turn brings all that is missing, or a leader has left
         mine = []
         followed = []
-        for qtype in qtypes:
-            if qtype in outcomes:
-                continue
-            known = recall(cache, (text, qtype), loop.time())
-            shared = flights.get((text, qtype))
-            if known is not None:
+        for qtype in missing:
+            key = text, qtype
+            shared = flights.get(key)
+            if key in cache and (known := recall(cache, key, loop.time())) is not None:
                 outcomes[qtype] = known
             elif shared is None or shared.loop is not loop:
                 mine.append(qtype)
@@ -2804,6 +2805,7 @@ async def know(
             outcome = await follower
             if outcome is not LEFT:
                 outcomes[qtype] = outcome
+        missing = [qtype for qtype in missing if qtype not in outcomes]
     return outcomes
 
 
