@@ -1007,12 +1007,14 @@ def test_100_000_mutated_messages_parse_or_are_malformed():
 def hurtful():
     """Messages of 64 KiB, each made to cost as much as it can."""
     full = 65535
-    pointers = b''.join(struct.pack('>H', 0xC000 | max(12, at - 2)) for at in range(12, 8192, 2))
+    # In the rdata of a first record: the root, and pointers each to the one before.
+    chain = b'\0' + b''.join(struct.pack('>H', 0xC000 | at) for at in [23, *range(24, 8190, 2)])
+    last = struct.pack('>H', 0xC000 | 23 + len(chain) - 2)
     yield (
         'pointers to pointers',
-        header(an=5000)
-        + pointers
-        + b''.join([wire_record(10, b'', name=struct.pack('>H', 0xC000 | 8190))] * 5000),
+        header(an=4001)
+        + wire_record(10, chain, name=b'\0')
+        + wire_record(10, b'', name=last) * 4000,
     )
     labels = b'\1a' * 127
     yield 'labels', header(qd=250) + (labels + b'\0' + b'\0\1\0\1') * 250
@@ -1022,14 +1024,14 @@ def hurtful():
         'long names by pointer',
         header(qd=10000) + labels + b'\0' + b'\0\1\0\1' + (b'\xc0\x0c\0\1\0\1' * 10000),
     )
+    overlapping = (b'\1' * 252 + b'\0') * 60
+    starts = [23 + at for at in range(len(overlapping)) if at % 253 % 2 == 0]
     yield (
         'overlapping labels',
-        header(an=4096)
+        header(an=1 + len(starts[:4000]))
+        + wire_record(10, overlapping, name=b'\0')
         + b''.join(
-            wire_record(
-                10, b'', name=b'\1' * 2 + struct.pack('>H', 0xC000 | (12 + i * 14) % 16384)
-            )
-            for i in range(4096)
+            wire_record(10, b'', name=struct.pack('>H', 0xC000 | at)) for at in starts[:4000]
         ),
     )
     # Labels of one octet, walked from each of their ends by a later pointer.
