@@ -1282,22 +1282,13 @@ def parse_records(
     return offset
 
 
-def parse_header(data: bytes) -> tuple[int, ...]:
-    """Returns the six words of the header: qid, flags, and the counts of four sections."""
-    if not isinstance(data, bytes):
-        raise TypeError(f'A message to parse is bytes, not {type(data).__name__}')
-    if len(data) < HEADER.size:
-        raise MalformedMessage(f'{len(data)} octets are not even a header')
-    return HEADER.unpack_from(data)
-
-
 def to_message(
     header: tuple[int, ...], questions: Iterable[QuestionRecord], sections: Sections
 ) -> Message:
     """Returns the Message of a header and the sections read."""
     an, ns, ar = sections
-    flags = parse_flags(header[1])
-    fields = header[0], *flags, tuple(questions), tuple(an), tuple(ns), tuple(ar)
+    contents = (tuple(questions), tuple(an), tuple(ns), tuple(ar))
+    fields = header[:1] + parse_flags(header[1]) + contents
     message: Message = tuple.__new__(Message, fields)
     return message
 
@@ -1308,7 +1299,11 @@ def parse(data: bytes, ignore_trailing: bool = False) -> Message:
     Raises MalformedMessage, whatever the octets. Those after the message are an error too, unless
     `ignore_trailing`.
     """
-    header = parse_header(data)
+    if not isinstance(data, bytes):
+        raise TypeError(f'A message to parse is bytes, not {type(data).__name__}')
+    if len(data) < HEADER.size:
+        raise MalformedMessage(f'{len(data)} octets are not even a header')
+    header = HEADER.unpack_from(data)
     names: Names = {}
     questions: list[QuestionRecord] = []
     sections: Sections = ([], [], [])
