@@ -649,7 +649,7 @@ def test_only_labels_that_are_not_ascii_pass_through_idna(name, canonical):
     [
         'straße.example',  # would be strasse.example
         'STRAẞE.example',
-        'φιλος.example'.replace('ς', 'ς'),  # would end in another sigma
+        'φιλος.example',  # would end in another sigma
         'a\u200cb.example',  # ZWNJ, ZWJ: would vanish
         'a\u200db.example',
         'a\u2024b.example',  # a dot once normalised
@@ -702,11 +702,8 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
         '0 5 5060 sip.',
     ),
     (
-        'NAPTR',  # RFC 3403 6.2
-        '0064 0032 01 61 16 7a333935302b4e324c2b4e32432b4e3252696768 00'.replace(
-            '16 7a333935302b4e324c2b4e32432b4e3252696768', '05 7a33393530'
-        )
-        + '03 666f6f 00',
+        'NAPTR',  # RFC 3403 4.1
+        '0064 0032 01 61 05 7a33393530 00 03 666f6f 00',
         module.NAPTR(100, 50, b'a', b'z3950', b'', b'foo'),
         '100 50 "a" "z3950" "" foo.',
     ),
