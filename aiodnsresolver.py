@@ -659,10 +659,21 @@ def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
     return name, end
 
 
+def join_labels(labels: list[bytes]) -> bytes:
+    """Returns the octets of a name, from its labels."""
+    return b''.join([LENGTH_OCTET[len(label)] + label for label in labels]) + b'\0'
+
+
 def pack_name(name: bytes) -> bytes:
     """Returns a name's octets, not compressed. Raises InvalidName."""
-    labels = split_name(name)
-    return b''.join([LENGTH_OCTET[len(label)] + label for label in labels]) + b'\0'
+    return join_labels(split_name(name))
+
+
+def pack_canonical(name: bytes) -> bytes:
+    """Returns the octets of a name that `to_name` or `parse_name` gave, without checking it."""
+    if not name or b'\\' in name:
+        return pack_name(name)
+    return join_labels(name.split(b'.'))
 
 
 def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
@@ -1448,37 +1459,40 @@ def mix_case(fqdn: bytes) -> bytes:
 
 
 class Query(NamedTuple):
-    """A question in octets, and what it asks: its name in lower case."""
+    """A question in octets, and what it asks: `fqdn` is its name in lower case."""
 
     octets: bytes
     end: int  # of the question
-    question: QuestionRecord
-    is_lower: bool  # the octets of the name too
+    fqdn: bytes
+    qtype: int
+
+    @property
+    def name(self) -> bytes:
+        """The octets of the name."""
+        return self.octets[HEADER.size : self.end - QUESTION_TAIL.size]
 
 
 QUERY_FLAGS = b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00'  # RD, one question, nothing else
 
 
-def to_query(name: bytes, question: QuestionRecord) -> Query:
-    """Returns a query of class IN with a random id, recursion desired, without EDNS.
-
-    `name` is the octets of the name, and `question` the same in lower case.
-    """
-    octets = os.urandom(2) + QUERY_FLAGS + name + QUESTION_TAIL.pack(question[1], 1)
-    return Query(octets, len(octets), question, name == name.lower())
+def to_query(name: bytes, qtype: int) -> Query:
+    """Returns a query for a canonical name as it is: class IN, a random id, RD, no EDNS."""
+    octets = os.urandom(2) + QUERY_FLAGS + pack_canonical(name) + QUESTION_TAIL.pack(qtype, 1)
+    return Query(octets, len(octets), name.lower(), qtype)
 
 
-def mixed_query(name: bytes, question: QuestionRecord) -> Query:
-    """Returns a query as `to_query` does, its letters in random case.
+def mixed_query(fqdn: bytes, qtype: int) -> Query:
+    """Returns a query as `to_query` does for a name in lower case, its letters in random case.
 
     What `mix_case` does to a name is done to its octets: those of lengths are no letters.
     """
+    name = pack_canonical(fqdn)
     size = len(name)
     drawn = os.urandom(size + 2)
-    flips = int.from_bytes(drawn[2:], 'big') & int.from_bytes(name.translate(LETTERS), 'big')
+    flips = int.from_bytes(drawn, 'big') & int.from_bytes(name.translate(LETTERS), 'big')
     mixed = (int.from_bytes(name, 'big') ^ flips).to_bytes(size, 'big')
-    octets = drawn[:2] + QUERY_FLAGS + mixed + QUESTION_TAIL.pack(question[1], 1)
-    return Query(octets, size + 16, question, False)
+    octets = drawn[:2] + QUERY_FLAGS + mixed + QUESTION_TAIL.pack(qtype, 1)
+    return tuple.__new__(Query, (octets, size + 16, fqdn, qtype))
 
 
 class FoldedCase(BadResponse):
@@ -1490,7 +1504,7 @@ def check_reply(query: Query, reply: bytes) -> None:
 
     The one place that decides this (RFC 5452 9.1). An error reply may lack the question.
     """
-    octets, end, _, _ = query
+    octets, end, *_ = query
     if reply[:2] != octets[:2]:
         raise BadResponse('The id is not that of the query')
     if len(reply) < HEADER.size:
@@ -1520,10 +1534,10 @@ def parse_reply(query: Query, reply: bytes) -> Message:
     questions: tuple[QuestionRecord, ...] = ()
     offset = HEADER.size
     if header[2]:
-        octets, offset, question, _ = query
-        reply = b''.join((reply[:12], octets[12 : offset - 4].lower(), reply[offset - 4 :]))
-        names[12] = question.name, offset - 16
-        questions = (question,)
+        offset = query.end
+        reply = b''.join((reply[:12], query.name.lower(), reply[offset - 4 :]))
+        names[12] = query.fqdn, offset - 16
+        questions = (QuestionRecord(query.fqdn, query.qtype, CLASSES.IN),)
     sections: Sections = ([], [], [])
     try:
         end = parse_records(reply, offset, header, names, sections)
@@ -1704,11 +1718,11 @@ def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
 
     A short cut for nearly all replies; None for the others, and for what does not answer.
     """
-    octets, end, question, _ = query
+    octets, end, _, qtype = query
     if reply[:2] != octets[:2] or reply[12:end] != octets[12:end]:
         return None
     _, flags, qd, an, ns, ar = HEADER.unpack_from(reply)
-    form = ADDRESS_RECORDS.get(question.qtype)
+    form = ADDRESS_RECORDS.get(qtype)
     # QR, QUERY, not TC, NOERROR; one question, and answers only.
     if form is None or flags & 0xFA0F != 0x8000 or qd != 1 or not an or ns or ar:
         return None
@@ -1717,15 +1731,18 @@ def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
         return None
     rdatas = []
     least_ttl = MAX_TTL
-    for name, qtype, qclass, ttl, length, address in record.iter_unpack(reply[end:]):
-        if (name, qtype, qclass, length) != fixed:
+    for name, rtype, qclass, ttl, length, address in record.iter_unpack(reply[end:]):
+        if (name, rtype, qclass, length) != fixed:
             return None
         if ttl < least_ttl:
             least_ttl = ttl
         rdatas.append(address)
     expires_at = now + least_ttl
-    answers = tuple([kind(rdata, expires_at) for rdata in dict.fromkeys(rdatas)])
-    return Known(expires_at, answers, None, None, True)
+    if an == 1:
+        answers: tuple[Any, ...] = (kind(address, expires_at),)
+    else:
+        answers = tuple([kind(rdata, expires_at) for rdata in dict.fromkeys(rdatas)])
+    return tuple.__new__(Known, (expires_at, answers, None, None, True))
 
 
 def read_reply(query: Query, reply: bytes, now: float) -> Known | ResolverError:
@@ -1738,7 +1755,7 @@ def read_reply(query: Query, reply: bytes, now: float) -> Known | ResolverError:
         return known
     message = parse_reply(query, reply)
     try:
-        return read_answer(message, query.question.name, query.question.qtype, now)
+        return read_answer(message, query.fqdn, query.qtype, now)
     except ResolverError as error:
         return error
 
@@ -2119,10 +2136,10 @@ class Datagrams:
         'wake',
     )
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, read: Read) -> None:
         self.read = read
-        self.loop = asyncio.get_running_loop()
-        self.waiting = waiting_on(self.loop)
+        self.loop = loop
+        self.waiting = waiting_on(loop)
         self.flights: dict[int, Flight] = {}  # by descriptor, the oldest first
         self.events: list[Event] = []
         self.wake: asyncio.Future[None] | None = None
@@ -2145,7 +2162,7 @@ class Datagrams:
         sent_at = self.loop.time()
         sock = open_datagram(to_server(nameserver))
         fd = sock.fileno()
-        self.flights[fd] = Flight(sock, query, nameserver, sent_at)
+        self.flights[fd] = tuple.__new__(Flight, (sock, query, nameserver, sent_at))
         try:
             self.waiting.readiness.open(fd, self, self.loop)
             sock.send(query.octets)
@@ -2174,6 +2191,10 @@ class Datagrams:
                 self.close(fd)
                 return self.tell((fd, flight, outcome))
         self.waiting.readiness.again(fd)
+
+    def answer(self) -> Any:
+        """Returns the outcome that came first, and leaves it; None if nothing has come."""
+        return self.events[0][2] if self.events else None
 
     def tell(self, event: Event) -> None:
         """Keeps an event for the task, and wakes it."""
@@ -2225,9 +2246,10 @@ class Datagrams:
 
     def close_all(self) -> None:
         """Closes all sockets and stops the timeout."""
-        self.stop()
-        for fd in list(self.flights):
-            self.close(fd)
+        if self.seconds is not None:
+            self.stop()
+        while self.flights:  # each turn closes one
+            self.close(next(iter(self.flights)))
 
 
 # --- 18. Cache ---------------------------------------------------------------
@@ -2276,10 +2298,9 @@ def raise_failure(failure: Failure) -> NoReturn:
     raise error.with_traceback(traceback)
 
 
-def recall(cache: Cache, key: Key, now: float) -> Known | None:
-    """Returns what the cache knows, or None. An alias outlives the absence at its end."""
-    known = cache.get(key)
-    if known is None or known.expires_at > now:
+def recall(known: Known, now: float) -> Known | None:
+    """Returns what still holds of a cache's entry. An alias outlives the absence at its end."""
+    if known.expires_at > now:
         return known
     if known.answers or known.alias is None or known.alias.expires_at <= now:
         return None
@@ -2288,10 +2309,10 @@ def recall(cache: Cache, key: Key, now: float) -> Known | None:
 
 def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
     """Puts in the cache what may be kept, in place of what has been there for longest."""
-    keep_until = known.expires_at
-    if known.alias is not None and not known.answers:
-        keep_until = max(keep_until, known.alias.expires_at)
-    if known.may_keep and keep_until > now:
+    keep_until, answers, _, alias, may_keep = known
+    if alias is not None and not answers:
+        keep_until = max(keep_until, alias.expires_at)
+    if may_keep and keep_until > now:
         cache.pop(key, None)
         while len(cache) >= MAX_CACHED:  # each turn takes one out
             cache.popitem(last=False)
@@ -2303,23 +2324,31 @@ def follow(shared: Shared, qtype: int) -> asyncio.Future[Known | Failure | None]
     if shared.leader is asyncio.current_task():
         raise ResolverError('To find a nameserver for a name, the same name was asked for')
     follower = shared.loop.create_future()
-    shared.followers[qtype].append(follower)
+    shared.followers.setdefault(qtype, []).append(follower)
     return follower
 
 
-def end_flight(memory: Memory, name: str, shared: Shared, outcomes: Outcomes, now: float) -> None:
+def end_flight(
+    memory: Memory,
+    name: str,
+    qtypes: tuple[int, ...],
+    shared: Shared,
+    outcomes: Outcomes,
+    now: float,
+) -> None:
     """Puts what came of a flight in the cache, and gives it to all who follow."""
     cache, flights = memory
-    for qtype, followers in shared.followers.items():
+    for qtype in qtypes:
         key = name, qtype
-        outcome = outcomes.get(qtype, LEFT)
         if flights.get(key) is shared:  # else the cache was cleared on the way
             del flights[key]
+            outcome = outcomes.get(qtype)
             if isinstance(outcome, Known):
                 remember(cache, key, outcome, now)
+    for qtype, followers in shared.followers.items():
         for follower in followers:
             if not follower.done():
-                follower.set_result(outcome)
+                follower.set_result(outcomes.get(qtype, LEFT))
 
 
 # --- 19. Resolver ------------------------------------------------------------
@@ -2331,6 +2360,7 @@ def end_flight(memory: Memory, name: str, shared: Shared, outcomes: Outcomes, no
 GetHost = Callable[[bytes, int], Awaitable[Any]]
 GetNameservers = Callable[[bytes], AsyncGenerator[tuple[Any, ...], None]]
 TransformFqdn = Callable[[bytes], bytes]
+NewQuery = Callable[[bytes, int], Query]
 
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
@@ -2365,7 +2395,7 @@ class Settings(NamedTuple):
 
     get_host: GetHost
     get_nameservers: GetNameservers
-    transform_fqdn: TransformFqdn
+    new_query: NewQuery
     memory: Memory
     folding: dict[Nameserver, float]  # nameservers that fold letter case, and until when
 
@@ -2381,8 +2411,6 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) ->
     An IP address is its own if it `is_given` by the caller: the target of an alias is a name, and
     there is none like it. localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
     """
-    if not fqdn.endswith(SPECIAL_ENDS) and b':' not in fqdn:
-        return None
     address = None
     rcode: int = RCODES.NOERROR
     if is_at_or_below(fqdn, b'localhost'):
@@ -2427,13 +2455,11 @@ def rank(error: ResolverError) -> int:
     return next(at for at, kind in enumerate(RANKS) if isinstance(error, kind))
 
 
-def new_query(settings: Settings, fqdn: bytes, qtype: int) -> Query:
-    """Returns a query for a name, its letter case as the settings have it."""
-    question = QuestionRecord(fqdn, qtype, CLASSES.IN)
-    if settings.transform_fqdn is mix_case:
-        return mixed_query(pack_name(fqdn), question)
-    name = to_name(settings.transform_fqdn(fqdn))
-    return to_query(pack_name(name), question._replace(name=name.lower()))
+def query_maker(transform_fqdn: TransformFqdn) -> NewQuery:
+    """Returns a function from a name in lower case and a type to a query for it."""
+    if transform_fqdn is mix_case:
+        return mixed_query
+    return lambda fqdn, qtype: to_query(to_name(transform_fqdn(fqdn)), qtype)
 
 
 class Asking:
@@ -2551,9 +2577,8 @@ class Asking:
         """Returns a new query, in lower case for a nameserver that folds letter case."""
         until = self.settings.folding.get(nameserver, 0)
         if (nameserver, qtype) in self.lowered or until > self.datagrams.loop.time():
-            question = QuestionRecord(self.fqdn, qtype, CLASSES.IN)
-            return to_query(pack_name(self.fqdn), question)
-        return new_query(self.settings, self.fqdn, qtype)
+            return to_query(self.fqdn, qtype)
+        return self.settings.new_query(self.fqdn, qtype)
 
     async def receive(self) -> None:
         """Takes what comes until there is more to send, nothing to wait for, or time is up."""
@@ -2578,7 +2603,7 @@ class Asking:
 
     def lower(self, flight: Flight) -> bool:
         """Has a folded question asked again in lower case, once, and says whether."""
-        key = flight.nameserver, flight.query.question.qtype
+        key = flight.nameserver, flight.query.qtype
         if key in self.lowered or key[1] not in self.pending:
             return False
         self.lowered.add(key)
@@ -2588,14 +2613,14 @@ class Asking:
     def take(self, fd: int, flight: Flight, outcome: Known | ResolverError | OSError) -> None:
         """Takes what came of a flight: what is known now, or a failure."""
         _, query, nameserver, _ = flight
-        qtype = query.question.qtype
+        qtype = query.qtype
         self.sent.discard(fd)
         if qtype not in self.pending:
             return
         if isinstance(outcome, Known):
             if outcome.absence is not None:
                 self.explain(outcome.absence, nameserver, qtype)
-            if self.lowered and query.is_lower:
+            if self.lowered and query.name == query.name.lower():
                 self.note_folding(nameserver, qtype)
             self.settle(qtype, outcome)
         else:
@@ -2619,7 +2644,7 @@ class Asking:
             self.sent.clear()
             return
         for fd, flight in list(self.datagrams.flights.items()):
-            if flight.query.question.qtype == qtype:
+            if flight.query.qtype == qtype:
                 self.sent.discard(fd)
                 self.datagrams.close(fd)
 
@@ -2651,7 +2676,7 @@ class Asking:
         """Notes that no reply came in time. What was sent may still be answered."""
         for fd in self.sent & self.datagrams.flights.keys():
             flight = self.datagrams.flights[fd]
-            qtype = flight.query.question.qtype
+            qtype = flight.query.qtype
             error = QueryTimeout('no usable reply in time')
             error.__cause__ = self.datagrams.dropped
             self.note(qtype, self.explain(error, flight.nameserver, qtype))
@@ -2671,35 +2696,30 @@ class Asking:
         return self.outcomes
 
 
-async def ask_first(
+def send_first(
     settings: Settings,
     datagrams: Datagrams,
     fqdn: bytes,
     qtypes: tuple[int, ...],
     timeout: float,
     nameservers: tuple[Nameserver, ...],
-) -> Known | None:
-    """Returns the records that the first nameserver gives: a short cut for nearly all names.
-
-    None for all else: `Asking` goes on with what was sent, if anything was.
-    """
+) -> bool:
+    """Sends the one query that answers nearly all names, and says whether: else `Asking` does."""
     turns = datagrams.waiting.turns
     if len(nameservers) != 1 or len(qtypes) != 1 or settings.folding:
-        return None
-    query = new_query(settings, fqdn, qtypes[0])
+        return False
+    query = settings.new_query(fqdn, qtypes[0])
     if not turns.take():
-        return None
+        return False
     try:
         datagrams.send(query, nameservers[0])
     except BaseException as error:
         turns.give_back()
         if not isinstance(error, OSError):
             raise
-        return None
+        return False
     datagrams.start(timeout)
-    await datagrams.wait()
-    known = datagrams.events[0][2] if datagrams.events else None
-    return known if isinstance(known, Known) and known.absence is None else None
+    return True
 
 
 def check_set(each: Any) -> tuple[float, tuple[Nameserver, ...]]:
@@ -2712,26 +2732,29 @@ def check_set(each: Any) -> tuple[float, tuple[Nameserver, ...]]:
     return min(max(0.0, timeout), MAX_TIMEOUT), each[1:]  # in this order, so that nan is 0
 
 
-async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ...]) -> Outcomes:
+async def ask_nameservers(
+    settings: Settings, loop: asyncio.AbstractEventLoop, fqdn: bytes, qtypes: tuple[int, ...]
+) -> Outcomes:
     """Returns what the nameservers say of a name, by type. Asks set after set until all is."""
     sets = settings.get_nameservers(fqdn)
     if not hasattr(sets, 'aclose'):
         raise TypeError(f'get_nameservers is an async generator function, and gave {sets!r}')
-    datagrams = Datagrams(read_reply)
+    datagrams = Datagrams(loop, read_reply)
     asking = None
     taken = 0
     try:
         async for each in sets:
             timeout, nameservers = check_set(each)
-            if asking is None:
-                known = await ask_first(settings, datagrams, fqdn, qtypes, timeout, nameservers)
-                if known is not None:
+            is_first = taken == 0 and send_first(
+                settings, datagrams, fqdn, qtypes, timeout, nameservers
+            )
+            if is_first:
+                await datagrams.wait()
+                known = datagrams.answer()
+                if isinstance(known, Known) and known.absence is None:
                     return {qtypes[0]: known}
-                asking = Asking(settings, datagrams, fqdn, qtypes)
-            if taken == 0 and (datagrams.flights or datagrams.events):
-                await asking.adopt(timeout)
-            else:
-                await asking.ask(timeout, nameservers)
+            asking = asking or Asking(settings, datagrams, fqdn, qtypes)
+            await (asking.adopt(timeout) if is_first else asking.ask(timeout, nameservers))
             taken += 1
             if not asking.pending or taken == MAX_SETS:
                 break
@@ -2743,19 +2766,25 @@ async def ask_nameservers(settings: Settings, fqdn: bytes, qtypes: tuple[int, ..
     return (asking or Asking(settings, datagrams, fqdn, qtypes)).end()
 
 
-async def lead(settings: Settings, fqdn: bytes, name: str, qtypes: tuple[int, ...]) -> Outcomes:
+async def lead(
+    settings: Settings,
+    loop: asyncio.AbstractEventLoop,
+    fqdn: bytes,
+    name: str,
+    qtypes: tuple[int, ...],
+) -> Outcomes:
     """Asks for all who want to know the same, and returns and shares what comes of it."""
-    loop = asyncio.get_running_loop()
-    shared = Shared(loop, asyncio.current_task(), {qtype: [] for qtype in qtypes})
+    memory = settings.memory
+    shared: Shared = tuple.__new__(Shared, (loop, asyncio.current_task(loop), {}))
     for qtype in qtypes:
-        settings.memory.flights[name, qtype] = shared
+        memory.flights[name, qtype] = shared
     outcomes: Outcomes = {}
     try:
-        outcomes = await ask_nameservers(settings, fqdn, qtypes)
+        outcomes = await ask_nameservers(settings, loop, fqdn, qtypes)
     except Exception as error:  # of a callable of the caller's: it goes to all who wait
         outcomes = dict.fromkeys(qtypes, Failure(error, error.__traceback__))
     finally:
-        end_flight(settings.memory, name, shared, outcomes, loop.time())
+        end_flight(memory, name, qtypes, shared, outcomes, loop.time())
     return outcomes
 
 
@@ -2770,37 +2799,42 @@ async def know(
     cache, flights = settings.memory
     fqdn = name.lower()
     text = fqdn.decode('ascii')
+    may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
     outcomes: Outcomes = {}
-    missing = []
     for qtype in qtypes:
         now = loop.time()
-        known = recall(cache, (text, qtype), now) or special(name, fqdn, qtype, now, is_given)
+        known = cache.get((text, qtype))
+        if known is not None:
+            known = recall(known, now)
+        if known is None and may_be_special:
+            known = special(name, fqdn, qtype, now, is_given)
         if known is None and is_given:
             host = await settings.get_host(fqdn, qtype)
-            known = None if host is None else known_from_host(host, name, qtype, now)
-        if known is None:
-            missing.append(qtype)
-        else:
+            if host is not None:
+                known = known_from_host(host, name, qtype, now)
+        if known is not None:
             outcomes[qtype] = known
-    while missing:  # each turn brings all that is missing, or a leader has left
+    while len(outcomes) < len(qtypes):  # each turn brings all, or a leader has left
         mine = []
         followed = []
-        for qtype in missing:
+        for qtype in qtypes:
+            if qtype in outcomes:
+                continue
             key = text, qtype
             shared = flights.get(key)
-            if key in cache and (known := recall(cache, key, loop.time())) is not None:
+            known = cache.get(key)
+            if known is not None and (known := recall(known, loop.time())) is not None:
                 outcomes[qtype] = known
             elif shared is None or shared.loop is not loop:
                 mine.append(qtype)
             else:
                 followed.append((qtype, follow(shared, qtype)))
         if mine:
-            outcomes.update(await lead(settings, fqdn, text, tuple(mine)))
+            outcomes.update(await lead(settings, loop, fqdn, text, tuple(mine)))
         for qtype, follower in followed:
             outcome = await follower
             if outcome is not LEFT:
                 outcomes[qtype] = outcome
-        missing = [qtype for qtype in missing if qtype not in outcomes]
     return outcomes
 
 
@@ -2826,11 +2860,10 @@ async def resolve_types(settings: Settings, name: bytes, qtypes: tuple[int, ...]
     """Returns what is known of a name, by type, aliases followed: records, absence or failure."""
     outcomes = await know(settings, name, qtypes, is_given=True)
     while True:  # each turn makes a chain of aliases longer, or ends it
-        aliases = {
-            qtype: known.alias
-            for qtype, known in outcomes.items()
-            if isinstance(known, Known) and known.alias and not (known.answers or known.absence)
-        }
+        aliases = {}
+        for qtype, known in outcomes.items():
+            if isinstance(known, Known) and not (known.answers or known.absence) and known.alias:
+                aliases[qtype] = known.alias
         if not aliases:
             return outcomes
         target = next(iter(aliases.values())).name
@@ -2881,7 +2914,7 @@ def Resolver(
     """
     cache: Cache = OrderedDict()
     memory = Memory(cache, {})
-    settings = Settings(get_host, get_nameservers, transform_fqdn, memory, {})
+    settings = Settings(get_host, get_nameservers, query_maker(transform_fqdn), memory, {})
     get_running_loop = asyncio.get_running_loop
 
     async def resolve(name: str | bytes, qtype: int) -> tuple[Any, ...]:

@@ -1231,13 +1231,12 @@ def test_mix_case_draws_each_letter_and_nothing_else():
 
 
 QUESTION_A = QuestionRecord(b'www.example.com', TYPES.A, CLASSES.IN)
-NAME_A = module.pack_name(QUESTION_A.name)
-QUERY = module.to_query(NAME_A, QUESTION_A)
+QUERY = module.to_query(QUESTION_A.name, TYPES.A)
 
 
 @pytest.mark.parametrize('make, cases', [(module.to_query, 1), (module.mixed_query, 380)])
 def test_each_query_is_drawn_at_random(make, cases):
-    queries = [make(NAME_A, QUESTION_A) for _ in range(400)]
+    queries = [make(QUESTION_A.name, TYPES.A) for _ in range(400)]
     assert {query.octets[2:].lower() for query in queries} == {QUERY.octets[2:]}
     assert len({query.octets[:2] for query in queries}) > 380
     assert len({query.octets[12:] for query in queries}) >= cases
@@ -1246,8 +1245,8 @@ def test_each_query_is_drawn_at_random(make, cases):
         message = parse(query.octets)
         assert message._replace(qid=0, qd=()) == expected
         assert message.qd[0].name.lower() == b'www.example.com'
-        assert (query.end, query.question) == (len(query.octets), QUESTION_A)
-        assert query.is_lower == (make is module.to_query)
+        assert query[1:] == (len(query.octets), b'www.example.com', TYPES.A)
+        assert query.name.lower() == QUERY.name
 
 
 @pytest.mark.parametrize(
@@ -1289,18 +1288,18 @@ def test_an_error_may_lack_the_question(rcode):
 
 
 def test_a_question_in_another_letter_case_is_told_apart():
-    query = module.mixed_query(NAME_A, QUESTION_A)
+    query = module.mixed_query(QUESTION_A.name, TYPES.A)
     while query.octets[12:] == QUERY.octets[12:]:
-        query = module.mixed_query(NAME_A, QUESTION_A)
+        query = module.mixed_query(QUESTION_A.name, TYPES.A)
     reply = reply_to(parse(query.octets))._replace(qd=parse(QUERY.octets).qd)
     with pytest.raises(module.FoldedCase):
         module.parse_reply(query, pack(reply))
 
 
 def test_random_letter_case_does_not_reach_an_answer():
-    query = module.mixed_query(NAME_A, QUESTION_A)
+    query = module.mixed_query(QUESTION_A.name, TYPES.A)
     while query.octets[16:-4].islower():  # of the part that a pointer may lead to
-        query = module.mixed_query(NAME_A, QUESTION_A)
+        query = module.mixed_query(QUESTION_A.name, TYPES.A)
     question = parse(query.octets).qd[0].name
     _, _, parent = question.partition(b'.')
     mxs = [rr(question, TYPES.MX, module.MX(10, b'mail.' + name)) for name in (question, parent)]
@@ -1355,8 +1354,7 @@ ANSWERS_ONLY = st.builds(
 
 @pytest.mark.parametrize('qtype, size', [(TYPES.A, 4), (TYPES.AAAA, 16)])
 def test_the_short_cut_for_addresses_and_the_long_way_agree(qtype, size):
-    question = QUESTION_A._replace(qtype=qtype)
-    query = module.mixed_query(NAME_A, question)
+    query = module.mixed_query(QUESTION_A.name, qtype)
     taken = 0
 
     @given(ANSWERS_ONLY, st.sampled_from([0] * 8 + [-1, 1]), st.sampled_from([True] * 8 + [False]))
@@ -1367,14 +1365,14 @@ def test_the_short_cut_for_addresses_and_the_long_way_agree(qtype, size):
             r._replace(qtype=qtype, rdata=r.rdata * (size // 4)) if r.qtype == TYPES.A else r
             for r in message.an
         ]
-        octets = pack(message._replace(an=tuple(records), qd=(question,)))
+        octets = pack(message._replace(an=tuple(records), qd=(QUESTION_A._replace(qtype=qtype),)))
         asked = query.octets if is_mixed else query.octets.lower()
         octets = query.octets[:2] + octets[2:12] + asked[12:] + octets[query.end :]
         octets = octets[:trailing] if trailing < 0 else octets + b'\0' * trailing
         short = module.read_addresses(query, octets, 1000.0)
         if short is not None:
             reply = module.parse_reply(query, octets)
-            long = module.read_answer(reply, question.name, qtype, 1000.0)
+            long = module.read_answer(reply, QUESTION_A.name, qtype, 1000.0)
             assert short == long
             assert [type(each) for each in short.answers] == [type(each) for each in long.answers]
             assert {each.expires_at for each in short.answers} == {short.expires_at}
@@ -2823,7 +2821,7 @@ async def test_both_families_are_asked_at_once_in_one_walk():
         return zone(query)
 
     zone = from_zone(aaaa, a(b'x.example'), cname(b'alias.example', b'x.example'))
-    settings_of = functools.partial(module.Settings, no_host, get_nameservers, mix_case)
+    settings_of = functools.partial(module.Settings, no_host, get_nameservers, module.mixed_query)
     both = TYPES.A, TYPES.AAAA
     async with Nameserver(answer) as server:
         memory = module.Memory(module.OrderedDict(), {})
@@ -2858,7 +2856,7 @@ async def test_one_of_both_families_that_is_being_asked_for_is_not_asked_again()
         settings = module.Settings(
             no_host,
             asking(server.nameserver),
-            mix_case,
+            module.mixed_query,
             module.Memory(module.OrderedDict(), {}),
             {},
         )
@@ -2910,7 +2908,7 @@ async def test_with_one_turn_all_is_answered_all_the_same():
             settings = module.Settings(
                 no_host,
                 asking(server.nameserver),
-                mix_case,
+                module.mixed_query,
                 module.Memory(module.OrderedDict(), {}),
                 {},
             )
@@ -3148,7 +3146,9 @@ def test_a_flight_of_a_loop_that_is_gone_is_not_joined():
 
     async def main():
         async with Nameserver(answering(a(b'x.example'))) as server:
-            settings = module.Settings(no_host, asking(server.nameserver), mix_case, memory, {})
+            settings = module.Settings(
+                no_host, asking(server.nameserver), module.mixed_query, memory, {}
+            )
             outcomes = await module.resolve_types(settings, b'x.example', (TYPES.A,))
             assert texts(outcomes[TYPES.A].answers) == ['192.0.2.1']
 
