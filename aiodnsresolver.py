@@ -2270,6 +2270,7 @@ Outcomes = dict[int, 'Known | Failure']  # by type
 Key = tuple[str, int]  # a canonical name in lower case, and a type
 Cache = OrderedDict[Key, Known]
 LEFT = None  # the outcome of a flight whose leader was cancelled
+Follower = asyncio.Future['Known | Failure | None']
 
 
 class Shared(NamedTuple):
@@ -2277,7 +2278,7 @@ class Shared(NamedTuple):
 
     loop: asyncio.AbstractEventLoop
     leader: asyncio.Task[Any] | None
-    followers: dict[int, list[asyncio.Future[Known | Failure | None]]]
+    followers: dict[int, list[Follower]]
 
 
 class Memory(NamedTuple):
@@ -2319,7 +2320,7 @@ def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
         cache[key] = known
 
 
-def follow(shared: Shared, qtype: int) -> asyncio.Future[Known | Failure | None]:
+def follow(shared: Shared, qtype: int) -> Follower:
     """Returns a future of what comes of a flight. Raises ResolverError for who leads it itself."""
     if shared.leader is asyncio.current_task():
         raise ResolverError('To find a nameserver for a name, the same name was asked for')
@@ -2398,6 +2399,13 @@ class Settings(NamedTuple):
     new_query: NewQuery
     memory: Memory
     folding: dict[Nameserver, float]  # nameservers that fold letter case, and until when
+    notice: Callable[[], None] | None  # called when there are records of a type
+
+
+def take_notice(settings: Settings, outcome: Known | Failure | None) -> None:
+    """Has it noticed that there are records, if somebody wants to know."""
+    if settings.notice is not None and isinstance(outcome, Known) and outcome.answers:
+        settings.notice()
 
 
 def known_here(answers: tuple[Any, ...], absence: DoesNotExist | None, now: float) -> Known:
@@ -2482,13 +2490,18 @@ class Asking:
     )
 
     def __init__(
-        self, settings: Settings, datagrams: Datagrams, fqdn: bytes, qtypes: tuple[int, ...]
+        self,
+        settings: Settings,
+        datagrams: Datagrams,
+        fqdn: bytes,
+        qtypes: tuple[int, ...],
+        outcomes: Outcomes,
     ) -> None:
         self.settings = settings
         self.datagrams = datagrams
         self.fqdn = fqdn
         self.pending = list(qtypes)
-        self.outcomes: Outcomes = {}
+        self.outcomes = outcomes
         self.errors: dict[int, ResolverError] = {}  # by type: what to raise if no answer comes
         self.failures: dict[tuple[Nameserver, int], int] = {}
         self.lowered: set[tuple[Nameserver, int]] = set()  # asked again in lower case
@@ -2637,6 +2650,7 @@ class Asking:
     def settle(self, qtype: int, outcome: Known | Failure) -> None:
         """Has the outcome for a type: nothing more is sent or waited for on its behalf."""
         self.outcomes[qtype] = outcome
+        take_notice(self.settings, outcome)
         self.pending.remove(qtype)
         if self.unsent:
             self.unsent = [entry for entry in self.unsent if entry[1] != qtype]
@@ -2688,12 +2702,11 @@ class Asking:
         if self.has_turn:
             self.give_back()
 
-    def end(self) -> Outcomes:
-        """Returns what came of it, by type."""
+    def end(self) -> None:
+        """Ends with an error for each type that no answer came for."""
         for qtype in self.pending:
             what = f'{describe(self.fqdn, qtype)}: there was no nameserver to ask'
             self.outcomes[qtype] = Failure(self.errors.get(qtype) or QueryTimeout(what), None)
-        return self.outcomes
 
 
 def send_first(
@@ -2733,9 +2746,13 @@ def check_set(each: Any) -> tuple[float, tuple[Nameserver, ...]]:
 
 
 async def ask_nameservers(
-    settings: Settings, loop: asyncio.AbstractEventLoop, fqdn: bytes, qtypes: tuple[int, ...]
-) -> Outcomes:
-    """Returns what the nameservers say of a name, by type. Asks set after set until all is."""
+    settings: Settings,
+    loop: asyncio.AbstractEventLoop,
+    fqdn: bytes,
+    qtypes: tuple[int, ...],
+    outcomes: Outcomes,
+) -> None:
+    """Adds to `outcomes` what the nameservers say of a name. Asks set after set until all is."""
     sets = settings.get_nameservers(fqdn)
     if not hasattr(sets, 'aclose'):
         raise TypeError(f'get_nameservers is an async generator function, and gave {sets!r}')
@@ -2752,8 +2769,9 @@ async def ask_nameservers(
                 await datagrams.wait()
                 known = datagrams.answer()
                 if isinstance(known, Known) and known.absence is None:
-                    return {qtypes[0]: known}
-            asking = asking or Asking(settings, datagrams, fqdn, qtypes)
+                    outcomes[qtypes[0]] = known
+                    return
+            asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
             await (asking.adopt(timeout) if is_first else asking.ask(timeout, nameservers))
             taken += 1
             if not asking.pending or taken == MAX_SETS:
@@ -2763,47 +2781,96 @@ async def ask_nameservers(
             asking.close()
         datagrams.close_all()
         await sets.aclose()
-    return (asking or Asking(settings, datagrams, fqdn, qtypes)).end()
+    (asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)).end()
 
 
 async def lead(
     settings: Settings,
     loop: asyncio.AbstractEventLoop,
     fqdn: bytes,
-    name: str,
     qtypes: tuple[int, ...],
-) -> Outcomes:
-    """Asks for all who want to know the same, and returns and shares what comes of it."""
+    outcomes: Outcomes,
+) -> None:
+    """Asks for all who want to know the same. Adds to `outcomes` what comes of it, and shares it.
+
+    Who is cancelled shares what has come until then.
+    """
     memory = settings.memory
+    name = fqdn.decode('ascii')
     shared: Shared = tuple.__new__(Shared, (loop, asyncio.current_task(loop), {}))
     for qtype in qtypes:
         memory.flights[name, qtype] = shared
-    outcomes: Outcomes = {}
     try:
-        outcomes = await ask_nameservers(settings, loop, fqdn, qtypes)
+        await ask_nameservers(settings, loop, fqdn, qtypes, outcomes)
     except Exception as error:  # of a callable of the caller's: it goes to all who wait
-        outcomes = dict.fromkeys(qtypes, Failure(error, error.__traceback__))
+        failure = Failure(error, error.__traceback__)
+        for qtype in qtypes:
+            outcomes.setdefault(qtype, failure)
     finally:
         end_flight(memory, name, qtypes, shared, outcomes, loop.time())
-    return outcomes
+
+
+def take_notice_of(settings: Settings, follower: Follower) -> None:
+    """Has it noticed if a flight of others brought records."""
+    if not follower.cancelled():
+        take_notice(settings, follower.result())
+
+
+def board(
+    settings: Settings,
+    loop: asyncio.AbstractEventLoop,
+    fqdn: bytes,
+    qtypes: tuple[int, ...],
+    outcomes: Outcomes,
+) -> tuple[list[int], list[tuple[int, Follower]]]:
+    """Returns the types that nobody asks for yet, and a future for each that somebody does.
+
+    What the cache knows by now is added to `outcomes`.
+    """
+    cache, flights = settings.memory
+    name = fqdn.decode('ascii')
+    mine = []
+    followed = []
+    for qtype in qtypes:
+        if qtype in outcomes:
+            continue
+        key = name, qtype
+        shared = flights.get(key)
+        known = cache.get(key)
+        if known is not None and (known := recall(known, loop.time())) is not None:
+            outcomes[qtype] = known
+        elif shared is None or shared.loop is not loop:
+            mine.append(qtype)
+        else:
+            follower = follow(shared, qtype)
+            followed.append((qtype, follower))
+            if settings.notice is not None:
+                follower.add_done_callback(functools.partial(take_notice_of, settings))
+    return mine, followed
+
+
+def collect(followed: list[tuple[int, Follower]], outcomes: Outcomes) -> None:
+    """Adds to `outcomes` what has come of flights of others, unless their leaders have left."""
+    for qtype, follower in followed:
+        if follower.done() and not follower.cancelled():
+            outcome = follower.result()
+            if outcome is not LEFT:
+                outcomes[qtype] = outcome
 
 
 async def know(
-    settings: Settings, name: bytes, qtypes: tuple[int, ...], is_given: bool
-) -> Outcomes:
-    """Returns what is known of a name, by type: from the cache, from who asks it, or by asking.
+    settings: Settings, name: bytes, qtypes: tuple[int, ...], is_given: bool, outcomes: Outcomes
+) -> None:
+    """Adds to `outcomes` what is known of a name: from the cache, from who asks it, or by asking.
 
     get_host is asked for a name that `is_given` by the caller, not for the target of an alias.
     """
     loop = asyncio.get_running_loop()
-    cache, flights = settings.memory
     fqdn = name.lower()
-    text = fqdn.decode('ascii')
     may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
-    outcomes: Outcomes = {}
     for qtype in qtypes:
         now = loop.time()
-        known = cache.get((text, qtype))
+        known = settings.memory.cache.get((fqdn.decode('ascii'), qtype))
         if known is not None:
             known = recall(known, now)
         if known is None and may_be_special:
@@ -2814,28 +2881,16 @@ async def know(
                 known = known_from_host(host, name, qtype, now)
         if known is not None:
             outcomes[qtype] = known
+            take_notice(settings, known)
     while len(outcomes) < len(qtypes):  # each turn brings all, or a leader has left
-        mine = []
-        followed = []
-        for qtype in qtypes:
-            if qtype in outcomes:
-                continue
-            key = text, qtype
-            shared = flights.get(key)
-            known = cache.get(key)
-            if known is not None and (known := recall(known, loop.time())) is not None:
-                outcomes[qtype] = known
-            elif shared is None or shared.loop is not loop:
-                mine.append(qtype)
-            else:
-                followed.append((qtype, follow(shared, qtype)))
-        if mine:
-            outcomes.update(await lead(settings, loop, fqdn, text, tuple(mine)))
-        for qtype, follower in followed:
-            outcome = await follower
-            if outcome is not LEFT:
-                outcomes[qtype] = outcome
-    return outcomes
+        mine, followed = board(settings, loop, fqdn, qtypes, outcomes)
+        try:
+            if mine:
+                await lead(settings, loop, fqdn, tuple(mine), outcomes)
+            for _, follower in followed:
+                await follower
+        finally:
+            collect(followed, outcomes)
 
 
 def join(name: bytes, alias: Alias, qtype: int, outcome: Known | Failure) -> Known | Failure:
@@ -2856,20 +2911,50 @@ def join(name: bytes, alias: Alias, qtype: int, outcome: Known | Failure) -> Kno
     return Known(expires_at, answers, absence, last, False)
 
 
-async def resolve_types(settings: Settings, name: bytes, qtypes: tuple[int, ...]) -> Outcomes:
-    """Returns what is known of a name, by type, aliases followed: records, absence or failure."""
-    outcomes = await know(settings, name, qtypes, is_given=True)
+async def resolve_types(
+    settings: Settings, name: bytes, qtypes: tuple[int, ...], outcomes: Outcomes
+) -> None:
+    """Adds to `outcomes` what is known of a name, aliases followed: records, absence or failure.
+
+    Who is cancelled has there what has come until then, an alias alone among it.
+    """
+    await know(settings, name, qtypes, True, outcomes)
     while True:  # each turn makes a chain of aliases longer, or ends it
         aliases = {}
         for qtype, known in outcomes.items():
             if isinstance(known, Known) and not (known.answers or known.absence) and known.alias:
                 aliases[qtype] = known.alias
         if not aliases:
-            return outcomes
+            return
         target = next(iter(aliases.values())).name
         group = tuple([qtype for qtype, alias in aliases.items() if alias.name == target])
-        for qtype, outcome in (await know(settings, target, group, is_given=False)).items():
-            outcomes[qtype] = join(name, aliases[qtype], qtype, outcome)
+        found: Outcomes = {}
+        try:
+            await know(settings, target, group, False, found)
+        finally:
+            for qtype, outcome in found.items():
+                outcomes[qtype] = join(name, aliases[qtype], qtype, outcome)
+
+
+async def resolve_first(
+    settings: Settings, name: bytes, qtypes: tuple[int, ...], seconds: float
+) -> Outcomes:
+    """Returns what is known of a name, by type; once one has records, the others get `seconds`."""
+    outcomes: Outcomes = {}
+    loop = asyncio.get_running_loop()
+    grace = asyncio.timeout(None)
+
+    def notice() -> None:
+        if grace.when() is None:
+            grace.reschedule(loop.time() + seconds)
+
+    try:
+        async with grace:
+            await resolve_types(settings._replace(notice=notice), name, qtypes, outcomes)
+    except TimeoutError:
+        if not grace.expired():  # then it is of a callable of the caller's
+            raise
+    return outcomes
 
 
 def check_type(qtype: int) -> None:
@@ -2899,6 +2984,32 @@ if TYPE_CHECKING:
         async def __call__(self, name: str | bytes, qtype: int) -> tuple[Any, ...]: ...
 
 
+def to_settings(
+    get_host: GetHost = get_host_from_etc_hosts,
+    get_nameservers: GetNameservers = get_nameservers_from_etc_resolve_conf,
+    transform_fqdn: TransformFqdn = mix_case,
+) -> Settings:
+    """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what."""
+    memory = Memory(OrderedDict(), {})
+    return Settings(get_host, get_nameservers, query_maker(transform_fqdn), memory, {}, None)
+
+
+def forget(settings: Settings) -> None:
+    """Forgets all answers, those too that are being asked for."""
+    settings.memory.cache.clear()
+    settings.memory.flights.clear()
+    settings.folding.clear()
+
+
+def answers_of(outcome: Known | Failure) -> tuple[Any, ...]:
+    """Returns the records of an outcome, or raises the error that it is."""
+    if isinstance(outcome, Failure):
+        raise_failure(outcome)
+    if outcome.absence is not None:
+        raise_failure(Failure(outcome.absence, None))
+    return outcome.answers
+
+
 def Resolver(
     get_host: GetHost = get_host_from_etc_hosts,
     get_nameservers: GetNameservers = get_nameservers_from_etc_resolve_conf,
@@ -2912,9 +3023,8 @@ def Resolver(
     seconds, a nameserver `(address, port)`; those of one tuple are asked at once.
     `transform_fqdn(fqdn)`: a function from the name to the name that is sent.
     """
-    cache: Cache = OrderedDict()
-    memory = Memory(cache, {})
-    settings = Settings(get_host, get_nameservers, query_maker(transform_fqdn), memory, {})
+    settings = to_settings(get_host, get_nameservers, transform_fqdn)
+    cache = settings.memory.cache
     get_running_loop = asyncio.get_running_loop
 
     async def resolve(name: str | bytes, qtype: int) -> tuple[Any, ...]:
@@ -2927,18 +3037,13 @@ def Resolver(
         if known is not None and known[0] > get_running_loop().time() and known[1]:
             return known[1]
         check_type(qtype)
-        outcome = (await resolve_types(settings, to_name(name), (qtype,)))[qtype]
-        if isinstance(outcome, Failure):
-            raise_failure(outcome)
-        if outcome.absence is not None:
-            raise_failure(Failure(outcome.absence, None))
-        return outcome.answers
+        outcomes: Outcomes = {}
+        await resolve_types(settings, to_name(name), (qtype,), outcomes)
+        return answers_of(outcomes[qtype])
 
     def clear_cache() -> None:
         """Forgets all answers, those too that are being asked for."""
-        memory.cache.clear()
-        memory.flights.clear()
-        settings.folding.clear()
+        forget(settings)
 
     return resolve, clear_cache
 

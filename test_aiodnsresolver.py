@@ -339,6 +339,13 @@ def resolver_of(*servers, **arguments):
     return Resolver(**{'get_host': no_host, 'get_nameservers': get_nameservers, **arguments})
 
 
+async def outcomes_of(settings, name, qtypes):
+    """What comes of a name and several types."""
+    outcomes = {}
+    await module.resolve_types(settings, name, qtypes, outcomes)
+    return outcomes
+
+
 def texts(answers):
     return [str(answer) for answer in answers]
 
@@ -2821,25 +2828,24 @@ async def test_both_families_are_asked_at_once_in_one_walk():
         return zone(query)
 
     zone = from_zone(aaaa, a(b'x.example'), cname(b'alias.example', b'x.example'))
-    settings_of = functools.partial(module.Settings, no_host, get_nameservers, module.mixed_query)
+    settings = module.to_settings(no_host, get_nameservers)
     both = TYPES.A, TYPES.AAAA
     async with Nameserver(answer) as server:
-        memory = module.Memory(module.OrderedDict(), {})
-        outcomes = await module.resolve_types(settings_of(memory, {}), b'x.example', both)
+        outcomes = await outcomes_of(settings, b'x.example', both)
         assert [texts(outcomes[qtype].answers) for qtype in both] == [
             ['192.0.2.1'],
             ['2001:db8::1'],
         ]
         assert walks == [b'x.example']
         await server.asked(2)
-        outcomes = await module.resolve_types(settings_of(memory, {}), b'alias.example', both)
+        outcomes = await outcomes_of(settings, b'alias.example', both)
         assert [texts(outcomes[qtype].answers) for qtype in both] == [
             ['192.0.2.1'],
             ['2001:db8::1'],
         ]
         assert walks == [b'x.example', b'alias.example']  # the rest was cached
         server.answer = from_zone(a(b'y.example'))
-        outcomes = await module.resolve_types(settings_of(memory, {}), b'y.example', both)
+        outcomes = await outcomes_of(settings, b'y.example', both)
         assert texts(outcomes[TYPES.A].answers) == ['192.0.2.1']
         assert outcomes[TYPES.AAAA].absence.rcode == RCODES.NOERROR
 
@@ -2853,16 +2859,10 @@ async def test_one_of_both_families_that_is_being_asked_for_is_not_asked_again()
         return reply_to(query)
 
     async with Nameserver(answer) as server:
-        settings = module.Settings(
-            no_host,
-            asking(server.nameserver),
-            module.mixed_query,
-            module.Memory(module.OrderedDict(), {}),
-            {},
-        )
-        one = asyncio.ensure_future(module.resolve_types(settings, b'x.example', (TYPES.A,)))
+        settings = module.to_settings(no_host, asking(server.nameserver))
+        one = asyncio.ensure_future(outcomes_of(settings, b'x.example', (TYPES.A,)))
         await server.asked(1)
-        both = module.resolve_types(settings, b'x.example', (TYPES.A, TYPES.AAAA))
+        both = outcomes_of(settings, b'x.example', (TYPES.A, TYPES.AAAA))
         both = asyncio.ensure_future(both)
         await server.asked(2)
         go_on.set()
@@ -2905,15 +2905,9 @@ async def test_with_one_turn_all_is_answered_all_the_same():
     silent = Nameserver(lambda query: None)
     async with silent, Nameserver(from_zone(a(b'x.example'), aaaa)) as server:
         with turns_of(1):
-            settings = module.Settings(
-                no_host,
-                asking(server.nameserver),
-                module.mixed_query,
-                module.Memory(module.OrderedDict(), {}),
-                {},
-            )
+            settings = module.to_settings(no_host, asking(server.nameserver))
             both = TYPES.A, TYPES.AAAA
-            outcomes = await module.resolve_types(settings, b'x.example', both)
+            outcomes = await outcomes_of(settings, b'x.example', both)
             assert all(outcomes[qtype].answers for qtype in both)
 
             async def one_set(fqdn):
@@ -3146,10 +3140,10 @@ def test_a_flight_of_a_loop_that_is_gone_is_not_joined():
 
     async def main():
         async with Nameserver(answering(a(b'x.example'))) as server:
-            settings = module.Settings(
-                no_host, asking(server.nameserver), module.mixed_query, memory, {}
+            settings = module.to_settings(no_host, asking(server.nameserver))._replace(
+                memory=memory
             )
-            outcomes = await module.resolve_types(settings, b'x.example', (TYPES.A,))
+            outcomes = await outcomes_of(settings, b'x.example', (TYPES.A,))
             assert texts(outcomes[TYPES.A].answers) == ['192.0.2.1']
 
     memory = module.Memory(module.OrderedDict(), {})
