@@ -22,6 +22,7 @@ The map. A section uses only those above it, and so does a definition.
     15  Transports                datagrams
     18  Cache                     answers by TTL; one flight for many
     19  Resolver                  asking, following aliases, Resolver
+    20  Guests                    aiohttp's resolver, made when it is first asked for
     21  Command line              python -m aiodnsresolver
 
 The upper half never awaits; the lower half never looks inside an octet.
@@ -1845,6 +1846,7 @@ class ConfigFile:
 
     def read(self) -> Any:
         """Returns the parsed file."""
+        logger.debug('Reading %s', self.path)
         try:
             with open(self.path, encoding='utf-8', errors='surrogateescape') as lines:
                 return self.parse(lines)
@@ -2179,11 +2181,12 @@ class Datagrams:
                 outcome = self.read(flight.query, flight.sock.recv(MAX_MESSAGE), flight.sent_at)
             except BlockingIOError:
                 return
-            except FoldedCase as error:
-                self.dropped = error.with_traceback(None)  # which would hold on to us
-                self.tell((fd, flight, error))
             except ResolverError as error:
-                self.dropped = error.with_traceback(None)
+                self.dropped = error.with_traceback(None)  # which would hold on to us
+                where = to_server(flight.nameserver).text
+                logger.debug('Dropped what came from %s: %s', where, error)
+                if isinstance(error, FoldedCase):
+                    self.tell((fd, flight, error))
             except OSError as error:
                 self.close(fd)
                 return self.tell((fd, flight, error))
@@ -2682,6 +2685,7 @@ class Asking:
 
     def note(self, qtype: int, error: ResolverError) -> None:
         """Notes an error for the end: the last one of the best rank is raised."""
+        logger.debug('Failed: %s', error)
         noted = self.errors.get(qtype)
         if noted is None or rank(error) <= rank(noted):
             self.errors[qtype] = error
@@ -2784,6 +2788,18 @@ async def ask_nameservers(
     (asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)).end()
 
 
+def outcome_text(outcome: Known | Failure | None, now: float) -> str:
+    """Returns an outcome in words, for the log."""
+    if outcome is LEFT:
+        return 'given up'
+    if isinstance(outcome, Failure):
+        return f'{type(outcome.error).__name__}: {outcome.error}'
+    seconds = f'for {max(0.0, outcome.expires_at - now):.0f} s'
+    if outcome.answers or outcome.absence is not None:
+        return f'{outcome.absence or f"records: {len(outcome.answers)}"}, {seconds}'
+    return 'an alias, and the records of its target are not there'
+
+
 async def lead(
     settings: Settings,
     loop: asyncio.AbstractEventLoop,
@@ -2808,6 +2824,10 @@ async def lead(
             outcomes.setdefault(qtype, failure)
     finally:
         end_flight(memory, name, qtypes, shared, outcomes, loop.time())
+        if logger.isEnabledFor(logging.DEBUG):
+            for qtype in qtypes:
+                text = outcome_text(outcomes.get(qtype, LEFT), loop.time())
+                logger.debug('Asked for %s: %s', describe(fqdn, qtype), text)
 
 
 def take_notice_of(settings: Settings, follower: Follower) -> None:
@@ -2985,9 +3005,7 @@ if TYPE_CHECKING:
 
 
 def to_settings(
-    get_host: GetHost = get_host_from_etc_hosts,
-    get_nameservers: GetNameservers = get_nameservers_from_etc_resolve_conf,
-    transform_fqdn: TransformFqdn = mix_case,
+    get_host: GetHost, get_nameservers: GetNameservers, transform_fqdn: TransformFqdn
 ) -> Settings:
     """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what."""
     memory = Memory(OrderedDict(), {})
@@ -3046,6 +3064,121 @@ def Resolver(
         forget(settings)
 
     return resolve, clear_cache
+
+
+# --- 20. Guests --------------------------------------------------------------
+#
+# Resolvers in the shape that others want, each made when it is first asked for:
+# the library that it is for is imported only then.
+
+OTHER_FAMILY_SECONDS = 0.05  # RFC 8305 3: how long to wait for the other family
+NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+FAMILY_OF = {TYPES.AAAA: socket.AF_INET6, TYPES.A: socket.AF_INET}
+TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
+    socket.AF_INET: (TYPES.A,),
+    socket.AF_INET6: (TYPES.AAAA,),
+    socket.AF_UNSPEC: (TYPES.AAAA, TYPES.A),  # RFC 8305 4: IPv6 first
+}
+# What getaddrinfo(3) says of an error, for programs that know only that; the rest is EAI_FAIL.
+EAI_OF = (
+    ((DoesNotExist, InvalidName), socket.EAI_NONAME),
+    ((QueryTimeout, ResponseCode, BadResponse, Truncated, SocketError), socket.EAI_AGAIN),
+    ((ResolverError,), socket.EAI_FAIL),
+)
+
+
+def to_gaierror(error: ResolverError) -> socket.gaierror:
+    """Returns an error as `socket.getaddrinfo` raises it: an OSError with errno and text."""
+    number = next(number for kinds, number in EAI_OF if isinstance(error, kinds))
+    return socket.gaierror(number, str(error))
+
+
+async def resolve_families(
+    settings: Settings, name: str, family: int
+) -> list[IPv4AddressExpiresAt | IPv6AddressExpiresAt]:
+    """Returns the addresses of a name: of one family, or of both if `family` is AF_UNSPEC.
+
+    Both are asked at once, and one with addresses is enough: the other gets 50 ms then. Raises
+    ResolverError; if neither has an address, a failure rather than an absence.
+    """
+    if family not in TYPES_OF_FAMILY:
+        raise InvalidName(f'{name}: there are no addresses of family {family!r} in DNS')
+    qtypes = TYPES_OF_FAMILY[family]
+    outcomes = await resolve_first(settings, to_name(name), qtypes, OTHER_FAMILY_SECONDS)
+    found = [outcomes[qtype] for qtype in qtypes if qtype in outcomes]
+    addresses = [each for one in found if isinstance(one, Known) for each in one.answers]
+    if not addresses:
+        answers_of(min(reversed(found), key=lambda one: isinstance(one, Known)))
+    return addresses
+
+
+class HostResolver:
+    """Gives hosts as aiohttp wants them: all that AioHttpDnsResolver is, without aiohttp."""
+
+    def __init__(
+        self,
+        get_host: GetHost = get_host_from_etc_hosts,
+        get_nameservers: GetNameservers = get_nameservers_from_etc_resolve_conf,
+        transform_fqdn: TransformFqdn = mix_case,
+    ) -> None:
+        self.settings = to_settings(get_host, get_nameservers, transform_fqdn)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Returns the addresses of a host, at least one, each a dict as aiohttp's own are.
+
+        Raises socket.gaierror, which is an OSError with errno and text.
+        """
+        try:
+            addresses = await resolve_families(self.settings, host, family)
+        except ResolverError as error:
+            raise to_gaierror(error) from error
+        return [
+            {
+                'hostname': host,
+                'host': str(address),
+                'port': port,
+                'family': socket.AF_INET if address.version == 4 else socket.AF_INET6,
+                'proto': 0,
+                'flags': NUMERIC,
+            }
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """Clears the cache. The resolver can be used again."""
+        forget(self.settings)
+
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver, ResolveResult
+
+    class AioHttpDnsResolver(HostResolver, AbstractResolver):
+        """A resolver for aiohttp's connectors. It takes the arguments of `Resolver`."""
+
+
+def make_aiohttp_resolver() -> type[AioHttpDnsResolver]:
+    """Returns the class AioHttpDnsResolver. Raises MissingDependency without aiohttp."""
+    try:
+        from aiohttp.abc import AbstractResolver
+    except ImportError as error:
+        text = "AioHttpDnsResolver needs aiohttp: pip install 'aiodnsresolver[aiohttp]'"
+        raise MissingDependency(text) from error
+    text = "A resolver for aiohttp's connectors. It takes the arguments of `Resolver`."
+    fields = {'__module__': __name__, '__doc__': text}
+    return type('AioHttpDnsResolver', (HostResolver, AbstractResolver), fields)
+
+
+GUESTS = {'AioHttpDnsResolver': make_aiohttp_resolver}
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a guest, made when it is first asked for (PEP 562)."""
+    if name not in GUESTS:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    guest = globals()[name] = GUESTS[name]()
+    return guest
 
 
 # --- 21. Command line --------------------------------------------------------

@@ -85,9 +85,12 @@ def module_stubs(body: list[ast.stmt], values: dict[str, Any]) -> Iterator[ast.s
 
 
 def type_checking_stubs(body: list[ast.stmt], values: dict[str, Any]) -> Iterator[ast.stmt]:
-    """Yields what only type checkers see, its classes marked as not there when running."""
+    """Yields what only type checkers see, its classes marked as not there when running.
+
+    The module's guests are there, though made only when they are asked for.
+    """
     for node in module_stubs(body, values):
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef) and node.name not in values['GUESTS']:
             node.decorator_list.insert(0, ast.Name('type_check_only'))
         yield node
 
@@ -225,7 +228,8 @@ setup(
     cmdclass={'build_py': BuildWithStub},
     entry_points={'console_scripts': [f'{MODULE} = {MODULE}:main']},
     extras_require={
-        'test': ['pytest', 'hypothesis', 'uvloop', 'dnspython', 'coverage'],
+        'aiohttp': ['aiohttp'],
+        'test': ['pytest', 'hypothesis', 'uvloop', 'dnspython', 'aiohttp', 'coverage'],
         'lint': ['ruff', 'mypy'],
         'bench': ['aiodns'],
     },

@@ -30,6 +30,8 @@ import time
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+import aiohttp
+import aiohttp.web
 import dns.exception
 import dns.message
 import dns.name
@@ -2828,7 +2830,7 @@ async def test_both_families_are_asked_at_once_in_one_walk():
         return zone(query)
 
     zone = from_zone(aaaa, a(b'x.example'), cname(b'alias.example', b'x.example'))
-    settings = module.to_settings(no_host, get_nameservers)
+    settings = module.to_settings(no_host, get_nameservers, mix_case)
     both = TYPES.A, TYPES.AAAA
     async with Nameserver(answer) as server:
         outcomes = await outcomes_of(settings, b'x.example', both)
@@ -2859,7 +2861,7 @@ async def test_one_of_both_families_that_is_being_asked_for_is_not_asked_again()
         return reply_to(query)
 
     async with Nameserver(answer) as server:
-        settings = module.to_settings(no_host, asking(server.nameserver))
+        settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
         one = asyncio.ensure_future(outcomes_of(settings, b'x.example', (TYPES.A,)))
         await server.asked(1)
         both = outcomes_of(settings, b'x.example', (TYPES.A, TYPES.AAAA))
@@ -2905,7 +2907,7 @@ async def test_with_one_turn_all_is_answered_all_the_same():
     silent = Nameserver(lambda query: None)
     async with silent, Nameserver(from_zone(a(b'x.example'), aaaa)) as server:
         with turns_of(1):
-            settings = module.to_settings(no_host, asking(server.nameserver))
+            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
             both = TYPES.A, TYPES.AAAA
             outcomes = await outcomes_of(settings, b'x.example', both)
             assert all(outcomes[qtype].answers for qtype in both)
@@ -3140,7 +3142,7 @@ def test_a_flight_of_a_loop_that_is_gone_is_not_joined():
 
     async def main():
         async with Nameserver(answering(a(b'x.example'))) as server:
-            settings = module.to_settings(no_host, asking(server.nameserver))._replace(
+            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)._replace(
                 memory=memory
             )
             outcomes = await outcomes_of(settings, b'x.example', (TYPES.A,))
@@ -3191,6 +3193,50 @@ def test_to_make_a_resolver_needs_no_loop_and_no_file():
         'clear_cache()\n'
     )
     subprocess.run([sys.executable, '-c', script], cwd=HERE, check=True)
+
+
+@on_every_loop
+async def test_what_is_asked_failed_and_dropped_is_logged_for_debugging(caplog):
+    def answer(query):
+        if query.qd[0].name.lower().startswith(b'silent'):
+            return None
+        forged = reply_to(query, a(b'x.example'), qid=query.qid ^ 1)
+        return [forged, known(query)]
+
+    known = from_zone(a(b'x.example'), cname(b'alias.example', b'silent.example'))
+    caplog.set_level(logging.DEBUG, 'aiodnsresolver')
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server, get_nameservers=asking(server.nameserver, rounds=1))
+        await resolve('x.example', TYPES.A)
+        task = asyncio.ensure_future(resolve('alias.example', TYPES.A))
+        await server.asked(3)
+        turn(1)
+        with pytest.raises(QueryTimeout):
+            await task
+        with pytest.raises(DoesNotExist):
+            server.answer = answering(rcode=RCODES.NXDOMAIN, ns=(soa(b'example'),))
+            await resolve('y.example', TYPES.A)
+        server.answer = lambda query: None
+        task = asyncio.ensure_future(resolve('silent.example', TYPES.A))
+        await settle()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    where = f'127.0.0.1:{server.port}'
+    dropped = f'Dropped what came from {where}: The id is not that of the query'
+    timeout = f'silent.example. A from {where}: no usable reply in time (attempts: 1)'
+    absence = f'y.example. A from {where}: there is no such name (attempts: 1)'
+    ours = [record for record in caplog.records if record.name == 'aiodnsresolver']
+    assert [record.getMessage() for record in ours] == [
+        dropped,
+        'Asked for x.example. A: records: 1, for 60 s',
+        dropped,
+        'Asked for alias.example. A: an alias, and the records of its target are not there',
+        f'Failed: {timeout}',
+        f'Asked for silent.example. A: QueryTimeout: {timeout}',
+        f'Asked for y.example. A: {absence}, for 60 s',
+        'Asked for silent.example. A: given up',
+    ]
+    assert {record.levelno for record in ours} == {logging.DEBUG}
 
 
 # --- Real nameservers --------------------------------------------------------
@@ -3679,6 +3725,397 @@ def test_names_that_are_compressed_in_rdata_are_read(server):
         rdata = [record.rdata for record in parse(octets).an]
         fields = rdata if qtype == TYPES.NS else [field for each in rdata for field in each]
         assert {field for field in fields if isinstance(field, bytes)} == expected
+
+
+# --- 20. Guests --------------------------------------------------------------
+
+
+def families_of(entries):
+    return [(entry['host'], entry['family']) for entry in entries]
+
+
+V4 = '192.0.2.1', socket.AF_INET
+V6 = '2001:db8::1', socket.AF_INET6
+BOTH = {
+    TYPES.A: rr(b'x.example', TYPES.A, IPv4Address(V4[0])),
+    TYPES.AAAA: rr(b'x.example', TYPES.AAAA, IPv6Address(V6[0])),
+}
+
+
+def answering_by_type(**answers):
+    """An `answer` by the mnemonic of the type; a type not named has its record of `BOTH`."""
+
+    def answer(query):
+        qtype = query.qd[0].qtype
+        if str(qtype) not in answers:
+            return reply_to(query, BOTH[qtype])
+        said = answers[str(qtype)]
+        return said(query) if callable(said) else said
+
+    return answer
+
+
+no_data = answering(ns=(soa(b'example'),))
+server_failure = answering(rcode=RCODES.SERVFAIL)
+
+
+def host_resolver_of(*servers, **arguments):
+    get_nameservers = asking(*[server.nameserver for server in servers])
+    arguments = {'get_host': no_host, 'get_nameservers': get_nameservers, **arguments}
+    return module.AioHttpDnsResolver(**arguments)
+
+
+def test_a_guest_is_made_once_and_when_it_is_asked_for():
+    program = (
+        'import sys, aiodnsresolver\n'
+        'assert "aiohttp" not in sys.modules\n'
+        'from aiodnsresolver import AioHttpDnsResolver as first\n'
+        'from aiodnsresolver import AioHttpDnsResolver as second\n'
+        'from aiohttp.abc import AbstractResolver\n'
+        'assert first is second and issubclass(first, AbstractResolver)\n'
+        'assert first.__module__ == "aiodnsresolver" and first.__doc__\n'
+        'assert "AioHttpDnsResolver" not in aiodnsresolver.__all__\n'
+    )
+    subprocess.run([sys.executable, '-c', program], check=True, cwd=HERE)
+    with pytest.raises(AttributeError, match='no attribute'):
+        _ = module.AioHttpResolver
+
+
+def test_a_guest_without_its_host_is_a_missing_dependency():
+    program = (
+        'import sys\n'
+        'sys.modules["aiohttp"] = sys.modules["aiohttp.abc"] = None\n'
+        'import aiodnsresolver\n'
+        'try:\n'
+        '    from aiodnsresolver import AioHttpDnsResolver\n'
+        'except aiodnsresolver.MissingDependency as error:\n'
+        '    assert isinstance(error, ImportError) and "aiodnsresolver[aiohttp]" in str(error)\n'
+        'else:\n'
+        '    sys.exit("it was made")\n'
+    )
+    subprocess.run([sys.executable, '-c', program], check=True, cwd=HERE)
+
+
+@on_every_loop
+async def test_hosts_are_as_those_of_aiohttp_are():
+    ours, theirs = module.AioHttpDnsResolver(get_host=no_host), aiohttp.ThreadedResolver()
+    for host, family in (('127.0.0.1', socket.AF_INET), ('::1', socket.AF_INET6)):
+        expected = await theirs.resolve(host, 80, family)
+        assert await ours.resolve(host, 80, family) == [{**each, 'proto': 0} for each in expected]
+    (entry,) = await ours.resolve('127.0.0.1', 80)
+    assert set(entry) == set(aiohttp.abc.ResolveResult.__annotations__)
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'family, expected',
+    [(socket.AF_INET, [V4]), (socket.AF_INET6, [V6]), (socket.AF_UNSPEC, [V6, V4]), (0, [V6, V4])],
+)
+async def test_a_host_has_the_addresses_of_its_family(family, expected):
+    async with Nameserver(answering_by_type()) as server:
+        resolver = host_resolver_of(server)
+        for _ in range(2):  # asked for, and cached
+            assert families_of(await resolver.resolve('x.example', 80, family)) == expected
+            assert len(server.queries) == len(expected)
+        await resolver.close()
+        assert families_of(await resolver.resolve('x.example', 80, family)) == expected
+        assert len(server.queries) == 2 * len(expected)
+
+
+@on_every_loop
+async def test_both_families_are_asked_for_at_once():
+    async def answer(query):
+        while len(server.queries) < 2:
+            await asyncio.sleep(0)
+        return reply_to(query, BOTH[query.qd[0].qtype])
+
+    async with Nameserver(answer) as server:
+        entries = await host_resolver_of(server).resolve('x.example', 80, socket.AF_UNSPEC)
+        assert families_of(entries) == [V6, V4]
+
+
+@on_every_loop
+@pytest.mark.parametrize('silent, expected', [('AAAA', [V4]), ('A', [V6])])
+async def test_one_family_is_enough_after_a_short_grace(silent, expected):
+    async with Nameserver(answering_by_type(**{silent: None})) as server:
+        resolver = host_resolver_of(server)
+        task = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        await settle()
+        turn(0.04)
+        await settle()
+        assert not task.done()
+        turn(0.02)
+        assert families_of(await task) == expected
+        assert is_idle()
+        # What has come is kept, and of the other nothing.
+        family = expected[0][1]
+        assert families_of(await resolver.resolve('x.example', 80, family)) == expected
+        assert len(server.queries) == 2
+
+
+@on_every_loop
+async def test_the_other_family_may_come_within_the_grace():
+    late = asyncio.Event()
+
+    async def answer(query):
+        if query.qd[0].qtype == TYPES.AAAA:
+            await late.wait()
+        return reply_to(query, BOTH[query.qd[0].qtype])
+
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server)
+        task = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        await settle()
+        turn(0.04)
+        late.set()
+        assert families_of(await task) == [V6, V4]
+
+
+@on_every_loop
+@pytest.mark.parametrize('other', [no_data, server_failure, b'', b'broken'])
+async def test_a_family_that_is_absent_or_fails_does_not_take_the_other_along(other):
+    async with Nameserver(answering_by_type(AAAA=other)) as server:
+        task = asyncio.ensure_future(
+            host_resolver_of(server).resolve('x.example', 80, socket.AF_UNSPEC)
+        )
+        await server.asked(2 if other is not server_failure else 3)
+        await settle()
+        turn(0.06)
+        assert families_of(await task) == [V4]
+
+
+@on_every_loop
+async def test_an_absence_gives_the_other_family_no_grace():
+    arrived = asyncio.Event()
+
+    async def answer(query):
+        if query.qd[0].qtype == TYPES.A:
+            return no_data(query)
+        await arrived.wait()
+        return reply_to(query, BOTH[TYPES.AAAA])
+
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server)
+        task = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        await settle()
+        turn(0.4)
+        await settle()
+        assert not task.done()
+        arrived.set()
+        assert families_of(await task) == [V6]
+
+
+@on_every_loop
+async def test_the_grace_counts_for_a_family_that_another_asks_for():
+    arrived = asyncio.Event()
+
+    async def answer(query):
+        if query.qd[0].qtype == TYPES.AAAA:
+            return None
+        await arrived.wait()
+        return reply_to(query, BOTH[TYPES.A])
+
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server)
+        one = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_INET))
+        await server.asked(1)
+        both = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        arrived.set()
+        assert families_of(await one) == [V4]
+        await settle()
+        turn(0.04)
+        await settle()
+        assert not both.done()
+        turn(0.02)
+        assert families_of(await both) == [V4]
+
+
+@on_every_loop
+async def test_the_grace_counts_for_the_target_of_an_alias():
+    target = a(b'y.example')
+
+    def answer(query):
+        name, qtype, _ = query.qd[0]
+        if qtype == TYPES.A:
+            return reply_to(query, cname(b'x.example', b'y.example'), target)
+        alias = reply_to(query, cname(b'x.example', b'y.example'))
+        return alias if name.lower() == b'x.example' else None
+
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server)
+        task = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await server.asked(3)
+        await settle()
+        turn(0.06)
+        assert families_of(await task) == [V4]
+        assert server.names.count(b'y.example') == 1
+
+
+@on_every_loop
+async def test_what_the_grace_ends_goes_on_for_those_who_want_it():
+    arrived = asyncio.Event()
+
+    async def answer(query):
+        if query.qd[0].qtype == TYPES.AAAA:
+            await arrived.wait()
+        return reply_to(query, BOTH[query.qd[0].qtype])
+
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server)
+        both = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        one = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_INET6))
+        await settle()
+        turn(0.06)
+        assert families_of(await both) == [V4]
+        await server.asked(3)  # who followed leads now
+        arrived.set()
+        assert families_of(await one) == [V6]
+
+
+@on_every_loop
+@pytest.mark.parametrize('family', [socket.AF_INET, socket.AF_UNSPEC])
+@pytest.mark.parametrize(
+    'answer, expected',
+    [
+        (answering(rcode=RCODES.NXDOMAIN), socket.EAI_NONAME),
+        (no_data, socket.EAI_NONAME),
+        (server_failure, socket.EAI_AGAIN),
+        (answering_by_type(A=server_failure, AAAA=no_data), socket.EAI_AGAIN),
+        (answering(tc=1), socket.EAI_AGAIN),
+        (answering(ra=0), socket.EAI_AGAIN),
+    ],
+)
+async def test_a_failure_is_an_oserror_with_errno_and_text(family, answer, expected):
+    async with Nameserver(answer) as server:
+        with pytest.raises(OSError) as caught:
+            await host_resolver_of(server).resolve('x.example', 80, family)
+    assert caught.value.errno == expected
+    assert 'x.example' in caught.value.strerror
+    assert isinstance(caught.value.__cause__, ResolverError)
+    assert not isinstance(caught.value, TimeoutError)
+
+
+@on_every_loop
+async def test_a_timeout_is_an_oserror_with_errno_and_text():
+    async with Nameserver(lambda query: None) as server:
+        resolver = host_resolver_of(server)
+        task = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        for count in range(1, 6):
+            await server.asked(2 * count)
+            turn(0.6)
+        with pytest.raises(OSError) as caught:
+            await task
+    assert caught.value.errno == socket.EAI_AGAIN
+    assert not isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value.__cause__, QueryTimeout)
+
+
+@on_every_loop
+@pytest.mark.parametrize('host', ['', 'a..b', 'a' * 64, '\u00df.example', 'x' * 300])
+async def test_a_host_that_is_no_name_is_an_oserror(host):
+    with pytest.raises(OSError) as caught:
+        await module.AioHttpDnsResolver(get_host=no_host).resolve(host, 80)
+    assert caught.value.errno == socket.EAI_NONAME
+
+
+@on_every_loop
+async def test_a_family_without_addresses_in_dns_is_an_oserror():
+    with pytest.raises(OSError, match='family'):
+        await module.AioHttpDnsResolver().resolve('localhost', 80, socket.AF_UNIX)
+
+
+@on_every_loop
+async def test_a_timeout_of_the_callers_own_passes_through_the_grace():
+    async def get_host(fqdn, qtype):
+        raise TimeoutError('mine')
+
+    with pytest.raises(TimeoutError, match='mine'):
+        await module.AioHttpDnsResolver(get_host).resolve('x.example', 80, socket.AF_UNSPEC)
+
+
+@on_every_loop
+async def test_a_host_that_is_cancelled_leaves_nothing():
+    async with Nameserver(answering_by_type(AAAA=None)) as server:
+        resolver = host_resolver_of(server)
+        task = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        await settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert is_idle()
+        assert families_of(await resolver.resolve('x.example', 80)) == [V4]  # it was kept
+        assert len(server.queries) == 2
+
+
+async def say_hello(request):
+    return aiohttp.web.Response(text=f'hello {request.host} from {request.remote}')
+
+
+@contextlib.asynccontextmanager
+async def hello_server():
+    """The port of a web server on the loopback addresses of both families."""
+    application = aiohttp.web.Application()
+    application.router.add_get('/', say_hello)
+    runner = aiohttp.web.AppRunner(application)
+    await runner.setup()
+    try:
+        site = aiohttp.web.TCPSite(runner, '127.0.0.1', 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        await aiohttp.web.TCPSite(runner, '::1', port).start()
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+LOOPBACK_OF = {
+    TYPES.A: rr(b'web.example', TYPES.A, IPv4Address('127.0.0.1')),
+    TYPES.AAAA: rr(b'web.example', TYPES.AAAA, IPv6Address('::1')),
+}
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'family, other, remote',
+    [
+        (socket.AF_INET, None, '127.0.0.1'),
+        (socket.AF_INET6, 'there', '::1'),
+        (socket.AF_UNSPEC, 'there', '::1'),
+        (socket.AF_UNSPEC, no_data, '127.0.0.1'),
+        (socket.AF_UNSPEC, server_failure, '127.0.0.1'),
+        (socket.AF_UNSPEC, None, '127.0.0.1'),  # silence
+    ],
+)
+async def test_aiohttp_fetches_by_a_name_that_only_the_nameserver_knows(family, other, remote):
+    def answer(query):
+        qtype = query.qd[0].qtype
+        if qtype == TYPES.A or other == 'there':
+            return reply_to(query, LOOPBACK_OF[qtype])
+        return other and other(query)
+
+    async def fetch():
+        async with session.get(f'http://web.example:{port}/') as response:
+            return await response.text()
+
+    async with Nameserver(answer) as server, hello_server() as port:
+        connector = aiohttp.TCPConnector(family=family, resolver=host_resolver_of(server))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            task = asyncio.ensure_future(fetch())
+            if family == socket.AF_UNSPEC and other is None:
+                await server.asked(2)
+                await settle()
+                turn(0.06)
+            assert await task == f'hello web.example:{port} from {remote}'
+            with pytest.raises(aiohttp.ClientConnectorDNSError) as caught:
+                server.answer = answering(rcode=RCODES.NXDOMAIN)
+                await session.get(f'http://nowhere.example:{port}/')
+            assert caught.value.os_error.errno == socket.EAI_NONAME
 
 
 # --- 21. Command line --------------------------------------------------------
