@@ -1,10 +1,14 @@
-"""Measures the CPU time of a query, side by side with that of others.
+"""Measures what a query costs, side by side with other resolvers.
 
     python bench_aiodnsresolver.py [WORKLOAD...] [--peers PEER,...] [--rounds N] [--json FILE]
 
-The nameserver is an Unbound of its own, on a loopback port and another core. The peers take turns
-round by round, every answer is checked, and what counts is the median of the rounds. The floor is
-what the same work costs at least in asyncio, without any DNS logic.
+The nameserver is an Unbound of its own, on a loopback port and a core of its own. Each peer is in
+a process of its own, so that nobody pays for another's garbage, threads or imports, and they take
+turns round by round. Every answer is checked, and what counts is the median of the rounds. The
+floor is what the same work costs at least in asyncio, without any DNS logic.
+
+Time is CPU time of the peer's process with all its threads, and memory is what it has resident:
+both are the same for Python and C. What the kernel holds for a socket is not seen.
 """
 
 from __future__ import annotations
@@ -12,33 +16,547 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib.metadata
 import importlib.util
 import json
 import os
 import platform
+import resource
 import select
 import shutil
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
-from aiodnsresolver import TYPES, Resolver, make_query, pack, parse
+TEXT = '192.0.2.1'
+ADDRESS = IPv4Address(TEXT)
+TRY_SECONDS = 5.0  # for one try of any peer: longer than the slowest one has 10,000 at once
+TRIES = 3
+ROUND_SECONDS = 60  # for the questions of a round: a lost answer must not stop the rest
+HANGS_AFTER = 90  # seconds, after which a worker is ended: longer than any round
 
-ADDRESS = IPv4Address('192.0.2.1')
-SECONDS = 60  # for a round: a lost answer of a peer without timeouts must not stop the rest
+
+# --- Octets ------------------------------------------------------------------
+#
+# Messages made by hand: the processes of the others are to be free of our module.
+
+
+def query_octets(name: str) -> bytes:
+    """Returns a query for an A record, without EDNS."""
+    labels = b''.join(bytes([len(label)]) + label.encode() for label in name.split('.'))
+    return os.urandom(2) + b'\1\0\0\1\0\0\0\0\0\0' + labels + b'\0\0\1\0\1'
+
+
+def reply_octets(name: str, an: int, ns: int, ar: int) -> bytes:
+    """Returns the beginning of a reply with so many records."""
+    header = struct.pack('!6H', 1, 0x8180, 1, an, ns, ar)
+    return header + query_octets(name)[12:]
+
+
+def record(owner: int, qtype: int, rdata: bytes) -> bytes:
+    """Returns a record whose name is at the offset `owner`."""
+    return pointer(owner) + struct.pack('!HHIH', qtype, 1, 60, len(rdata)) + rdata
+
+
+def pointer(offset: int) -> bytes:
+    """Returns a compressed name."""
+    return struct.pack('!H', 0xC000 | offset)
+
+
+def a_octets() -> bytes:
+    """Returns an answer with one address."""
+    return reply_octets('www.example.com', 1, 0, 0) + record(12, 1, ADDRESS.packed)
+
+
+def chain_octets() -> bytes:
+    """Returns an answer with five aliases and four addresses."""
+    octets, owner = reply_octets('www.example.com', 9, 0, 0), 12
+    for number in range(5):
+        target = b'\6alias%d' % number + pointer(16)
+        octets += record(owner, 5, target)
+        owner = len(octets) - len(target)
+    return octets + b''.join(record(owner, 1, bytes([192, 0, 2, n])) for n in range(1, 5))
+
+
+def referral_octets() -> bytes:
+    """Returns a referral to 13 nameservers with two addresses each, as the root gives it."""
+    octets, owners = reply_octets('example.com', 0, 13, 26), []
+    suffix = b'\x0cgtld-servers\3net\0'
+    for letter in b'abcdefghijklm':
+        octets += record(20, 2, bytes([1, letter]) + suffix)
+        owners.append(len(octets) - len(suffix) - 2)
+        suffix = pointer(owners[0] + 2)
+    glue = (record(n, 1, bytes([192, 0, 2, n & 63])) + record(n, 28, bytes(16)) for n in owners)
+    return octets + b''.join(glue)
+
+
+# --- The peers ---------------------------------------------------------------
+#
+# Each is made from the nameserver's port, in a running loop. This part runs in the
+# workers, where `aiodnsresolver` is ours or upstream's.
+
+
+class Peer(NamedTuple):
+    """One way to ask. `prepare` is done before the clock starts, `is_right` after it."""
+
+    ask: Callable[..., Any]
+    qtype: Any
+    prepare: Callable[[str], Any]
+    is_right: Callable[[Any], bool]
+    close: Callable[[], Awaitable[None]] | None = None
+
+
+Make = Callable[[int], Peer]
+
+
+def make_resolver(address: object, port: int) -> Peer:
+    """This module, and upstream's release 0.0.157, whose callables have one argument more."""
+    module = import_module('aiodnsresolver')
+
+    async def get_host(*_: object) -> None:
+        return None
+
+    async def get_nameservers(*_: object) -> AsyncGenerator[tuple[Any, ...], None]:
+        for _try in range(TRIES):
+            yield TRY_SECONDS, (address, port)
+
+    resolve, _ = module.Resolver(get_host=get_host, get_nameservers=get_nameservers)
+    return Peer(resolve, module.TYPES.A, str, lambda reply: list(reply) == [ADDRESS])
+
+
+def make_aiodns(port: int) -> Peer:
+    """c-ares, by pycares and aiodns. It has a cache unless told otherwise."""
+    import aiodns
+
+    resolver = aiodns.DNSResolver(
+        nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES
+    )
+    ask, close = resolver.query_dns, resolver.close
+    return Peer(ask, 'A', str, lambda r: [each.data.addr for each in r.answer] == [TEXT], close)
+
+
+def make_dnspython(port: int, cached: bool = False) -> Peer:
+    """dnspython's own resolver, which has a cache if it is given one."""
+    import dns.asyncresolver
+
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = ['127.0.0.1'], port
+    resolver.timeout, resolver.lifetime = TRY_SECONDS, TRY_SECONDS * TRIES
+    resolver.cache = dns.resolver.LRUCache() if cached else None
+    return Peer(resolver.resolve, 'A', str, lambda reply: [r.address for r in reply] == [TEXT])
+
+
+def make_getaddrinfo(port: int) -> Peer:
+    """The C library in the loop's threads. Its nameserver is that of the resolv.conf it sees."""
+    loop = asyncio.get_running_loop()
+
+    async def ask(name: str, qtype: None) -> Any:
+        return await loop.getaddrinfo(name, None, family=socket.AF_INET, type=socket.SOCK_DGRAM)
+
+    return Peer(ask, None, str, lambda reply: [each[4][0] for each in reply] == [TEXT])
+
+
+class SocketFloor:
+    """A fresh connected socket per query in an epoll of its own, one timer, and no DNS logic."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.loop = asyncio.get_running_loop()
+        self.epoll = select.epoll()
+        self.waiting: dict[int, tuple[socket.socket, asyncio.Future[bytes]]] = {}
+        self.deadlines: dict[int, float] = {}  # by descriptor, the next to come first
+        self.timer: asyncio.TimerHandle | None = None
+        self.loop.add_reader(self.epoll.fileno(), self.drain)
+
+    def drain(self) -> None:
+        """Takes all the replies that are there."""
+        for fd, _ in self.epoll.poll(0):
+            sock, reply = self.waiting[fd]
+            reply.set_result(sock.recv(65535))
+
+    def ring(self) -> None:
+        """Tells those whose time is up, and sets the timer for the next."""
+        self.timer = None
+        for fd, deadline in list(self.deadlines.items()):
+            if deadline > self.loop.time():
+                self.timer = self.loop.call_at(deadline, self.ring)
+                return
+            del self.deadlines[fd]
+            reply = self.waiting[fd][1]
+            if not reply.done():
+                reply.set_exception(TimeoutError())
+
+    def forget(self, fd: int) -> None:
+        """Ends a query. Without one there is no timer either: that is part of the work."""
+        del self.waiting[fd]
+        self.deadlines.pop(fd, None)
+        if not self.deadlines and self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    async def ask(self, query: bytes, qtype: None) -> bytes:
+        """Returns the reply."""
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        sock = socket.socket(socket.AF_INET, kind, socket.IPPROTO_UDP)
+        sock.connect(('127.0.0.1', self.port))
+        fd = sock.fileno()
+        reply: asyncio.Future[bytes] = self.loop.create_future()
+        self.waiting[fd] = sock, reply
+        self.epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        sock.send(query)
+        self.deadlines[fd] = deadline = self.loop.time() + TRY_SECONDS
+        if self.timer is None:
+            self.timer = self.loop.call_at(deadline, self.ring)
+        try:
+            return await reply
+        finally:
+            self.forget(fd)
+            sock.close()
+
+
+def make_socket_floor(port: int) -> Peer:
+    """The floor of a query that is sent."""
+    ask = SocketFloor(port).ask
+    return Peer(ask, None, query_octets, lambda reply: reply[-4:] == ADDRESS.packed)
+
+
+def make_dict_floor(port: int) -> Peer:
+    """An awaited coroutine that does one look-up in a dict and reads the loop's clock once."""
+    get_running_loop = asyncio.get_running_loop
+    cache: dict[tuple[str, int], tuple[float, list[IPv4Address]]] = {}
+
+    async def ask(name: str, qtype: int) -> list[IPv4Address]:
+        expires_at, addresses = cache[name, qtype]
+        if expires_at > get_running_loop().time():
+            return addresses
+        raise TimeoutError
+
+    def prepare(name: str) -> str:
+        cache[name, 1] = float('inf'), [ADDRESS]
+        return name
+
+    return Peer(ask, 1, prepare, lambda reply: reply == [ADDRESS])
+
+
+# Octets to message, message to octets, and how many records a message has.
+Codec = tuple[Callable[[bytes], Any], Callable[[Any], bytes], Callable[[Any], int]]
+
+
+def module_codec() -> Codec:
+    """Returns that of ours and upstream's, which have the same names."""
+    module = import_module('aiodnsresolver')
+    return module.parse, module.pack, lambda m: len(m.an) + len(m.ns) + len(m.ar)
+
+
+def dnspython_codec() -> Codec:
+    """Returns that of dnspython."""
+    from dns.message import Message, from_wire
+
+    def count(message: Message) -> int:
+        return sum(len(rrset) for section in message.sections[1:] for rrset in section)
+
+    return from_wire, Message.to_wire, count
+
+
+def make_parser(get_codec: Callable[[], Codec], octets: bytes, port: int) -> Peer:
+    """Octets to message, without awaiting."""
+    parse, _, count = get_codec()
+    records = sum(octets[7:13:2])
+    return Peer(parse, None, lambda _: octets, lambda message: count(message) == records)
+
+
+def make_packer(get_codec: Callable[[], Codec], octets: bytes, port: int) -> Peer:
+    """Message to octets, without awaiting."""
+    parse, pack, count = get_codec()
+    records = sum(octets[7:13:2])
+    return Peer(pack, None, lambda _: parse(octets), lambda reply: count(parse(reply)) == records)
+
+
+def make_importer(module: str, port: int) -> Peer:
+    """The CPU seconds of importing a module, in a new process that has asyncio already."""
+    lines = (
+        f'import asyncio, sys, time; sys.path.insert(0, {sys.path[0]!r})',
+        f'start = time.process_time(); import {module}; print(time.process_time() - start)',
+    )
+    command = [sys.executable, '-c', '\n'.join(lines)]
+    return Peer(lambda _: float(subprocess.check_output(command)), None, str, bool)
+
+
+# --- The workloads -----------------------------------------------------------
+#
+# What is done with a peer in one round, and what is measured of it.
+
+
+class Round(NamedTuple):
+    """What a query cost, in the workload's unit, and how many answers were right."""
+
+    cost: float
+    correct: int
+    asked: int
+    reached: int = 0  # queries that the nameserver saw
+
+
+def count_right(peer: Peer, answers: Iterable[Any]) -> int:
+    """Returns how many are what is expected, and no exception."""
+    return sum(not isinstance(each, Exception) and peer.is_right(each) for each in answers)
+
+
+async def ask_all(peer: Peer, names: list[Any], at_once: int) -> list[Any]:
+    """Returns the answers or exceptions for the names, asked for so many at a time."""
+    remaining = iter(names)
+    answers: list[Any] = []
+
+    async def work() -> None:
+        for name in remaining:
+            try:
+                answers.append(await peer.ask(name, peer.qtype))
+            except Exception as error:
+                answers.append(error)
+
+    tasks = [asyncio.ensure_future(work()) for _ in range(at_once)]
+    _, late = await asyncio.wait(tasks, timeout=ROUND_SECONDS)
+    for task in late:
+        task.cancel()
+    return answers
+
+
+async def time_at_once(peer: Peer, names: list[str], at_once: int) -> Round:
+    """CPU microseconds of a query that is asked for once."""
+    arguments = [peer.prepare(name) for name in names]
+    gc.collect()
+    start = time.process_time()
+    answers = await ask_all(peer, arguments, at_once)
+    cost = (time.process_time() - start) / len(names) * 1e6
+    return Round(cost, count_right(peer, answers), len(names))
+
+
+async def time_cached(peer: Peer, names: list[str], at_once: int) -> Round:
+    """CPU microseconds of asking for one name again and again."""
+    name, qtype, ask = peer.prepare(names[0]), peer.qtype, peer.ask
+    await ask(name, qtype)
+    gc.collect()
+    start = time.process_time()
+    answers = [await ask(name, qtype) for _ in names]
+    cost = (time.process_time() - start) / len(names) * 1e6
+    return Round(cost, count_right(peer, answers), len(names))
+
+
+async def time_calls(peer: Peer, names: list[str], at_once: int) -> Round:
+    """CPU microseconds of a call of a plain function."""
+    argument, call = peer.prepare(names[0]), peer.ask
+    gc.collect()
+    start = time.process_time()
+    for _ in names:
+        call(argument)
+    cost = (time.process_time() - start) / len(names) * 1e6
+    # Again, for the check: to keep all the answers would be measured too.
+    return Round(cost, count_right(peer, (call(argument) for _ in names)), len(names))
+
+
+async def time_imports(peer: Peer, names: list[str], at_once: int) -> Round:
+    """CPU milliseconds of an import."""
+    answers = [peer.ask(name) for name in names]
+    return Round(statistics.median(answers) * 1e3, count_right(peer, answers), len(names))
+
+
+def resident_bytes() -> int:
+    """Returns the memory of this process that is in use."""
+    gc.collect()
+    return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
+
+
+def split(names: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Returns names for the memory that a process has over from its imports, and the rest."""
+    quarter = len(names) // 4
+    return names[:quarter], names[quarter:]
+
+
+async def ask_in_parts(peer: Peer, names: list[Any], at_once: int) -> int:
+    """Returns how many answers were right, and keeps none: only the peer's cache grows."""
+    parts = [names[start : start + at_once] for start in range(0, len(names), at_once)]
+    return sum([count_right(peer, await ask_all(peer, part, at_once)) for part in parts])
+
+
+async def measure_cache(peer: Peer, names: list[str], at_once: int) -> Round:
+    """Bytes of a name in the cache. All are asked for again, to see that they are there."""
+    arguments = [peer.prepare(name) for name in names]
+    first, rest = split(arguments)
+    await ask_in_parts(peer, first, at_once)
+    before = resident_bytes()
+    await ask_in_parts(peer, rest, at_once)
+    cost = (resident_bytes() - before) / len(rest)
+    return Round(cost, await ask_in_parts(peer, arguments, at_once), len(names))
+
+
+async def measure_flight(peer: Peer, names: list[str], at_once: int) -> Round:
+    """Bytes of a query that waits for its reply; it is correct if it does wait."""
+    first, rest = split([peer.prepare(name) for name in names])
+    tasks = [asyncio.ensure_future(peer.ask(name, peer.qtype)) for name in first]
+    await asyncio.sleep(0.1)  # the loop comes back when all have been sent
+    before = resident_bytes()
+    tasks += [asyncio.ensure_future(peer.ask(name, peer.qtype)) for name in rest]
+    await asyncio.sleep(0.1)
+    cost = (resident_bytes() - before) / len(rest)
+    correct = sum(not task.done() for task in tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return Round(cost, correct, len(names))
+
+
+BY_SOCKET: dict[str, Make] = {
+    'ours': partial(make_resolver, IPv4Address('127.0.0.1')),
+    'aiodns': make_aiodns,
+    'dnspython': make_dnspython,
+    'getaddrinfo': make_getaddrinfo,
+    'upstream': partial(make_resolver, '127.0.0.1'),
+    'floor': make_socket_floor,
+}
+# What waits in a queue for one of getaddrinfo's threads is not in flight; it has no cache either.
+IN_FLIGHT = {peer: make for peer, make in BY_SOCKET.items() if peer != 'getaddrinfo'}
+BY_CACHE = IN_FLIGHT | {'dnspython': partial(make_dnspython, cached=True)}
+del BY_CACHE['floor']
+BY_DICT = BY_CACHE | {'floor': make_dict_floor}
+BY_IMPORT: dict[str, Make] = {
+    'ours': partial(make_importer, 'aiodnsresolver'),
+    'aiodns': partial(make_importer, 'aiodns'),
+    'dnspython': partial(make_importer, 'dns.asyncresolver'),
+    'upstream': partial(make_importer, 'aiodnsresolver'),
+}
+
+
+def by_octets(make: Callable[..., Peer], octets: bytes) -> dict[str, Make]:
+    """Returns the peers that parse or pack a message."""
+    codecs = {'ours': module_codec, 'dnspython': dnspython_codec, 'upstream': module_codec}
+    return {peer: partial(make, codec, octets) for peer, codec in codecs.items()}
+
+
+class Workload(NamedTuple):
+    """What is measured: of so many queries in a round, so many at a time, by which peers."""
+
+    unit: str
+    queries: int
+    at_once: int
+    measure: Callable[[Peer, list[str], int], Awaitable[Round]]
+    peers: dict[str, Make]
+    zone: str = 'bench'
+    fresh: bool = False  # each round in a new process: what was freed would hide what is taken
+
+
+US = 'CPU us/query'
+A, CHAIN, REFERRAL = a_octets(), chain_octets(), referral_octets()
+WORKLOADS = {
+    'cold-1': Workload(US, 2000, 1, time_at_once, BY_SOCKET),
+    'cold-100': Workload(US, 4000, 100, time_at_once, BY_SOCKET),
+    'cold-1000': Workload(US, 4000, 1000, time_at_once, BY_SOCKET),
+    'cold-10000': Workload(US, 10_000, 10_000, time_at_once, BY_SOCKET),
+    'cached': Workload(US, 20_000, 1, time_cached, BY_DICT),
+    'parse-a': Workload(US, 5000, 1, time_calls, by_octets(make_parser, A)),
+    'parse-chain': Workload(US, 1000, 1, time_calls, by_octets(make_parser, CHAIN)),
+    'parse-referral': Workload(US, 500, 1, time_calls, by_octets(make_parser, REFERRAL)),
+    'pack-a': Workload(US, 5000, 1, time_calls, by_octets(make_packer, A)),
+    'pack-chain': Workload(US, 1000, 1, time_calls, by_octets(make_packer, CHAIN)),
+    'memory-cached': Workload('bytes/name', 10_000, 100, measure_cache, BY_CACHE, fresh=True),
+    'memory-flight': Workload(
+        'bytes/query', 2000, 2000, measure_flight, IN_FLIGHT, 'silent', True
+    ),
+    'import': Workload('CPU ms', 5, 1, time_imports, BY_IMPORT),
+}
+
+
+# --- The workers -------------------------------------------------------------
+#
+# A worker is this program once more, with one peer in it. It reads requests and
+# writes rounds, a line of JSON each, and ends with its input.
+
+
+async def do_round(workload: Workload, peer: str, queries: int, port: int, tag: str) -> Round:
+    """Returns one round of one peer. The names are new: nobody's cache knows them."""
+    names = [f'{tag}-{number}.{workload.zone}' for number in range(queries)]
+    made = workload.peers[peer](port)
+    one = await workload.measure(made, names, min(workload.at_once, queries))
+    if made.close:
+        await made.close()
+    return one
+
+
+def work(folder: str) -> int:
+    """Does rounds as they are asked for. The first place to import from is `folder`."""
+    sys.path.insert(0, folder)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for line in sys.stdin:
+        workload, *request = json.loads(line)
+        print(json.dumps(asyncio.run(do_round(WORKLOADS[workload], *request))), flush=True)
+    return 0
+
+
+class PeerFailed(Exception):
+    """A worker ended or hung; says why."""
+
+
+class Worker:
+    """A worker, as seen from the program that measures."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `stop`)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            tied(command), 0, stdin=pipe, stdout=pipe, stderr=self.log, process_group=0
+        )
+
+    def run(self, *request: Any) -> Round:
+        """Returns the round that was asked for, or raises PeerFailed."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b'\n')
+        except BrokenPipeError:
+            raise PeerFailed(self.last_words()) from None
+        if not select.select([self.process.stdout], [], [], HANGS_AFTER)[0]:
+            raise PeerFailed(f'hung for {HANGS_AFTER} s')
+        line = self.process.stdout.readline()
+        if not line:
+            raise PeerFailed(self.last_words())
+        return Round(*json.loads(line))
+
+    def last_words(self) -> str:
+        """Returns the last line that the worker wrote as an error."""
+        self.log.seek(0)
+        lines = self.log.read().decode(errors='replace').splitlines()
+        return f'ended: {lines[-1]}' if lines else 'ended without a word'
+
+    def stop(self) -> None:
+        """Ends the process, whatever it is doing: its round is over, or not wanted any more."""
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+
+
+def tied(command: list[str]) -> list[str]:
+    """Returns a command whose process ends when this one does, even if this one is killed."""
+    setpriv = shutil.which('setpriv')
+    return [setpriv, '--pdeathsig', 'KILL', *command] if setpriv else command
+
+
+# --- The nameserver ----------------------------------------------------------
+
 UNBOUND_CONF = """\
 server:
-    interface: 127.0.0.1
-    port: {port}
+    interface: 127.0.0.1@{port}
+    {also}
     do-tcp: no
     do-daemonize: no
     use-syslog: no
@@ -52,246 +570,40 @@ server:
     module-config: "iterator"
     local-zone: "bench." redirect
     local-data: "bench. 60 A 192.0.2.1"
+    local-zone: "silent." deny
 remote-control:
-    control-enable: no
+    control-enable: yes
+    control-use-cert: no
+    control-interface: "{folder}/control"
+"""
+# The C library knows no other port than 53, and no other resolv.conf than this one.
+SYSTEM_ADDRESS = '127.0.53.53'
+RESOLV_CONF = f"""\
+nameserver {SYSTEM_ADDRESS}
+options timeout:{TRY_SECONDS:.0f} attempts:{TRIES}
+"""
+SYSTEM_FILES = {'resolv.conf': RESOLV_CONF, 'nsswitch.conf': 'hosts: dns\n'}
+# In a mount namespace of its own: nothing of the machine is changed for anyone else.
+MOUNT = """\
+mount --bind "$0/resolv.conf" /etc/resolv.conf &&
+mount --bind "$0/nsswitch.conf" /etc/nsswitch.conf && exec "$@"
 """
 
 
-# --- The peers ---------------------------------------------------------------
+class Server(NamedTuple):
+    """A nameserver that runs: its port, and the folder with its control socket."""
 
+    port: int
+    folder: Path
 
-class Peer(NamedTuple):
-    """One way to ask. `prepare` is done before the clock starts, `read` after it has stopped."""
-
-    ask: Callable[[Any, Any], Any]
-    qtype: Any
-    prepare: Callable[[str], Any]
-    read: Callable[[Any], object]  # the addresses, as a list
-
-
-Open = Callable[[int], AbstractAsyncContextManager[Peer]]
-
-
-@asynccontextmanager
-async def open_ours(port: int) -> AsyncIterator[Peer]:
-    """This module."""
-    nameserver = IPv4Address('127.0.0.1'), port
-
-    async def get_host(fqdn: bytes, qtype: int) -> None:
-        return None
-
-    async def get_nameservers(fqdn: bytes) -> AsyncGenerator[tuple[Any, ...], None]:
-        for _ in range(5):
-            yield 2.0, nameserver
-
-    resolve, clear_cache = Resolver(get_host, get_nameservers)
-    yield Peer(resolve, TYPES.A, str, list)
-    clear_cache()
-
-
-@asynccontextmanager
-async def open_aiodns(port: int) -> AsyncIterator[Peer]:
-    """c-ares, by pycares and aiodns."""
-    import aiodns
-
-    def read(reply: Any) -> list[IPv4Address]:
-        return [IPv4Address(record.data.addr) for record in reply.answer]
-
-    resolver = aiodns.DNSResolver(nameservers=['127.0.0.1'], udp_port=port, timeout=2.0)
-    yield Peer(resolver.query_dns, 'A', str, read)
-    await resolver.close()
-
-
-@asynccontextmanager
-async def open_socket_floor(port: int) -> AsyncIterator[Peer]:
-    """A fresh connected socket per query in an epoll of its own, and no DNS logic or timeout."""
-    loop = asyncio.get_running_loop()
-    epoll = select.epoll()
-    waiting: dict[int, tuple[socket.socket, asyncio.Future[bytes]]] = {}
-
-    def drain() -> None:
-        for fd, _ in epoll.poll(0):
-            sock, reply = waiting[fd]
-            reply.set_result(sock.recv(65535))
-
-    async def ask(query: bytes, qtype: None) -> bytes:
-        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-        sock = socket.socket(socket.AF_INET, kind, socket.IPPROTO_UDP)
-        sock.connect(('127.0.0.1', port))
-        fd = sock.fileno()
-        reply = loop.create_future()
-        waiting[fd] = sock, reply
-        epoll.register(fd, select.EPOLLIN | select.EPOLLET)
-        sock.send(query)
-        octets: bytes = await reply
-        del waiting[fd]
-        sock.close()
-        return octets
-
-    loop.add_reader(epoll.fileno(), drain)
-    yield Peer(ask, None, query_octets, lambda reply: [r.rdata for r in parse(reply).an])
-    loop.remove_reader(epoll.fileno())
-    epoll.close()
-    for sock, _ in waiting.values():  # of answers that never came
-        sock.close()
-
-
-@asynccontextmanager
-async def open_dict_floor(port: int) -> AsyncIterator[Peer]:
-    """An awaited coroutine that does one look-up in a dict and reads the loop's clock once."""
-    get_running_loop = asyncio.get_running_loop
-    cache: dict[tuple[str, int], tuple[float, list[IPv4Address]]] = {}
-
-    async def ask(name: str, qtype: int) -> list[IPv4Address]:
-        expires_at, addresses = cache[name, qtype]
-        if expires_at > get_running_loop().time():
-            return addresses
-        raise TimeoutError
-
-    def prepare(name: str) -> str:
-        cache[name, TYPES.A] = float('inf'), [ADDRESS]
-        return name
-
-    yield Peer(ask, TYPES.A, prepare, list)
-
-
-@asynccontextmanager
-async def open_parser(port: int) -> AsyncIterator[Peer]:
-    """This module's `parse`, which does not await: for `time_calls`."""
-    yield Peer(parse, False, reply_octets, lambda reply: [r.rdata for r in reply.an])
-
-
-def query_octets(name: str) -> bytes:
-    """Returns a query without EDNS."""
-    return pack(make_query(name, TYPES.A, payload=None))
-
-
-def reply_octets(name: str) -> bytes:
-    """Returns an answer with one A, as a nameserver packs it."""
-    query = query_octets(name)
-    record = b'\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04' + ADDRESS.packed
-    return query[:2] + b'\x81\x80\0\1\0\1\0\0\0\0' + query[12:] + record
-
-
-# --- The workloads -----------------------------------------------------------
-
-
-# CPU seconds of this process, all threads, and the answers: an exception where there is none.
-Timed = tuple[float, list[Any]]
-
-
-async def time_at_once(peer: Peer, names: list[str], at_once: int) -> Timed:
-    """Asks for each name once, so many at a time."""
-    remaining = iter([peer.prepare(name) for name in names])
-    answers: list[Any] = []
-
-    async def work() -> None:
-        for name in remaining:
-            try:
-                answers.append(await peer.ask(name, peer.qtype))
-            except Exception as error:
-                answers.append(error)
-
-    gc.collect()
-    start = time.process_time()
-    tasks = [asyncio.ensure_future(work()) for _ in range(at_once)]
-    _, late = await asyncio.wait(tasks, timeout=SECONDS)
-    seconds = time.process_time() - start
-    for task in late:
-        task.cancel()
-    return seconds, answers
-
-
-async def time_cached(peer: Peer, names: list[str], at_once: int) -> Timed:
-    """Asks for one name so many times, after it has been asked for once."""
-    name, qtype, ask = peer.prepare(names[0]), peer.qtype, peer.ask
-    await ask(name, qtype)
-    gc.collect()
-    start = time.process_time()
-    answers = [await ask(name, qtype) for _ in names]
-    return time.process_time() - start, answers
-
-
-async def time_calls(peer: Peer, names: list[str], at_once: int) -> Timed:
-    """Calls a plain function so many times."""
-    argument, call, option = peer.prepare(names[0]), peer.ask, peer.qtype
-    gc.collect()
-    start = time.process_time()
-    for _ in names:
-        call(argument, option)
-    seconds = time.process_time() - start
-    # Again, for the check: to keep all the answers would be measured too.
-    return seconds, [call(argument, option) for _ in names]
-
-
-class Workload(NamedTuple):
-    """What is measured: of so many queries in a round, by which peers."""
-
-    queries: int
-    at_once: int
-    time: Callable[[Peer, list[str], int], Awaitable[Timed]]
-    peers: dict[str, Open]
-
-
-BY_SOCKET: dict[str, Open] = dict(ours=open_ours, aiodns=open_aiodns, floor=open_socket_floor)
-WORKLOADS = {
-    'cold-1': Workload(2000, 1, time_at_once, BY_SOCKET),
-    'cold-100': Workload(4000, 100, time_at_once, BY_SOCKET),
-    'cold-1000': Workload(4000, 1000, time_at_once, BY_SOCKET),
-    'cached': Workload(20_000, 1, time_cached, BY_SOCKET | {'floor': open_dict_floor}),
-    'parse': Workload(20_000, 1, time_calls, {'ours': open_parser}),
-}
-
-
-class Result(NamedTuple):
-    """CPU microseconds per query of each round, and how many answers were right."""
-
-    rounds: list[float]
-    correct: int
-    asked: int
-
-
-def is_correct(peer: Peer, answer: Any) -> bool:
-    """Whether an answer is the one address."""
-    return not isinstance(answer, Exception) and peer.read(answer) == [ADDRESS]
-
-
-async def run_round(workload: Workload, open_peer: Open, port: int, tag: str) -> Result:
-    """Returns one round of one peer. The names are new: nobody's cache knows them."""
-    names = [f'{tag}-{number}.bench' for number in range(workload.queries)]
-    async with open_peer(port) as peer:
-        seconds, answers = await workload.time(peer, names, workload.at_once)
-        correct = sum(is_correct(peer, answer) for answer in answers)
-    return Result([seconds / len(names) * 1e6], correct, len(names))
-
-
-def run_workload(name: str, peers: list[str], rounds: int, port: int) -> dict[str, Result]:
-    """Returns the results by peer, who take turns; the first of a round is another each time."""
-    workload = WORKLOADS[name]
-    results = {peer: Result([], 0, 0) for peer in peers}
-    for number in range(rounds):
-        for peer in peers[number % len(peers) :] + peers[: number % len(peers)]:
-            tag = f'{name}-{peer}-{number}'
-            one = asyncio.run(run_round(workload, workload.peers[peer], port, tag))
-            rounds_of, correct, asked = results[peer]
-            results[peer] = Result(
-                rounds_of + one.rounds, correct + one.correct, asked + one.asked
-            )
-    return results
-
-
-# --- The nameserver ----------------------------------------------------------
-
-
-def pick_cores(pin: bool) -> tuple[set[int], set[int]]:
-    """Returns the cores of the nameserver and ours: two different ones, or all for both."""
-    if not pin or not hasattr(os, 'sched_getaffinity'):
-        return set(), set()
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        print('Not pinned: there is only one core')
-        return set(), set()
-    return {cores[0]}, {cores[-1]}
+    def queries(self) -> int:
+        """Returns how many queries have reached it."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(str(self.folder / 'control'))
+            sock.sendall(b'UBCT1 stats_noreset\n')
+            lines = sock.makefile('r').read().splitlines()
+        return int(dict(line.split('=', 1) for line in lines)['total.num.queries'])
 
 
 def free_port() -> int:
@@ -302,114 +614,293 @@ def free_port() -> int:
         return port
 
 
-def wait_for_server(server: subprocess.Popen[bytes], port: int) -> None:
-    """Returns once the nameserver answers, or ends the program."""
-    query = query_octets('ready.bench')
+def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
+    """Returns once the nameserver runs, or ends the program."""
     for _ in range(100):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(0.1)
-            try:
-                sock.connect(('127.0.0.1', port))
-                sock.send(query)
-                sock.recv(512)
-                return
-            except OSError:  # not yet: refused, or no answer
-                time.sleep(0.05)
-        if server.poll() is not None:
+        try:
+            server.queries()
+            return
+        except OSError:  # not yet
+            time.sleep(0.05)
+        if process.poll() is not None:
             break
     sys.exit('Unbound did not start')
 
 
 @contextmanager
-def start_server(cores: set[int]) -> Iterator[int]:
-    """Yields the port of an Unbound that answers everything below `bench.`, and ends it after."""
+def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Server]:
+    """Yields an Unbound that answers everything below `bench.`, and ends it after."""
+    server, config = Server(free_port(), folder), folder / 'unbound.conf'
+    also = f'interface: {SYSTEM_ADDRESS}@53' if for_system else ''
+    config.write_text(UNBOUND_CONF.format(port=server.port, folder=folder, also=also))
+    command = tied([find_unbound(), '-d', '-c', str(config)])
+    pin(cores)  # inherited by all its threads
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, process_group=0)
+    try:
+        wait_for_server(server, process)
+        yield server
+    finally:
+        process.kill()  # it has nothing to save
+        process.wait()
+
+
+def find_unbound() -> str:
+    """Returns the path of the nameserver, or ends the program."""
     binary = shutil.which('unbound', path=os.environ.get('PATH', '') + ':/usr/sbin')
-    if binary is None:
-        sys.exit('There is no unbound: install the Debian package of that name')
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, 'unbound.conf')
-        config.write_text(UNBOUND_CONF.format(port=port, folder=folder))
-        if cores:  # inherited by all its threads
-            os.sched_setaffinity(0, cores)
-        server = subprocess.Popen([binary, '-d', '-c', str(config)], stderr=subprocess.DEVNULL)
-        try:
-            wait_for_server(server, port)
-            yield port
-        finally:
-            server.terminate()
-            try:
-                server.wait(5)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+    return binary or sys.exit('There is no unbound: install the Debian package of that name')
+
+
+def pick_cores() -> tuple[set[int], set[int]]:
+    """Returns the cores of the nameserver and of the peers, or none if there is only one."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+    return ({cores[0]}, {*cores[1:]}) if len(cores) > 1 else (set(), set())
+
+
+def pin(cores: set[int]) -> None:
+    """Has what is started from now on run on these cores, if any are given."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
+# --- Who is there ------------------------------------------------------------
+
+
+def lacks_package(name: str, pip_name: str, *_: Any) -> str | None:
+    """Says what to do for a package that is not installed."""
+    return None if importlib.util.find_spec(name) else f'pip install {pip_name}'
+
+
+def lacks_upstream(folder: Path, upstream: str) -> str | None:
+    """Says what to do if there is no module in the folder given for it."""
+    if upstream and Path(upstream, 'aiodnsresolver.py').is_file():
+        return None
+    return 'pip install --no-deps --target PATH aiodnsresolver==0.0.157, then --upstream PATH'
+
+
+def lacks_getaddrinfo(folder: Path, upstream: str) -> str | None:
+    """Says why the C library cannot be sent to our nameserver."""
+    if Path('/var/run/nscd/socket').exists():
+        return 'nscd would answer for it'
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((SYSTEM_ADDRESS, 53))
+        subprocess.run(in_private(folder, ['true']), check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f'needs root, unshare, and port 53 of {SYSTEM_ADDRESS}'
+    return None
+
+
+def in_private(folder: Path, command: list[str]) -> list[str]:
+    """Returns a command for which the files in the folder are those of the system."""
+    return ['unshare', '--mount', 'sh', '-c', MOUNT, str(folder), *command]
+
+
+LACKS: dict[str, Callable[[Path, str], str | None]] = {
+    'aiodns': partial(lacks_package, 'aiodns', 'aiodns'),
+    'dnspython': partial(lacks_package, 'dns', 'dnspython'),
+    'getaddrinfo': lacks_getaddrinfo,
+    'upstream': lacks_upstream,
+}
+
+
+def present_peers(peers: list[str], folder: Path, upstream: str) -> list[str]:
+    """Returns the peers that are there, and prints which are not."""
+    lacks = {peer: LACKS[peer](folder, upstream) for peer in peers if peer in LACKS}
+    for peer, why in lacks.items():
+        if why:
+            say(f'{peer} is missing: {why}')
+    return [peer for peer in peers if not lacks.get(peer)]
+
+
+def versions(upstream: str) -> dict[str, str]:
+    """Returns the versions of what is installed."""
+    found = {each.name: each.version for each in importlib.metadata.distributions()}
+    names = {*found} & {'aiodnsresolver', 'aiodns', 'pycares', 'dnspython'}
+    installed = {name: found[name] for name in sorted(names)}
+    for each in importlib.metadata.distributions(path=[upstream] if upstream else []):
+        installed['upstream'] = each.version
+    server = subprocess.check_output([find_unbound(), '-V'], text=True).split('\n')[0]
+    return installed | {'server': server, 'libc': ' '.join(platform.libc_ver())}
 
 
 # --- The program -------------------------------------------------------------
 
 
-def print_table(name: str, results: dict[str, Result]) -> None:
-    """Prints a workload's results, with the ratio to ours."""
-    medians = {peer: statistics.median(result.rounds) for peer, result in results.items()}
-    print(f'\n{name}: {WORKLOADS[name].queries} queries a round')
-    print(f'{"peer":10}{"CPU us/query":>14}{"ratio":>8}{"least":>9}{"most":>9}  correct')
-    for peer, (rounds, correct, asked) in results.items():
-        ratio = f'{medians[peer] / medians["ours"]:8.2f}' if 'ours' in medians else f'{"-":>8}'
-        spread = f'{min(rounds):9.2f}{max(rounds):9.2f}'
-        print(f'{peer:10}{medians[peer]:14.2f}{ratio}{spread}  {correct} of {asked}', flush=True)
+class Bench:
+    """The peers' workers and the nameserver that they ask."""
+
+    def __init__(self, server: Server, arguments: argparse.Namespace) -> None:
+        self.server = server
+        self.upstream: str = arguments.upstream
+        self.most: int = arguments.queries
+        self.rounds: int = arguments.rounds
+        self.workers: dict[str, Worker] = {}
+
+    def worker(self, peer: str) -> Worker:
+        """Returns the peer's worker, a new one if there is none."""
+        if peer not in self.workers:
+            folder = self.upstream if peer == 'upstream' else str(Path(__file__).parent)
+            command = [sys.executable, __file__, '--worker', folder]
+            if peer == 'getaddrinfo':
+                command = in_private(self.server.folder, command)
+            self.workers[peer] = Worker(command)
+        return self.workers[peer]
+
+    def dismiss(self, peers: list[str]) -> None:
+        """Ends the workers of these peers."""
+        for peer in peers:
+            if peer in self.workers:
+                self.workers.pop(peer).stop()
+
+    def run_round(self, name: str, peer: str, number: int) -> Round:
+        """Returns one round of one peer."""
+        queries = min(WORKLOADS[name].queries, self.most)
+        before = self.server.queries()
+        tag = f'{name}-{peer}-{number}'
+        one = self.worker(peer).run(name, peer, queries, self.server.port, tag)
+        if WORKLOADS[name].fresh:
+            self.dismiss([peer])
+        return one._replace(reached=self.server.queries() - before)
+
+    def run_workload(self, name: str, peers: list[str]) -> dict[str, list[Round]]:
+        """Returns the rounds by peer, who take turns; another begins each time.
+
+        One whose worker fails is said so and left out from then on.
+        """
+        results: dict[str, list[Round]] = {peer: [] for peer in peers}
+        for number in range(self.rounds):
+            for peer in peers[number % len(peers) :] + peers[: number % len(peers)]:
+                show(f'{name}: round {number + 1} of {self.rounds}, {peer}')
+                try:
+                    if results[peer] or not number:
+                        results[peer].append(self.run_round(name, peer, number))
+                except PeerFailed as failure:
+                    self.dismiss([peer])
+                    results[peer] = []
+                    say(f'{peer} failed in {name}: {failure}')
+        self.dismiss(peers)
+        return results
+
+
+def show(progress: str) -> None:
+    """Writes how far it is: in one line of a terminal, which '' clears, else line by line."""
+    if sys.stderr.isatty():
+        print(f'\r\x1b[K{progress}', end='', file=sys.stderr, flush=True)
+    elif progress:
+        print(progress, file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """Prints what is to stay."""
+    show('')
+    print(text, flush=True)
+
+
+def figures(rounds: list[Round], ours: list[Round]) -> str:
+    """Returns a row of the table: of what `rounds` cost, with the ratio of the median to ours."""
+    if not rounds:
+        return f'{"failed":>13}'
+    costs = [one.cost for one in rounds]
+    median = statistics.median(costs)
+    base = statistics.median(one.cost for one in ours) if ours else 0
+    ratio = f'{median / base:.2f}' if base else '-'
+    correct, asked, reached = map(sum, list(zip(*rounds, strict=True))[1:])
+    seen = f'{reached / correct:.2f}' if reached and correct else '-'
+    row = f'{median:13.2f}{ratio:>9}{min(costs):11.2f}{max(costs):11.2f}'
+    return f'{row}{correct:>9} of {asked:<7}{seen:>9}'
+
+
+def print_table(name: str, results: dict[str, list[Round]]) -> None:
+    """Prints a workload's results. `reached`: queries at the nameserver per correct answer."""
+    unit = WORKLOADS[name].unit
+    say(f'\n{name}')
+    say(f'peer        {unit:>13}  to ours      least       most       correct          reached')
+    for peer, rounds in results.items():
+        say(f'{peer:12}{figures(rounds, results.get("ours", []))}')
 
 
 def parse_arguments() -> argparse.Namespace:
     """Returns the command line, understood."""
-    parser = argparse.ArgumentParser(description='CPU time of DNS queries in asyncio')
+    parser = argparse.ArgumentParser(description='What DNS queries cost in asyncio')
     parser.add_argument('workloads', nargs='*', metavar='WORKLOAD', help=', '.join(WORKLOADS))
     parser.add_argument('--peers', default=','.join(BY_SOCKET), help='default: %(default)s')
     parser.add_argument('--rounds', type=int, default=7, help='default: %(default)s')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the results there too')
+    parser.add_argument('--queries', type=int, default=10_000_000, help='in a round, at most')
+    parser.add_argument('--upstream', default='', metavar='PATH', help='folder with its module')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write all the rounds there')
     parser.add_argument('--no-pin', action='store_true', help='leave the cores to the system')
     arguments = parser.parse_args()
     arguments.peers = arguments.peers.split(',')
     arguments.workloads = arguments.workloads or list(WORKLOADS)
     unknown = {*arguments.workloads} - {*WORKLOADS} | {*arguments.peers} - {*BY_SOCKET}
-    if unknown or arguments.rounds < 1:
-        parser.error(f'unknown: {", ".join(sorted(unknown))}' if unknown else 'no rounds')
+    if unknown or min(arguments.rounds, arguments.queries) < 1:
+        parser.error(f'unknown: {", ".join(sorted(unknown))}' if unknown else 'nothing to do')
     return arguments
 
 
-def present_peers(peers: list[str]) -> list[str]:
-    """Returns the peers that are there, and prints which are not."""
-    if 'aiodns' in peers and importlib.util.find_spec('aiodns') is None:
-        print('aiodns is missing: pip install aiodns')
-        peers = [peer for peer in peers if peer != 'aiodns']
-    return peers
+def write_json(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Writes all the rounds, and on what and with what they were made."""
+    rounds = {
+        name: {peer: [one._asdict() for one in each] for peer, each in by_peer.items()}
+        for name, by_peer in results.items()
+    }
+    made = {
+        'machine': f'{platform.platform()}, {processor()}, {os.cpu_count()} cores',
+        'python': platform.python_version(),
+        'versions': versions(arguments.upstream),
+        'pinned': not arguments.no_pin,
+        'units': {name: WORKLOADS[name].unit for name in results},
+    }
+    arguments.json.write_text(json.dumps(made | {'workloads': rounds}, indent=1) + '\n')
+
+
+def processor() -> str:
+    """Returns the processor's name, as Linux knows it."""
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
+    names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.machine()
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """Ends the program on a signal, but not its way out, on which it ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, list[Round]]]:
+    """Returns the results of the workloads, and prints them one by one."""
+    results: dict[str, dict[str, list[Round]]] = {}
+    peers = present_peers(arguments.peers, folder, arguments.upstream)
+    server_cores, peer_cores = (set(), set()) if arguments.no_pin else pick_cores()
+    with start_server(folder, 'getaddrinfo' in peers, server_cores) as server:
+        pin(peer_cores)
+        bench = Bench(server, arguments)
+        try:
+            for name in arguments.workloads:
+                able = [peer for peer in peers if peer in WORKLOADS[name].peers]
+                results[name] = bench.run_workload(name, able) if able else {}
+                print_table(name, results[name])
+        finally:
+            bench.dismiss(peers)
+    return results
 
 
 def main() -> int:
-    """Runs the workloads, and returns the exit status: 1 if an answer was wrong or missing."""
+    """Runs the workloads, and returns the exit status: 1 if an answer of ours was not right."""
     arguments = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended too
-    peers = present_peers(arguments.peers)
-    servers, ours = pick_cores(not arguments.no_pin)
-    print(f'Python {platform.python_version()}, {arguments.rounds} rounds')
-    results: dict[str, dict[str, Result]] = {}
-    with start_server(servers) as port:
-        if ours:
-            os.sched_setaffinity(0, ours)
-        for name in arguments.workloads:
-            able = [peer for peer in peers if peer in WORKLOADS[name].peers]
-            if able != peers:
-                print(f'\n{name} is nothing for: {", ".join(p for p in peers if p not in able)}')
-            if able:
-                results[name] = run_workload(name, able, arguments.rounds, port)
-                print_table(name, results[name])
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    print(f'Python {platform.python_version()}, {processor()}, {arguments.rounds} rounds')
+    with tempfile.TemporaryDirectory() as name:
+        for file, text in SYSTEM_FILES.items():
+            Path(name, file).write_text(text)
+        results = run_all(arguments, Path(name))
     if arguments.json:
-        table = {
-            name: {peer: one._asdict() for peer, one in row.items()}
-            for name, row in results.items()
-        }
-        arguments.json.write_text(json.dumps(table, indent=1) + '\n')
-    return int(any(one.correct < one.asked for row in results.values() for one in row.values()))
+        write_json(arguments, results)
+    ours = [by_peer['ours'] for by_peer in results.values() if 'ours' in by_peer]
+    return int(any(not each or any(one.correct < one.asked for one in each) for each in ours))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(work(sys.argv[2]) if sys.argv[1:2] == ['--worker'] else main())
