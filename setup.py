@@ -231,7 +231,7 @@ setup(
         'aiohttp': ['aiohttp'],
         'test': ['pytest', 'hypothesis', 'uvloop', 'dnspython', 'aiohttp', 'coverage'],
         'lint': ['ruff', 'mypy'],
-        'bench': ['aiodns'],
+        'bench': ['aiodns', 'dnspython'],
     },
     keywords='dns asyncio resolver',
     classifiers=[

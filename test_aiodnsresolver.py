@@ -14,13 +14,16 @@ import functools
 import gc
 import inspect
 import itertools
+import json
 import logging
 import os
 import pickle
+import platform
 import random
 import re
 import resource
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -4348,6 +4351,105 @@ def test_output_that_cannot_be_written_is_status_2(words):
             text=True,
         )
     assert (ran.returncode, ran.stderr.count('\n')) == (2, 1)
+
+
+# --- The benchmark -----------------------------------------------------------
+#
+# Whether it does what it says, of very few queries; what it measures is nothing for a test.
+
+BENCH = HERE / 'bench_aiodnsresolver.py'
+WRONG_MODULE = """
+from enum import IntEnum
+TYPES = IntEnum('TYPES', ['A'])
+def Resolver(**_):
+    async def resolve(name, qtype):
+        return ()
+    return resolve, None
+"""
+
+
+def bench(*words, path=BENCH):
+    """The exit status, the lines of output and those of progress."""
+    ran = subprocess.run(
+        [sys.executable, path, '--rounds', '2', '--queries', '4', *words],
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER,
+    )
+    return ran.returncode, ran.stdout.splitlines(), ran.stderr.splitlines()
+
+
+def rows(lines, workload):
+    """The table of a workload as a dict: the first word of each line, and the others."""
+    table = itertools.takewhile(str.strip, lines[lines.index(workload) + 1 :])
+    return {words[0]: words[1:] for words in map(str.split, table)}
+
+
+@pytest.mark.servers
+def test_prints_a_table_a_workload_and_writes_all_rounds(tmp_path):
+    workloads = ['cold-100', 'cached', 'parse-chain', 'memory-flight', 'import']
+    words = '--peers', 'ours,dnspython,floor', '--json', tmp_path / 'json'
+    status, lines, progress = bench(*workloads, *words)
+    assert status == 0
+    written = json.loads((tmp_path / 'json').read_text())
+    assert written['python'] == platform.python_version()
+    assert list(written['workloads']) == workloads
+    for name, by_peer in written['workloads'].items():
+        able = ['ours', 'dnspython', *(['floor'] if by_peer.keys() & {'floor'} else [])]
+        assert list(rows(lines, name)) == ['peer', *able]
+        for peer, rounds in by_peer.items():
+            assert [(one['correct'], one['asked']) for one in rounds] == [(4, 4)] * 2
+            assert rows(lines, name)[peer][4:7] == ['8', 'of', '8']
+            assert f'{name}: round 2 of 2, {peer}' in progress
+    assert {peer: row[-1] for peer, row in rows(lines, 'cold-100').items()} == {
+        'peer': 'reached',
+        'ours': '1.00',
+        'dnspython': '1.00',
+        'floor': '1.00',
+    }
+
+
+@pytest.mark.servers
+def test_a_peer_that_is_missing_is_said_and_the_others_are_measured():
+    status, lines, _ = bench('cold-1', '--peers', 'upstream,ours')
+    assert status == 0
+    assert lines[1].startswith('upstream is missing: pip install --no-deps --target PATH ')
+    assert list(rows(lines, 'cold-1')) == ['peer', 'ours']
+
+
+@pytest.mark.servers
+def test_a_peer_that_fails_is_said_and_the_others_are_measured(tmp_path):
+    (tmp_path / 'aiodnsresolver.py').write_text('raise RuntimeError("of this test")')
+    status, lines, _ = bench('cold-1', '--peers', 'ours,upstream', '--upstream', tmp_path)
+    assert status == 0
+    assert 'upstream failed in cold-1: ended: RuntimeError: of this test' in lines
+    assert rows(lines, 'cold-1')['upstream'] == ['failed']
+    assert rows(lines, 'cold-1')['ours'][-1] == '1.00'
+
+
+@pytest.mark.servers
+def test_wrong_answers_are_counted_and_those_of_ours_are_status_1(tmp_path):
+    (tmp_path / 'aiodnsresolver.py').write_text(WRONG_MODULE)
+    status, lines, _ = bench('cold-1', '--peers', 'ours,upstream', '--upstream', tmp_path)
+    assert (status, rows(lines, 'cold-1')['upstream'][4:7]) == (0, ['0', 'of', '8'])
+    copy = shutil.copy(BENCH, tmp_path)
+    status, lines, _ = bench('cold-1', '--peers', 'ours,floor', path=copy)
+    assert (status, rows(lines, 'cold-1')['ours'][4:7]) == (1, ['0', 'of', '8'])
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
+def test_a_signal_ends_the_benchmark_and_all_that_it_started(name):
+    words = [BENCH, 'parse-a', '--peers', 'ours', '--rounds', '9999']
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+    with process, process.stderr as progress:
+        while 'round 2' not in progress.readline():
+            assert process.poll() is None
+        started = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+        process.send_signal(signal.Signals[name])
+        assert process.wait(ENDS_WITHIN) == 128 + signal.Signals[name]
+    assert len(started) == 2
+    assert not any(Path('/proc', pid).exists() for pid in started)
 
 
 # --- The README --------------------------------------------------------------
