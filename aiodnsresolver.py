@@ -2565,14 +2565,13 @@ class Asking:
         has_begun = False
         while self.unsent:  # each turn takes one out
             nameserver, qtype = self.unsent[0]
-            query = self.query(nameserver, qtype)
             if not self.has_turn and not datagrams.waiting.turns.take():
                 if has_begun:
                     break
                 await datagrams.turn()
             has_begun = self.has_turn = True
             try:
-                self.sent.add(datagrams.send(query, nameserver))
+                self.sent.add(datagrams.send(self.query(nameserver, qtype), nameserver))
                 self.has_turn = False
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -2714,28 +2713,16 @@ class Asking:
 
 
 def send_first(
-    settings: Settings,
-    datagrams: Datagrams,
-    fqdn: bytes,
-    qtypes: tuple[int, ...],
-    timeout: float,
-    nameservers: tuple[Nameserver, ...],
+    settings: Settings, datagrams: Datagrams, fqdn: bytes, qtype: int, nameserver: Nameserver
 ) -> bool:
-    """Sends the one query that answers nearly all names, and says whether: else `Asking` does."""
-    turns = datagrams.waiting.turns
-    if len(nameservers) != 1 or len(qtypes) != 1 or settings.folding:
-        return False
-    query = settings.new_query(fqdn, qtypes[0])
-    if not turns.take():
-        return False
+    """Sends the first query on the turn that the caller has, and says whether it could."""
     try:
-        datagrams.send(query, nameservers[0])
+        datagrams.send(settings.new_query(fqdn, qtype), nameserver)
     except BaseException as error:
-        turns.give_back()
+        datagrams.waiting.turns.give_back()
         if not isinstance(error, OSError):
             raise
         return False
-    datagrams.start(timeout)
     return True
 
 
@@ -2761,15 +2748,19 @@ async def ask_nameservers(
     if not hasattr(sets, 'aclose'):
         raise TypeError(f'get_nameservers is an async generator function, and gave {sets!r}')
     datagrams = Datagrams(loop, read_reply)
+    turns = datagrams.waiting.turns
     asking = None
     taken = 0
     try:
         async for each in sets:
             timeout, nameservers = check_set(each)
-            is_first = taken == 0 and send_first(
-                settings, datagrams, fqdn, qtypes, timeout, nameservers
-            )
+            is_first = taken == 0 and len(nameservers) == len(qtypes) == 1 and not settings.folding
+            if is_first:  # a short cut, which answers nearly all names
+                if not turns.take():
+                    await turns.wait()
+                is_first = send_first(settings, datagrams, fqdn, qtypes[0], nameservers[0])
             if is_first:
+                datagrams.start(timeout)
                 await datagrams.wait()
                 known = datagrams.answer()
                 if isinstance(known, Known) and known.absence is None:
