@@ -8,7 +8,7 @@
 The map. A section uses only those above it, and so does a definition.
 
      1  Opening                   imports, __all__
-     2  Numbers                   TYPES, CLASSES, OPCODES, RCODES; the limits
+     2  Numbers                   TYPES, CLASSES, OPCODES, RCODES, EDNS_OPTIONS, EDE; the limits
      3  Errors                    ResolverError and its kin
      4  Messages                  the named tuples; values that know when they expire
      5  Octets                    names, read and written
@@ -53,6 +53,8 @@ from weakref import WeakKeyDictionary
 
 __all__ = [
     'CLASSES',
+    'EDE',
+    'EDNS_OPTIONS',
     'OPCODES',
     'QUESTION',
     'RCODES',
@@ -63,6 +65,7 @@ __all__ = [
     'BytesExpiresAt',
     'CnameChainTooLong',
     'DoesNotExist',
+    'ExtendedError',
     'IPv4AddressExpiresAt',
     'IPv6AddressExpiresAt',
     'InvalidName',
@@ -80,6 +83,7 @@ __all__ = [
     'Truncated',
     'TupleExpiresAt',
     'UnexpectedSource',
+    'extended_errors',
     'get_host_from_etc_hosts',
     'get_nameservers_from_etc_resolve_conf',
     'make_query',
@@ -235,6 +239,75 @@ class RCODES(Mnemonic):
     BADCOOKIE = 23
 
 
+class EDNS_OPTIONS(Mnemonic):
+    """Options of EDNS (IANA "DNS EDNS0 Option Codes (OPT)")."""
+
+    LLQ = 1
+    UPDATE_LEASE = 2
+    NSID = 3
+    DAU = 5
+    DHU = 6
+    N3U = 7
+    ECS = 8
+    EXPIRE = 9
+    COOKIE = 10
+    TCP_KEEPALIVE = 11
+    PADDING = 12
+    CHAIN = 13
+    KEY_TAG = 14
+    EDE = 15
+    CLIENT_TAG = 16
+    SERVER_TAG = 17
+    REPORT_CHANNEL = 18
+    ZONEVERSION = 19
+    MQTYPE_QUERY = 20
+    MQTYPE_RESPONSE = 21
+    EDE_EXTRA_TEXT_LANGUAGE = 22
+    FILTERING_CONTACT = 23
+    FILTERING_ORGANIZATION = 24
+    FILTERING_DB = 25
+    UMBRELLA_IDENT = 20292
+    DEVICEID = 26946
+
+
+class EDE(Mnemonic):
+    """What was wrong (RFC 8914 5.2, IANA "Extended DNS Error Codes")."""
+
+    OTHER = 0
+    UNSUPPORTED_DNSKEY_ALGORITHM = 1
+    UNSUPPORTED_DS_DIGEST_TYPE = 2
+    STALE_ANSWER = 3
+    FORGED_ANSWER = 4
+    DNSSEC_INDETERMINATE = 5
+    DNSSEC_BOGUS = 6
+    SIGNATURE_EXPIRED = 7
+    SIGNATURE_NOT_YET_VALID = 8
+    DNSKEY_MISSING = 9
+    RRSIGS_MISSING = 10
+    NO_ZONE_KEY_BIT_SET = 11
+    NSEC_MISSING = 12
+    CACHED_ERROR = 13
+    NOT_READY = 14
+    BLOCKED = 15
+    CENSORED = 16
+    FILTERED = 17
+    PROHIBITED = 18
+    STALE_NXDOMAIN_ANSWER = 19
+    NOT_AUTHORITATIVE = 20
+    NOT_SUPPORTED = 21
+    NO_REACHABLE_AUTHORITY = 22
+    NETWORK_ERROR = 23
+    INVALID_DATA = 24
+    SIGNATURE_EXPIRED_BEFORE_VALID = 25
+    TOO_EARLY = 26
+    UNSUPPORTED_NSEC3_ITERATIONS_VALUE = 27
+    UNABLE_TO_CONFORM_TO_POLICY = 28
+    SYNTHESIZED = 29
+    INVALID_QUERY_TYPE = 30
+    RATE_LIMITED = 31
+    OVER_QUOTA = 32
+
+
 QUESTION = 0
 RESPONSE = 1
 
@@ -242,6 +315,8 @@ TYPE_OF: dict[int, int] = {number.value: number for number in TYPES}
 CLASS_OF: dict[int, int] = {number.value: number for number in CLASSES}
 OPCODE_OF: dict[int, int] = {number.value: number for number in OPCODES}
 RCODE_OF: dict[int, int] = {number.value: number for number in RCODES}
+EDNS_OPTION_OF: dict[int, int] = {number.value: number for number in EDNS_OPTIONS}
+EDE_OF: dict[int, int] = {number.value: number for number in EDE}
 
 # Types that are no data of a name: OPT, 0 (RFC 6895), and the QTYPEs and meta-types from 249 on.
 UNRESOLVABLE = frozenset({0, TYPES.OPT, *range(249, 256)})
@@ -250,6 +325,7 @@ MAX_LABEL = 63  # RFC 1035 2.3.4
 MAX_NAME = 255  # RFC 1035 2.3.4, length octets and root included
 MAX_PRESENTATION = 4 * MAX_NAME  # each octet written \DDD
 MAX_MESSAGE = 65535  # RFC 1035 4.2.2: what the length prefix can say
+MAX_EXTRA_TEXT = 240  # octets of the text of an extended error: some lines are enough
 MAX_TTL = 7 * 24 * 3600  # RFC 8767 4: seven days is plenty
 MAX_NEGATIVE_TTL = 3 * 3600  # RFC 2308 5: one to three hours work well
 MAX_CNAMES = 20  # longer than any chain in use; c-ares and Unbound stop near 10
@@ -406,6 +482,13 @@ class Message(NamedTuple):
         edns = self.edns
         code = self.rcode if edns is None else edns.ttl >> 24 << 4 | self.rcode
         return RCODE_OF.get(code, code)
+
+
+class ExtendedError(NamedTuple):
+    """What a server says of what was wrong (RFC 8914). The text is its own: show it, no more."""
+
+    info_code: int  # of EDE where it has a mnemonic
+    extra_text: str  # bounded, its control characters escaped
 
 
 class IPv4AddressExpiresAt(IPv4Address):
@@ -858,6 +941,16 @@ def pack_pairs(pairs: tuple[tuple[int, bytes], ...], out: bytearray, suffixes: S
         out += struct.pack('>HH', code, len(value)) + value
 
 
+def parse_options(
+    data: bytes, offset: int, end: int, names: Names
+) -> tuple[tuple[tuple[int, bytes], ...], int]:
+    """EDNS options; most messages have none."""
+    if offset == end:
+        return (), offset
+    pairs, offset = parse_pairs(data, offset, end, names)
+    return tuple([(EDNS_OPTION_OF.get(code, code), value) for code, value in pairs]), offset
+
+
 def present_pairs(pairs: tuple[tuple[int, bytes], ...]) -> str:
     """Pairs have no presentation form of their own: all of them as RFC 3597 has it."""
     out = bytearray()
@@ -1040,7 +1133,7 @@ PLAIN_NAME = Field('bytes', parse_name_field, pack_plain_name, present_name)
 STRING = Field('bytes', parse_string, pack_string, present_string)
 STRINGS = Field('tuple[bytes, ...]', parse_strings, pack_strings, present_strings)
 QUOTED_REST = Field('bytes', parse_rest, pack_rest, present_string)
-OPTIONS = Field('tuple[tuple[int, bytes], ...]', parse_pairs, pack_pairs, present_pairs)
+OPTIONS = Field('tuple[tuple[int, bytes], ...]', parse_options, pack_pairs, present_pairs)
 SVC_PARAM_LIST = Field(
     'tuple[tuple[int, Any], ...]', parse_svc_params, pack_svc_params, present_svc_params
 )
@@ -1643,6 +1736,27 @@ def is_lame(message: Message) -> bool:
     """
     has_ns = any(record.qtype == TYPES.NS for record in message.ns)
     return not (message.aa or message.ra) or (has_ns and not message.aa)
+
+
+def extra_text(octets: bytes) -> str:
+    """Returns what a server wrote as one line: bounded, its control characters escaped."""
+    text = octets[:MAX_EXTRA_TEXT].decode('utf-8', 'replace').rstrip('\0')
+    characters = [one if one.isprintable() else ascii(one)[1:-1] for one in text]
+    return ''.join(characters)
+
+
+def extended_errors(message: Message) -> tuple[ExtendedError, ...]:
+    """Returns what the server says of what was wrong, or of what its answer lacks (RFC 8914).
+
+    An option that is too short for a code is passed over.
+    """
+    edns = message.edns
+    errors = []
+    for option, value in () if edns is None else edns.rdata:
+        if option == EDNS_OPTIONS.EDE and len(value) >= 2:
+            code = int.from_bytes(value[:2], 'big')
+            errors.append(ExtendedError(EDE_OF.get(code, code), extra_text(value[2:])))
+    return tuple(errors)
 
 
 def describe(name: bytes, qtype: int) -> str:

@@ -35,6 +35,7 @@ from pathlib import Path
 
 import aiohttp
 import aiohttp.web
+import dns.edns
 import dns.exception
 import dns.message
 import dns.name
@@ -432,6 +433,16 @@ def test_numbers_print_as_their_mnemonics():
     assert f'{TYPES.NSAP_PTR}' == 'NSAP-PTR'
     assert (TYPES.HTTPS, CLASSES.IN, OPCODES.UPDATE, RCODES.BADCOOKIE) == (65, 1, 5, 23)
     assert (QUESTION, RESPONSE) == (0, 1)
+
+
+def test_options_and_extended_errors_are_those_of_the_field():
+    odd = {'KEEPALIVE': 'TCP_KEEPALIVE', 'REPORTCHANNEL': 'REPORT_CHANNEL'}
+    for option in dns.edns.OptionType:
+        assert module.EDNS_OPTIONS[odd.get(option.name, option.name)] == option
+    assert {code.name: code.value for code in module.EDE} == {
+        code.name: code.value for code in dns.edns.EDECode if code <= max(module.EDE)
+    }
+    assert str(module.EDE.DNSSEC_BOGUS) == 'DNSSEC-BOGUS'
 
 
 def test_mnemonics_are_those_of_the_field():
@@ -1529,6 +1540,50 @@ def test_a_truncated_reply_says_nothing_of_an_absence():
     assert (texts(known.answers), known.may_keep) == (['192.0.2.1'], False)
     known = read(cname(b'www.example.com', b'x'), tc=1, rcode=RCODES.NXDOMAIN, ns=(soa(b''),))
     assert (known.absence, known.may_keep, known.alias.name) == (None, False, b'x')
+
+
+def with_options(*options):
+    """A reply that has these EDNS options, as it is read."""
+    return parse(pack(make_query('x', TYPES.A, options=options)._replace(qr=RESPONSE)))
+
+
+def test_options_have_names():
+    message = with_options((10, b'12345678'), (65001, b''))
+    assert message.edns.rdata == ((module.EDNS_OPTIONS.COOKIE, b'12345678'), (65001, b''))
+    assert [str(code) for code, _ in message.edns.rdata] == ['COOKIE', '65001']
+
+
+def test_extended_errors_are_what_the_server_says():
+    message = with_options(
+        (15, b'\0\6no DS\0'), (3, b'ns1'), (15, b'\0\x16'), (15, b'\xff\xff\xc3\xa4')
+    )
+    errors = module.extended_errors(message)
+    assert errors == (
+        (module.EDE.DNSSEC_BOGUS, 'no DS'),
+        (module.EDE.NO_REACHABLE_AUTHORITY, ''),
+        (65535, 'ä'),
+    )
+    assert str(errors[0].info_code) == 'DNSSEC-BOGUS'
+    assert module.extended_errors(make_query('x', TYPES.A, payload=None)) == ()
+
+
+@pytest.mark.parametrize(
+    'octets, text',
+    [
+        (b'a\r\nb\x1b[31m', 'a\\r\\nb\\x1b[31m'),
+        (b'\0a\0\0', '\\x00a'),
+        ('\u202eb\u2028'.encode(), '\\u202eb\\u2028'),
+        (b'\xff\xc3(', '\ufffd\ufffd('),
+        (b'x' * 60000, 'x' * module.MAX_EXTRA_TEXT),
+    ],
+)
+def test_what_a_server_writes_is_one_bounded_line(octets, text):
+    assert module.extended_errors(with_options((15, b'\0\0' + octets))) == ((0, text),)
+
+
+@pytest.mark.parametrize('octets', [b'', b'\0'])
+def test_an_extended_error_without_a_code_is_passed_over(octets):
+    assert module.extended_errors(with_options((15, octets), (15, b'\0\5'))) == ((5, ''),)
 
 
 # --- 13. The system's files --------------------------------------------------
