@@ -44,6 +44,7 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections import OrderedDict, deque, namedtuple
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from enum import IntEnum
@@ -801,7 +802,7 @@ class Field(NamedTuple):
     present: Callable[[Any], str]
 
 
-def integer(code: str) -> Field:
+def integer(code: str, present: Callable[[int], str] = str) -> Field:
     """Returns the kind of an unsigned integer, by its letter in the struct module."""
     octets = struct.Struct('>' + code)
     size = octets.size
@@ -812,7 +813,62 @@ def integer(code: str) -> Field:
     def pack_integer(value: int, out: bytearray, suffixes: Suffixes) -> None:
         out += octets.pack(value)
 
-    return Field('int', parse_integer, pack_integer, str)
+    return Field('int', parse_integer, pack_integer, present)
+
+
+def only(kind: Field, is_allowed: Callable[[Any], bool]) -> Field:
+    """Returns a kind of field without the values that are not allowed."""
+
+    def check(value: Any) -> None:
+        if not is_allowed(value):
+            raise MalformedMessage(f'{value!r:.60} is no value that its field may have')
+
+    def parse_allowed(data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        value, offset = kind.parse(data, offset, end, names)
+        check(value)
+        return value, offset
+
+    def pack_allowed(value: Any, out: bytearray, suffixes: Suffixes) -> None:
+        check(value)
+        kind.pack(value, out, suffixes)
+
+    return Field(kind.hint, parse_allowed, pack_allowed, kind.present)
+
+
+def parse_u48(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
+    """An integer of six octets."""
+    return int.from_bytes(take(data, offset, 6, end), 'big'), offset + 6
+
+
+def pack_u48(value: int, out: bytearray, suffixes: Suffixes) -> None:
+    """An integer of six octets."""
+    out += struct.pack('>HI', value >> 32, value & 0xFFFFFFFF)
+
+
+def present_number(number: int, known: dict[int, int], prefix: str) -> str:
+    """Returns the mnemonic of a type or a class, or the generic one (RFC 3597 5)."""
+    return str(known[number]) if number in known else f'{prefix}{number}'
+
+
+def present_type(number: int) -> str:
+    """A type."""
+    return present_number(number, TYPE_OF, 'TYPE')
+
+
+def parse_type(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
+    """A type."""
+    number = int.from_bytes(take(data, offset, 2, end), 'big')
+    return TYPE_OF.get(number, number), offset + 2
+
+
+def present_time(seconds: int) -> str:
+    """A time as YYYYMMDDHHmmSS in UTC (RFC 4034 3.2)."""
+    return time.strftime('%Y%m%d%H%M%S', time.gmtime(seconds))
+
+
+def present_groups(number: int) -> str:
+    """An integer of eight octets, as the lower half of an IPv6 address (RFC 6742 2.1.2)."""
+    return struct.pack('>Q', number).hex(':', 2)
 
 
 def packed_address(value: IPv4Address | IPv6Address, size: int) -> bytes:
@@ -859,6 +915,26 @@ def parse_name_field(data: bytes, offset: int, end: int, names: Names) -> tuple[
 def pack_plain_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
     """A name of a type that must not be compressed (RFC 3597 4)."""
     out += pack_name(name)
+
+
+def parse_names(data: bytes, offset: int, end: int, names: Names) -> tuple[tuple[bytes, ...], int]:
+    """Names, to the end."""
+    values = []
+    while offset < end:  # each turn takes an octet at least
+        name, offset = parse_name(data, offset, names)
+        values.append(name)
+    return tuple(values), offset
+
+
+def pack_names(values: tuple[bytes, ...], out: bytearray, suffixes: Suffixes) -> None:
+    """Names, not compressed."""
+    for name in values:
+        pack_plain_name(name, out, suffixes)
+
+
+def present_names(values: tuple[bytes, ...]) -> str:
+    """Names."""
+    return ' '.join(map(present_name, values))
 
 
 QUOTED = {octet: b'\\%03d' % octet for octet in range(256) if not 0x20 <= octet < 0x7F} | {
@@ -908,14 +984,91 @@ def present_strings(values: tuple[bytes, ...]) -> str:
     return ' '.join(map(present_string, values))
 
 
+def parse_optional_string(
+    data: bytes, offset: int, end: int, names: Names
+) -> tuple[bytes | None, int]:
+    """A character-string, or nothing at the end."""
+    return (None, end) if offset == end else parse_string(data, offset, end, names)
+
+
+def pack_optional_string(value: bytes | None, out: bytearray, suffixes: Suffixes) -> None:
+    """A character-string, or nothing."""
+    if value is not None:
+        pack_string(value, out, suffixes)
+
+
+def present_optional_string(value: bytes | None) -> str:
+    """A string in quotes, or nothing."""
+    return '' if value is None else present_string(value)
+
+
+def present_hex(value: bytes) -> str:
+    """Octets in base 16."""
+    return value.hex().upper()
+
+
+def present_salt(value: bytes) -> str:
+    """A salt in base 16, or a hyphen for none (RFC 5155 3.3)."""
+    return present_hex(value) or '-'
+
+
+def present_base64(value: bytes) -> str:
+    """Octets in base 64."""
+    return binascii.b2a_base64(value, newline=False).decode('ascii')
+
+
+def present_hash(value: bytes) -> str:
+    """A hashed name in base 32 with the extended hex alphabet, not padded (RFC 5155 3.3)."""
+    from base64 import b32hexencode
+
+    return b32hexencode(value).decode('ascii').rstrip('=')
+
+
+def parse_sized(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+    """Octets after their number, which has two."""
+    size = int.from_bytes(take(data, offset, 2, end), 'big')
+    return take(data, offset + 2, size, end), offset + 2 + size
+
+
+def pack_sized(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
+    """Octets after their number."""
+    out += struct.pack('>H', len(value)) + value
+
+
+def present_sized(value: bytes) -> str:
+    """The number of octets, and these in base 64: no RFC says how, but dig does."""
+    return f'{len(value)} {present_base64(value)}'.rstrip()
+
+
+def octets_of(size: int) -> Field:
+    """Returns the kind of so many octets, written with hyphens (RFC 7043 3.2)."""
+
+    def parse_octets(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+        return take(data, offset, size, end), offset + size
+
+    def pack_exactly(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
+        if len(value) != size:
+            raise MalformedMessage(f'{value!r} is not of {size} octets')
+        out += value
+
+    return Field('bytes', parse_octets, pack_exactly, lambda value: value.hex('-'))
+
+
+def pack_octets(value: bytes) -> bytes:
+    """Plain octets: `bytes()` would take a number for their count, and a bytearray numbers."""
+    if not isinstance(value, bytes):
+        raise TypeError(f'Octets are bytes, not {value!r}')
+    return value
+
+
 def parse_rest(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
     """All octets to the end."""
-    return data[offset:end], end
+    return data[offset:end], max(offset, end)
 
 
 def pack_rest(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
     """All octets to the end."""
-    out += value
+    out += pack_octets(value)
 
 
 def present_generic(value: bytes) -> str:
@@ -1049,13 +1202,6 @@ def present_alpn(ids: tuple[bytes, ...]) -> str:
     return present_string(b','.join(escaped))
 
 
-def pack_octets(value: bytes) -> bytes:
-    """Plain octets: `bytes()` would take a number for their count."""
-    if not isinstance(value, bytes):
-        raise TypeError(f'The value of this key is bytes, not {value!r}')
-    return value
-
-
 def parse_nothing(value: bytes) -> bytes:
     """No octets: the key says all."""
     if value:
@@ -1071,9 +1217,7 @@ SVC_PARAMS: dict[int, SvcParam] = {  # RFC 9460 7 and 8; other keys have plain o
     SVC_KEYS.ipv4hint: list_of(
         4, SvcParam(IPv4Address, lambda hint: packed_address(hint, 4), str)
     ),
-    SVC_KEYS.ech: SvcParam(
-        bytes, pack_octets, lambda ech: binascii.b2a_base64(ech).decode().strip()
-    ),
+    SVC_KEYS.ech: SvcParam(bytes, pack_octets, present_base64),
     SVC_KEYS.ipv6hint: list_of(
         16, SvcParam(IPv6Address, lambda hint: packed_address(hint, 16), str)
     ),
@@ -1123,28 +1267,88 @@ def present_svc_params(params: tuple[tuple[int, Any], ...]) -> str:
     return ' '.join([present_svc_param(key, value) for key, value in params])
 
 
+def set_bits(octets: bytes, first: int = 0) -> list[int]:
+    """Returns the numbers of the bits that are set; `first` is that of the uppermost."""
+    bits = f'{int.from_bytes(octets, "big"):0{8 * len(octets)}b}'
+    return [first + at for at, bit in enumerate(bits) if bit == '1']
+
+
+def parse_types(data: bytes, offset: int, end: int, names: Names) -> tuple[tuple[int, ...], int]:
+    """Types from a bitmap to the end: windows in order, none of them empty (RFC 4034 4.1.2)."""
+    types: list[int] = []
+    last = -1
+    while offset < end:  # each turn takes two octets at least
+        window, size = take(data, offset, 2, end)
+        bits = take(data, offset + 2, size, end)
+        if window <= last or not 1 <= size <= 32 or not bits[-1]:
+            raise MalformedMessage(f'The window at {offset} is none of a bitmap of types')
+        numbers = set_bits(bits, window << 8)
+        types += map(TYPE_OF.get, numbers, numbers)
+        last = window
+        offset += 2 + size
+    return tuple(types), offset
+
+
+def pack_types(types: tuple[int, ...], out: bytearray, suffixes: Suffixes) -> None:
+    """Types as a bitmap."""
+    if list(types) != sorted(set(types)):
+        raise MalformedMessage(f'The types {types} are not in strictly increasing order')
+    windows: dict[int, bytearray] = {}
+    for number in types:
+        window, bit = number >> 8, number & 0xFF
+        bits = windows.setdefault(window, bytearray())
+        bits += bytes(bit // 8 + 1 - len(bits))
+        bits[-1] |= 0x80 >> bit % 8
+    for window, bits in windows.items():
+        out += struct.pack('>BB', window, len(bits)) + bits
+
+
+def present_types(types: tuple[int, ...]) -> str:
+    """Types."""
+    return ' '.join(map(present_type, types))
+
+
+def present_ports(bit_map: bytes) -> str:
+    """The numbers of ports in a bitmap."""
+    return ' '.join(map(str, set_bits(bit_map)))
+
+
 U8 = integer('B')
 U16 = integer('H')
 U32 = integer('I')
+U48 = Field('int', parse_u48, pack_u48, str)
+U64_GROUPS = integer('Q', present_groups)
+TIME = integer('I', present_time)
+TYPE_NUMBER = Field('int', parse_type, U16.pack, present_type)
+TYPE_LIST = Field('tuple[int, ...]', parse_types, pack_types, present_types)
 IPV4 = Field('IPv4Address', parse_ipv4, pack_ipv4, str)
 IPV6 = Field('IPv6Address', parse_ipv6, pack_ipv6, str)
 NAME = Field('bytes', parse_name_field, append_name, present_name)  # compressed: RFC 1035's types
 PLAIN_NAME = Field('bytes', parse_name_field, pack_plain_name, present_name)
+PLAIN_NAMES = Field('tuple[bytes, ...]', parse_names, pack_names, present_names)
 STRING = Field('bytes', parse_string, pack_string, present_string)
+OPTIONAL_STRING = Field(
+    'bytes | None', parse_optional_string, pack_optional_string, present_optional_string
+)
 STRINGS = Field('tuple[bytes, ...]', parse_strings, pack_strings, present_strings)
+SALT = Field('bytes', parse_string, pack_string, present_salt)
+HASH = only(Field('bytes', parse_string, pack_string, present_hash), bool)  # RFC 5155 3.1.7
+SIZED = Field('bytes', parse_sized, pack_sized, present_sized)
+EUI_48 = octets_of(6)
+EUI_64 = octets_of(8)
 QUOTED_REST = Field('bytes', parse_rest, pack_rest, present_string)
+HEX_REST = Field('bytes', parse_rest, pack_rest, present_hex)
+HEX_0X_REST = Field('bytes', parse_rest, pack_rest, lambda value: f'0x{value.hex()}')
+BASE64_REST = Field('bytes', parse_rest, pack_rest, present_base64)
+GENERIC_REST = Field('bytes', parse_rest, pack_rest, present_generic)
+PORTS = only(  # RFC 1035 3.4.2: a bit for each
+    Field('bytes', parse_rest, pack_rest, present_ports), lambda bit_map: len(bit_map) <= 8192
+)
 OPTIONS = Field('tuple[tuple[int, bytes], ...]', parse_options, pack_pairs, present_pairs)
 SVC_PARAM_LIST = Field(
     'tuple[tuple[int, Any], ...]', parse_svc_params, pack_svc_params, present_svc_params
 )
-
-
-def parse_tag(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
-    """A string of letters and digits, as the tag of CAA (RFC 8659 4.1)."""
-    value, offset = parse_string(data, offset, end, names)
-    if not value.isalnum():
-        raise MalformedMessage(f'{value!r} is no tag')
-    return value, offset
+DSYNC_SCHEME = integer('B', lambda scheme: {1: 'NOTIFY'}.get(scheme, str(scheme)))
 
 
 def present_tag(value: bytes) -> str:
@@ -1152,7 +1356,176 @@ def present_tag(value: bytes) -> str:
     return present_string(value)[1:-1]
 
 
-TAG = Field('bytes', parse_tag, pack_string, present_tag)
+TAG = only(Field('bytes', parse_string, pack_string, present_tag), bytes.isalnum)
+
+
+def parse_no_gateway(data: bytes, offset: int, end: int, names: Names) -> tuple[None, int]:
+    """No gateway."""
+    return None, offset
+
+
+def pack_no_gateway(value: None, out: bytearray, suffixes: Suffixes) -> None:
+    """No gateway."""
+    if value is not None:
+        raise MalformedMessage(f'{value!r} is a gateway where its type is that of none')
+
+
+NO_GATEWAY = Field('None', parse_no_gateway, pack_no_gateway, lambda value: '.')
+GATEWAYS = {0: NO_GATEWAY, 1: IPV4, 2: IPV6, 3: PLAIN_NAME}  # RFC 4025 2.3, RFC 8777 4.2.3
+GATEWAY_TYPE = only(U8, GATEWAYS.__contains__)
+
+
+def gateway(back: int) -> Field:
+    """Returns the kind of a gateway, whose type is in the lower bits of an octet so far before."""
+
+    def parse_gateway(data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        return GATEWAYS[data[offset - back] & 0x7F].parse(data, offset, end, names)
+
+    def pack_gateway(value: Any, out: bytearray, suffixes: Suffixes) -> None:
+        GATEWAYS[out[-back] & 0x7F].pack(value, out, suffixes)
+
+    def present_gateway(value: Any) -> str:
+        kind = NO_GATEWAY if value is None else PLAIN_NAME if isinstance(value, bytes) else IPV4
+        return kind.present(value)
+
+    return Field(
+        'IPv4Address | IPv6Address | bytes | None', parse_gateway, pack_gateway, present_gateway
+    )
+
+
+def parse_upper_bit(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
+    """The uppermost bit of an octet, which is not passed (RFC 8777 4.2.2)."""
+    return data[offset] >> 7, offset
+
+
+def pack_upper_bit(value: int, out: bytearray, suffixes: Suffixes) -> None:
+    """The uppermost bit of an octet."""
+    out += struct.pack('>B', value << 7)
+
+
+def parse_relay_type(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
+    """The lower bits of an octet: the type of a relay (RFC 8777 4.2.3)."""
+    if data[offset] & 0x7F not in GATEWAYS:
+        raise MalformedMessage(f'There is a relay of an unknown type at {offset}')
+    return data[offset] & 0x7F, offset + 1
+
+
+def pack_relay_type(value: int, out: bytearray, suffixes: Suffixes) -> None:
+    """The lower bits of an octet, whose uppermost is there."""
+    if value not in GATEWAYS:
+        raise MalformedMessage(f'{value} is no type of a relay')
+    out[-1] |= value
+
+
+UPPER_BIT = Field('int', parse_upper_bit, pack_upper_bit, lambda bit: str(int(bit)))
+RELAY_TYPE = Field('int', parse_relay_type, pack_relay_type, str)
+
+
+class AddressPrefix(NamedTuple):
+    """An item of an APL record (RFC 3123 4)."""
+
+    address_family: int  # 1 is IPv4, 2 is IPv6
+    prefix: int
+    negation: int
+    afdpart: Any  # an address, or the octets of another family
+
+
+ADDRESS_FAMILIES: dict[int, tuple[Any, int]] = {1: (IPv4Address, 4), 2: (IPv6Address, 16)}
+
+
+def parse_afdpart(family: int, prefix: int, octets: bytes) -> Any:
+    """Returns the address of a family whose zeros at the end are left out, else octets."""
+    kind, size = ADDRESS_FAMILIES.get(family, (bytes, 127))
+    if len(octets) > size or octets.endswith(b'\0'):
+        raise MalformedMessage(f'{octets!r} is no address of family {family}')
+    if kind is bytes:
+        return octets
+    if prefix > 8 * size:
+        raise MalformedMessage(f'A prefix of {prefix} bits is none of family {family}')
+    return kind(octets.ljust(size, b'\0'))
+
+
+def pack_afdpart(family: int, value: Any) -> bytes:
+    """Returns the octets of an address without the zeros at its end, or octets as they are."""
+    if family not in ADDRESS_FAMILIES:
+        return pack_octets(value)
+    return packed_address(value, ADDRESS_FAMILIES[family][1]).rstrip(b'\0')
+
+
+def parse_prefixes(
+    data: bytes, offset: int, end: int, names: Names
+) -> tuple[tuple[AddressPrefix, ...], int]:
+    """Prefixes of addresses, to the end (RFC 3123 4)."""
+    items = []
+    while offset < end:  # each turn takes four octets at least
+        family, prefix, size = struct.unpack('>HBB', take(data, offset, 4, end))
+        octets = take(data, offset + 4, size & 0x7F, end)
+        afdpart = parse_afdpart(family, prefix, octets)
+        items.append(AddressPrefix(family, prefix, size >> 7, afdpart))
+        offset += 4 + len(octets)
+    return tuple(items), offset
+
+
+def pack_prefixes(items: tuple[AddressPrefix, ...], out: bytearray, suffixes: Suffixes) -> None:
+    """Prefixes of addresses."""
+    for family, prefix, negation, afdpart in items:
+        octets = pack_afdpart(family, afdpart)
+        parse_afdpart(family, prefix, octets)  # nothing is packed that could not be read
+        out += struct.pack('>HBB', family, prefix, negation << 7 | len(octets)) + octets
+
+
+def present_prefix(item: AddressPrefix) -> str:
+    """A prefix of addresses (RFC 3123 5); octets of a family that has no form in base 16."""
+    family, prefix, negation, afdpart = item
+    text = afdpart.hex() if isinstance(afdpart, bytes) else str(afdpart)
+    return f'{"!" * bool(negation)}{family}:{text}/{prefix}'
+
+
+def present_prefixes(items: tuple[AddressPrefix, ...]) -> str:
+    """Prefixes of addresses."""
+    return ' '.join(map(present_prefix, items))
+
+
+PREFIXES = Field('tuple[AddressPrefix, ...]', parse_prefixes, pack_prefixes, present_prefixes)
+
+
+DEGREE = 3_600_000  # thousandths of a second of arc
+MIDDLE = 1 << 31  # the equator, the prime meridian
+GROUND = 10_000_000  # centimetres: altitudes are counted from below it
+
+
+def angle(degrees: int, letters: str) -> Field:
+    """Returns the kind of a latitude or a longitude (RFC 1876 2)."""
+
+    def present_angle(value: int) -> str:
+        seconds, thousandths = divmod(abs(value - MIDDLE), 1000)
+        minutes, seconds = divmod(seconds, 60)
+        letter = letters[value < MIDDLE]
+        return f'{minutes // 60} {minutes % 60} {seconds}.{thousandths:03} {letter}'
+
+    limit = degrees * DEGREE
+    allowed = range(MIDDLE - limit, MIDDLE + limit + 1)
+    return only(integer('I', present_angle), allowed.__contains__)
+
+
+def present_altitude(value: int) -> str:
+    """An altitude in metres."""
+    return f'{(value - GROUND) / 100:.2f}m'
+
+
+def present_size(value: int) -> str:
+    """A size in metres: four bits, and the power of ten to multiply them by, in centimetres."""
+    size = (value >> 4) * 10 ** (value & 15)
+    return f'{size // 100}m' if size >= 100 else f'{size / 100:.2f}m'
+
+
+SIZES = {0} | {base << 4 | power for base in range(1, 10) for power in range(10)}
+
+VERSION_0 = only(U8, {0}.__contains__)
+LATITUDE = angle(90, 'NS')
+LONGITUDE = angle(180, 'EW')
+ALTITUDE = integer('I', present_altitude)
+SIZE = only(integer('B', present_size), SIZES.__contains__)
 
 
 # --- 7. Records --------------------------------------------------------------
@@ -1170,44 +1543,119 @@ class Layout(NamedTuple):
     qclass: int | None
     fields: dict[str, Field]
     record: Any  # the named tuple, or None for a single field
+    form: Form
+
+
+class Form(NamedTuple):
+    """How rdata as a whole is read and written, by its row."""
+
+    parse: Callable[[Layout, bytes, int, int, Names], Any]
+    pack: Callable[[Layout, Iterable[Any], bytearray, Suffixes], None]
+    present: Callable[[Layout, Iterable[Any]], str]
 
 
 LAYOUTS: dict[int, Layout] = {}
 
 
-def present_fields(kinds: Iterable[Field], values: Any) -> str:
-    """Returns values as a master file has them."""
-    texts = [kind.present(value) for kind, value in zip(kinds, values, strict=True)]
-    return ' '.join(texts).rstrip()
+def parse_fields(row: Layout, data: bytes, offset: int, end: int, names: Names) -> Any:
+    """Returns the rdata from `offset` to `end`: its fields one after the other."""
+    values = []
+    for field in row.fields.values():
+        value, offset = field.parse(data, offset, end, names)
+        values.append(value)
+    if offset != end:
+        raise MalformedMessage(f'The rdata of {row.mnemonic} does not end at {end} but {offset}')
+    return values[0] if row.record is None else tuple.__new__(row.record, values)
 
 
-class Presentable:
+def pack_fields(row: Layout, values: Iterable[Any], out: bytearray, suffixes: Suffixes) -> None:
+    """Appends values one after the other."""
+    for field, value in zip(row.fields.values(), values, strict=True):
+        field.pack(value, out, suffixes)
+
+
+def present_each(row: Layout, values: Iterable[Any]) -> list[str]:
+    """Returns each of the values as a master file has it."""
+    return [kind.present(value) for kind, value in zip(row.fields.values(), values, strict=True)]
+
+
+def present_fields(row: Layout, values: Iterable[Any]) -> str:
+    """Returns values as a master file has them, one after the other."""
+    return ' '.join(present_each(row, values)).rstrip()
+
+
+def parse_hip(row: Layout, data: bytes, offset: int, end: int, names: Names) -> Any:
+    """Returns the rdata of HIP: all its lengths come first (RFC 8005 5)."""
+    hit_size, algorithm, key_size = struct.unpack('>BBH', take(data, offset, 4, end))
+    if not hit_size or not key_size:
+        raise MalformedMessage('There is no HIT, or no key, where both must be')
+    hit = take(data, offset + 4, hit_size, end)
+    offset += 4 + hit_size
+    key = take(data, offset, key_size, end)
+    servers, offset = parse_names(data, offset + key_size, end, names)
+    if offset != end:
+        raise MalformedMessage(f'The rdata of HIP does not end at {end} but {offset}')
+    return row.record(algorithm, hit, key, servers)
+
+
+def pack_hip(row: Layout, values: Iterable[Any], out: bytearray, suffixes: Suffixes) -> None:
+    """Appends the rdata of HIP."""
+    algorithm, hit, key, servers = values
+    if not hit or not key:
+        raise MalformedMessage('There is no HIT, or no key, where both must be')
+    out += struct.pack('>BBH', len(hit), algorithm, len(key)) + hit + key
+    pack_names(servers, out, suffixes)
+
+
+def present_loc(row: Layout, values: Iterable[Any]) -> str:
+    """Returns the values of LOC in another order, and without the version (RFC 1876 3)."""
+    _, *sizes, latitude, longitude, altitude = present_each(row, values)
+    return ' '.join([latitude, longitude, altitude, *sizes])
+
+
+IN_ORDER = Form(parse_fields, pack_fields, present_fields)
+HIP_FORM = Form(parse_hip, pack_hip, present_fields)
+LOC_FORM = Form(parse_fields, pack_fields, present_loc)
+
+
+class Presentable(tuple[Any, ...]):
     """Rdata of several fields: `str()` of it is its presentation form."""
 
     __slots__ = ()
-    kinds: ClassVar[tuple[Field, ...]]
+    row: ClassVar[Layout]
 
     def __str__(self) -> str:
-        return present_fields(self.kinds, self)
+        return self.row.form.present(self.row, self)
 
 
-def layout(mnemonic: str, qclass: int | None = None, /, **fields: Field) -> None:
+def layout(
+    mnemonic: str, qclass: int | None = None, form: Form = IN_ORDER, /, **fields: Field
+) -> None:
     """Adds a row to the table: the fields of a type, in the order of the wire."""
-    record = None
+    record: Any = None
     if len(fields) > 1:
         module = {'__module__': __name__}
         text = f'Rdata of type {mnemonic}: {", ".join(fields)}.'
-        kinds = {'kinds': tuple(fields.values()), '__slots__': (), '__doc__': text, **module}
         plain = namedtuple(mnemonic, fields)  # type: ignore[misc]
-        record = type(mnemonic, (Presentable, plain), kinds)
+        own = {'__slots__': (), '__doc__': text, **module}
+        record = type(mnemonic, (Presentable, plain), own)
         expires: Any = type(f'{mnemonic}ExpiresAt', (RecordExpiresAt, record), module)
         EXPIRING[record] = EXPIRING[expires] = expires
         globals().update({record.__name__: record, expires.__name__: expires})
-    LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, record)
+    row = LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, record, form)
+    if record is not None:
+        record.row = row
+
+
+def fields_of(mnemonic: str) -> dict[str, Field]:
+    """Returns the fields of a row, for one that is laid out as it is."""
+    return LAYOUTS[TYPES[mnemonic]].fields
 
 
 layout('A', CLASSES.IN, address=IPV4)  # RFC 1035 3.4.1
 layout('NS', nsdname=NAME)  # RFC 1035 3.3.11
+layout('MD', madname=NAME)  # RFC 1035 3.3.4
+layout('MF', madname=NAME)  # RFC 1035 3.3.5
 layout('CNAME', cname=NAME)  # RFC 1035 3.3.1
 layout(
     'SOA',  # RFC 1035 3.3.13
@@ -1219,11 +1667,53 @@ layout(
     expire=U32,
     minimum=U32,
 )
+layout('MB', madname=NAME)  # RFC 1035 3.3.3
+layout('MG', mgmname=NAME)  # RFC 1035 3.3.6
+layout('MR', newname=NAME)  # RFC 1035 3.3.8
+layout('NULL', anything=GENERIC_REST)  # RFC 1035 3.3.10
+layout('WKS', CLASSES.IN, address=IPV4, protocol=U8, bit_map=PORTS)  # RFC 1035 3.4.2
 layout('PTR', ptrdname=NAME)  # RFC 1035 3.3.12
 layout('HINFO', cpu=STRING, os=STRING)  # RFC 1035 3.3.2
+layout('MINFO', rmailbx=NAME, emailbx=NAME)  # RFC 1035 3.3.7
 layout('MX', preference=U16, exchange=NAME)  # RFC 1035 3.3.9
 layout('TXT', txt_data=STRINGS)  # RFC 1035 3.3.14
+layout('RP', mbox_dname=PLAIN_NAME, txt_dname=PLAIN_NAME)  # RFC 1183 2.2
+layout('AFSDB', subtype=U16, hostname=PLAIN_NAME)  # RFC 1183 1
+layout('X25', psdn_address=STRING)  # RFC 1183 3.1
+layout('ISDN', isdn_address=STRING, sa=OPTIONAL_STRING)  # RFC 1183 3.2
+layout('RT', preference=U16, intermediate_host=PLAIN_NAME)  # RFC 1183 3.3
+layout('NSAP', CLASSES.IN, nsap=HEX_0X_REST)  # RFC 1706 5
+layout('NSAP_PTR', CLASSES.IN, ptrdname=PLAIN_NAME)  # RFC 1348
+layout(
+    'RRSIG',  # RFC 4034 3.1
+    type_covered=TYPE_NUMBER,
+    algorithm=U8,
+    labels=U8,
+    original_ttl=U32,
+    signature_expiration=TIME,
+    signature_inception=TIME,
+    key_tag=U16,
+    signers_name=PLAIN_NAME,
+    signature=BASE64_REST,
+)
+layout('SIG', **fields_of('RRSIG'))  # RFC 2535 4.1, RFC 2931 3
+layout('DNSKEY', flags=U16, protocol=U8, algorithm=U8, public_key=BASE64_REST)  # RFC 4034 2.1
+layout('KEY', **fields_of('DNSKEY'))  # RFC 2535 3.1
+layout('PX', CLASSES.IN, preference=U16, map822=PLAIN_NAME, mapx400=PLAIN_NAME)  # RFC 2163 4
+layout('GPOS', longitude=STRING, latitude=STRING, altitude=STRING)  # RFC 1712 3
 layout('AAAA', CLASSES.IN, address=IPV6)  # RFC 3596 2.2
+layout(
+    'LOC',  # RFC 1876 2
+    None,
+    LOC_FORM,
+    version=VERSION_0,
+    size=SIZE,
+    horiz_pre=SIZE,
+    vert_pre=SIZE,
+    latitude=LATITUDE,
+    longitude=LONGITUDE,
+    altitude=ALTITUDE,
+)
 layout('SRV', CLASSES.IN, priority=U16, weight=U16, port=U16, target=PLAIN_NAME)  # RFC 2782
 layout(
     'NAPTR',  # RFC 3403 4.1
@@ -1235,9 +1725,57 @@ layout(
     regexp=STRING,
     replacement=PLAIN_NAME,
 )
+layout('KX', CLASSES.IN, preference=U16, exchanger=PLAIN_NAME)  # RFC 2230 3.1
+layout('CERT', type=U16, key_tag=U16, algorithm=U8, certificate=BASE64_REST)  # RFC 4398 2
 layout('DNAME', target=PLAIN_NAME)  # RFC 6672 2.1
 layout('OPT', options=OPTIONS)  # RFC 6891 6.1.2
-layout('CAA', flags=U8, tag=TAG, value=QUOTED_REST)  # RFC 8659 4.1
+layout('APL', CLASSES.IN, items=PREFIXES)  # RFC 3123 4
+layout('DS', key_tag=U16, algorithm=U8, digest_type=U8, digest=HEX_REST)  # RFC 4034 5.1
+layout('SSHFP', algorithm=U8, fp_type=U8, fingerprint=HEX_REST)  # RFC 4255 3.1
+layout(
+    'IPSECKEY',  # RFC 4025 2.1
+    CLASSES.IN,
+    precedence=U8,
+    gateway_type=GATEWAY_TYPE,
+    algorithm=U8,
+    gateway=gateway(2),
+    public_key=BASE64_REST,
+)
+layout('NSEC', next_domain_name=PLAIN_NAME, type_bit_maps=TYPE_LIST)  # RFC 4034 4.1
+layout('DHCID', CLASSES.IN, identifier=BASE64_REST)  # RFC 4701 3.1
+layout(
+    'NSEC3',  # RFC 5155 3.2
+    hash_algorithm=U8,
+    flags=U8,
+    iterations=U16,
+    salt=SALT,
+    next_hashed_owner_name=HASH,
+    type_bit_maps=TYPE_LIST,
+)
+layout('NSEC3PARAM', hash_algorithm=U8, flags=U8, iterations=U16, salt=SALT)  # RFC 5155 4.2
+layout(
+    'TLSA',  # RFC 6698 2.1
+    certificate_usage=U8,
+    selector=U8,
+    matching_type=U8,
+    certificate_association_data=HEX_REST,
+)
+layout('SMIMEA', **fields_of('TLSA'))  # RFC 8162 2
+layout(
+    'HIP',  # RFC 8005 5
+    None,
+    HIP_FORM,
+    pk_algorithm=U8,
+    hit=HEX_REST,
+    public_key=BASE64_REST,
+    rendezvous_servers=PLAIN_NAMES,
+)
+layout('NINFO', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2008
+layout('CDS', **fields_of('DS'))  # RFC 7344 3.1
+layout('CDNSKEY', **fields_of('DNSKEY'))  # RFC 7344 3.2
+layout('OPENPGPKEY', public_key=BASE64_REST)  # RFC 7929 2.1
+layout('CSYNC', soa_serial=U32, flags=U16, type_bit_map=TYPE_LIST)  # RFC 7477 2.1.1
+layout('ZONEMD', serial=U32, scheme=U8, hash_algorithm=U8, digest=HEX_REST)  # RFC 8976 2.2
 layout(
     'SVCB',  # RFC 9460 2.2
     CLASSES.IN,
@@ -1245,13 +1783,54 @@ layout(
     target_name=PLAIN_NAME,
     svc_params=SVC_PARAM_LIST,
 )
+layout('HTTPS', CLASSES.IN, **fields_of('SVCB'))  # RFC 9460 9
 layout(
-    'HTTPS',  # RFC 9460 9
-    CLASSES.IN,
-    svc_priority=U16,
-    target_name=PLAIN_NAME,
-    svc_params=SVC_PARAM_LIST,
+    'DSYNC',  # RFC 9859 2.1
+    rrtype=TYPE_NUMBER,
+    scheme=DSYNC_SCHEME,
+    port=U16,
+    target=PLAIN_NAME,
 )
+layout('SPF', **fields_of('TXT'))  # RFC 4408 3.1.1
+layout('NID', preference=U16, node_id=U64_GROUPS)  # RFC 6742 2.1
+layout('L32', preference=U16, locator32=IPV4)  # RFC 6742 2.2
+layout('L64', preference=U16, locator64=U64_GROUPS)  # RFC 6742 2.3
+layout('LP', preference=U16, fqdn=PLAIN_NAME)  # RFC 6742 2.4
+layout('EUI48', address=EUI_48)  # RFC 7043 3.1
+layout('EUI64', address=EUI_64)  # RFC 7043 4.1
+layout(
+    'TKEY',  # RFC 2930 2
+    algorithm=PLAIN_NAME,
+    inception=U32,
+    expiration=U32,
+    mode=U16,
+    error=U16,
+    key_data=SIZED,
+    other_data=SIZED,
+)
+layout(
+    'TSIG',  # RFC 8945 4.2
+    algorithm_name=PLAIN_NAME,
+    time_signed=U48,
+    fudge=U16,
+    mac=SIZED,
+    original_id=U16,
+    error=U16,  # a number: 16 is BADSIG here, and BADVERS elsewhere
+    other_data=SIZED,
+)
+layout('URI', priority=U16, weight=U16, target=QUOTED_REST)  # RFC 7553 4
+layout('CAA', flags=U8, tag=TAG, value=QUOTED_REST)  # RFC 8659 4.1
+layout('AVC', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2016
+layout(
+    'AMTRELAY',  # RFC 8777 4.2
+    precedence=U8,
+    discovery_optional=UPPER_BIT,
+    type=RELAY_TYPE,
+    relay=gateway(1),
+)
+layout('RESINFO', **fields_of('TXT'))  # RFC 9606 4
+layout('WALLET', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2024
+layout('DLV', **fields_of('DS'))  # RFC 4431 2
 
 
 def layout_of(qtype: int, qclass: int) -> Layout | None:
@@ -1260,45 +1839,32 @@ def layout_of(qtype: int, qclass: int) -> Layout | None:
     return row if row is not None and row.qclass in (None, qclass) else None
 
 
-def parse_fields(row: Layout, data: bytes, offset: int, end: int, names: Names) -> Any:
-    """Returns the rdata from `offset` to `end`, by its row."""
-    values = []
-    for field in row.fields.values():
-        value, offset = field.parse(data, offset, end, names)
-        values.append(value)
-    if offset != end:
-        raise MalformedMessage(f'The rdata of {row.mnemonic} does not end at {end} but {offset}')
-    return values[0] if row.record is None else tuple.__new__(row.record, values)
-
-
 def parse_rdata(qtype: int, qclass: int, data: bytes, offset: int, end: int, names: Names) -> Any:
     """Returns the rdata from `offset` to `end`: octets if there is no row."""
     row = layout_of(qtype, qclass)
-    return data[offset:end] if row is None else parse_fields(row, data, offset, end, names)
+    return data[offset:end] if row is None else row.form.parse(row, data, offset, end, names)
 
 
-def is_one_name(row: Layout) -> bool:
-    """Whether the rdata of a type is a name, so that octets are never ready-made rdata."""
-    return list(row.fields.values()) in ([NAME], [PLAIN_NAME])
+def is_of_bytes(row: Layout) -> bool:
+    """Whether the rdata of a type is itself bytes, so that these are never ready-made rdata."""
+    return [kind.hint for kind in row.fields.values()] == ['bytes']
 
 
 def append_rdata(qtype: int, qclass: int, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
     """Appends rdata: values by the row of its type, or ready-made octets as they are."""
     row = layout_of(qtype, qclass)
-    if row is None or (isinstance(rdata, bytes) and not is_one_name(row)):
+    if row is None or (isinstance(rdata, bytes) and not is_of_bytes(row)):
         out += rdata
         return
-    values = (rdata,) if row.record is None else rdata
-    for field, value in zip(row.fields.values(), values, strict=True):
-        field.pack(value, out, suffixes)
+    row.form.pack(row, (rdata,) if row.record is None else rdata, out, suffixes)
 
 
 def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
     """Returns rdata as a master file has it; octets in the generic form of RFC 3597 5."""
     row = layout_of(qtype, qclass)
-    if row is None or (isinstance(rdata, bytes) and not is_one_name(row)):
+    if row is None or (isinstance(rdata, bytes) and not is_of_bytes(row)):
         return present_generic(rdata)
-    return present_fields(row.fields.values(), rdata if row.record else (rdata,))
+    return row.form.present(row, (rdata,) if row.record is None else rdata)
 
 
 # --- 8. Wire -----------------------------------------------------------------
@@ -1480,18 +2046,13 @@ def pack(message: Message) -> bytes:
     return bytes(out)
 
 
-def present_number(number: int, known: dict[int, int], prefix: str) -> str:
-    """Returns the mnemonic of a type or a class, or the generic one (RFC 3597 5)."""
-    return str(known[number]) if number in known else f'{prefix}{number}'
-
-
 def presentation(record: ResourceRecord) -> str:
     """Returns a record as a line of a master file (RFC 1035 5.1), without the newline."""
     name, qtype, qclass, ttl, rdata = record
     qclass_text = present_number(qclass, CLASS_OF, 'CLASS')
-    qtype_text = present_number(qtype, TYPE_OF, 'TYPE')
     rdata_text = present_rdata(qtype, qclass, rdata)
-    return f'{present_name(name)} {ttl} {qclass_text} {qtype_text} {rdata_text}'
+    line = f'{present_name(name)} {ttl} {qclass_text} {present_type(qtype)} {rdata_text}'
+    return line.rstrip()  # there may be nothing to say, as of an empty APL
 
 
 # --- 9. Questions and answers ------------------------------------------------
@@ -1761,7 +2322,7 @@ def extended_errors(message: Message) -> tuple[ExtendedError, ...]:
 
 def describe(name: bytes, qtype: int) -> str:
     """Returns a name and a type, for the text of an error."""
-    return f'{present_name(name)} {present_number(qtype, TYPE_OF, "TYPE")}'
+    return f'{present_name(name)} {present_type(qtype)}'
 
 
 def absence_of(what: str, rcode: int) -> DoesNotExist:
