@@ -1543,6 +1543,127 @@ def test_100_000_mutated_messages_parse_or_are_malformed():
     assert 1000 < accepted < 99_000
 
 
+class NoSuffixes(dict):
+    """What is known of names while packing, which is nothing: none is compressed."""
+
+    def __setitem__(self, suffix, offset):
+        pass
+
+
+def uncompressed(qtype, rdata, qclass=CLASSES.IN):
+    """The octets of rdata, without compression."""
+    out = bytearray()
+    module.append_rdata(qtype, qclass, rdata, out, NoSuffixes())
+    return bytes(out)
+
+
+def mutated_rdata(octets, draw):
+    """Rdata with a few of its octets changed, cut out, doubled, or turned into pointers."""
+    changed = bytearray(octets)
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        at = draw.randrange(len(changed) + 1)
+        match draw.randrange(6):
+            case 0:
+                changed[at : at + 1] = draw.randbytes(1)
+            case 1:
+                changed[at : at + 1] = [
+                    octet ^ 1 << draw.randrange(8) for octet in changed[at : at + 1]
+                ]
+            case 2:
+                del changed[at : at + draw.randint(1, 4)]
+            case 3:
+                changed[at:at] = changed[at : at + draw.randint(1, 20)]
+            case 4:
+                del changed[at:]
+            case 5:
+                changed[at : at + 2] = bytes([0xC0, draw.choice((12, 16, 24, 28))])
+    return bytes(changed)
+
+
+def has_unusual_params(svcb):
+    """Whether keys do not belong together, or have values that dnspython looks into."""
+    keys = {key for key, _ in svcb.svc_params}
+    return (keys and not svcb.svc_priority) or not keys.isdisjoint({0, 2, 5, 7, 8})
+
+
+# Why dnspython refuses what we read. That a field holds what it should is seen by whoever uses
+# it: one record with an odd value must not make a whole message unreadable.
+READ_BY_US_ALONE = {
+    # A digest whose length is not its algorithm's fits nothing, nor does a reserved number.
+    **dict.fromkeys([TYPES.DS, TYPES.CDS, TYPES.DLV], lambda rdata: rdata.digest_type <= 4),
+    **dict.fromkeys([TYPES.TLSA, TYPES.SMIMEA], lambda rdata: rdata.matching_type in (1, 2)),
+    TYPES.SSHFP: lambda rdata: rdata.fp_type in (1, 2),
+    TYPES.ZONEMD: lambda rdata: (
+        rdata.hash_algorithm <= 2 or rdata.scheme == 0 or len(rdata.digest) < 12
+    ),
+    # RFC 1712 has strings, with numbers in them or not.
+    TYPES.GPOS: lambda rdata: True,
+    # RFC 9460 2.2 says what is malformed, and 2.4.2 that in AliasMode parameters are ignored.
+    **dict.fromkeys([TYPES.SVCB, TYPES.HTTPS], has_unusual_params),
+    # An option is octets: RFC 6891 has it ignored if unknown.
+    TYPES.OPT: lambda rdata: True,
+    # RFC 8945 4.2 has sixteen bits for the error, dnspython a response code's twelve.
+    TYPES.TSIG: lambda rdata: rdata.error > 4095,
+    # RFC 7553 4.4 asks those who write it for one octet; BIND reads none.
+    TYPES.URI: lambda rdata: rdata.target == b'',
+}
+# Why we refuse what dnspython reads.
+READ_BY_DNSPYTHON_ALONE = {
+    # Without HIT or key there is no presentation form (RFC 8005 6); BIND refuses them too.
+    TYPES.HIP: lambda octets: octets[0] == 0 or octets[2:4] == b'\0\0',
+}
+# Why what dnspython packs differs from what it read, and from what we pack.
+CHANGED_BY_DNSPYTHON = {
+    # An empty subaddress is one, as BIND has it; to dnspython it is none.
+    TYPES.ISDN: lambda rdata: rdata.sa == b'',
+}
+
+
+def is_explained(table, qtype, *arguments):
+    return qtype in table and table[qtype](*arguments)
+
+
+def read_by_us(qtype, message):
+    """Rdata and its octets without compression, or None if it is malformed."""
+    try:
+        rdata = parse(message).an[0].rdata
+    except MalformedMessage:
+        return None
+    return rdata, uncompressed(qtype, rdata)
+
+
+def read_by_dnspython(qtype, message, start):
+    """The octets without compression, or None if it is malformed."""
+    try:
+        return dns.rdata.from_wire(1, qtype, message, start, len(message) - start).to_wire()
+    except dns.exception.DNSException:
+        return None
+
+
+def test_100_000_mutated_records_of_all_types_are_the_same_to_dnspython():
+    draw = random.Random(21)
+    before = header(qd=1, an=1) + b'\3www\7example\3com\0\0\1\0\1'
+    vectors = [(vector_type(mnemonic), bytes.fromhex(octets)) for mnemonic, octets, *_ in VECTORS]
+    vectors = [vector for vector in vectors if vector[0] not in OPAQUE_TO_DNSPYTHON]
+    outcomes = {'same': 0, 'refused': 0}
+    for qtype, octets in itertools.islice(itertools.cycle(vectors), 100_000):
+        octets = mutated_rdata(octets, draw)
+        message = before + wire_record(qtype, octets, name=b'\xc0\x0c')
+        ours = read_by_us(qtype, message)
+        theirs = read_by_dnspython(qtype, message, len(message) - len(octets))
+        if ours is None:
+            outcomes['refused'] += theirs is None
+            assert theirs is None or is_explained(READ_BY_DNSPYTHON_ALONE, qtype, octets)
+        elif theirs is None:
+            # A compressed name is read wherever it is: RFC 3597 4 forbids to write it.
+            is_compressed = ours[1] != octets
+            assert is_compressed or is_explained(READ_BY_US_ALONE, qtype, ours[0])
+        else:
+            outcomes['same'] += ours[1] == theirs
+            assert ours[1] == theirs or is_explained(CHANGED_BY_DNSPYTHON, qtype, ours[0])
+    assert min(outcomes.values()) > 30_000
+
+
 def hurtful():
     """Messages of 64 KiB, each made to cost as much as it can."""
     full = 65535
@@ -4382,6 +4503,34 @@ def test_names_that_are_compressed_in_old_types_are_read(server):
         octets = exchange(server, pack(make_query('old-mail.servers.example', qtype)))
         assert octets.count(b'\7servers\7example\0') == 1  # in the question
         assert [record.rdata for record in parse(octets).an] == [rdata]
+
+
+def receive_messages(sock):
+    """The octets of each message of a transfer, until the zone's SOA comes again."""
+    seen = 0
+    with sock.makefile('rb') as stream:
+        while seen < 2:
+            octets = stream.read(int.from_bytes(stream.read(2), 'big'))
+            seen += sum(record.qtype == TYPES.SOA for record in parse(octets).an)
+            yield octets
+
+
+@pytest.mark.servers
+def test_every_record_of_a_transfer_is_the_same_to_dnspython(bind):
+    query = pack(make_query('servers.example', TYPES.AXFR, payload=None))
+    types = set()
+    with socket.create_connection(bind, 5) as sock:
+        sock.sendall(len(query).to_bytes(2, 'big') + query)
+        for octets in receive_messages(sock):
+            message = parse(octets)
+            assert parse(pack(message)) == message
+            their = dns.message.from_wire(octets, xfr=True, one_rr_per_rrset=True)
+            assert [our_view(record) for record in message.an] == their_view(their.answer)
+            for (_, qtype, _, _, rdata), theirs in zip(message.an, their.answer, strict=True):
+                types.add(qtype)
+                if qtype not in OPAQUE_TO_DNSPYTHON:
+                    assert uncompressed(qtype, rdata) == theirs[0].to_wire()
+    assert types == set(module.LAYOUTS) - {*map(vector_type, IN_NO_ZONE)} | {65280}
 
 
 # --- 20. Guests --------------------------------------------------------------
