@@ -918,11 +918,14 @@ def pack_plain_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
 
 
 def parse_names(data: bytes, offset: int, end: int, names: Names) -> tuple[tuple[bytes, ...], int]:
-    """Names, to the end."""
+    """Names, to the end, not compressed: many pointers to a long one would be megabytes."""
     values = []
     while offset < end:  # each turn takes an octet at least
-        name, offset = parse_name(data, offset, names)
+        name, after = parse_name(data, offset, names)
+        if names.get(offset, (b'', 1))[1] != after - offset:
+            raise MalformedMessage(f'The name at {offset} is compressed where none may be')
         values.append(name)
+        offset = after
     return tuple(values), offset
 
 
@@ -1177,7 +1180,7 @@ def parse_mandatory(value: bytes) -> tuple[int, ...]:
     """Keys in strictly increasing order, `mandatory` not among them (RFC 9460 8)."""
     keys: tuple[int, ...] = KEY_LIST.parse(value)
     if list(keys) != sorted(set(keys) - {SVC_KEYS.mandatory}):
-        raise MalformedMessage(f'{keys} are no mandatory keys')
+        raise MalformedMessage(f'{keys!s:.60} are no mandatory keys')
     return keys
 
 
@@ -1232,7 +1235,7 @@ def parse_svc_params(
     pairs, offset = parse_pairs(data, offset, end, names)
     keys = [key for key, _ in pairs]
     if keys != sorted(set(keys)):
-        raise MalformedMessage(f'SvcParamKeys {keys} are not in strictly increasing order')
+        raise MalformedMessage(f'SvcParamKeys {keys!s:.60} are not in strictly increasing order')
     values = [
         (SVC_KEY_OF.get(key, key), SVC_PARAMS.get(key, OTHER_SVC_PARAM).parse(value))
         for key, value in pairs
@@ -1246,7 +1249,7 @@ def pack_svc_params(
     """Service parameters."""
     keys = [key for key, _ in params]
     if keys != sorted(set(keys)):
-        raise MalformedMessage(f'SvcParamKeys {keys} are not in strictly increasing order')
+        raise MalformedMessage(f'SvcParamKeys {keys!s:.60} are not in strictly increasing order')
     pairs = []
     for key, value in params:
         kind = SVC_PARAMS.get(key, OTHER_SVC_PARAM)
@@ -1292,7 +1295,7 @@ def parse_types(data: bytes, offset: int, end: int, names: Names) -> tuple[tuple
 def pack_types(types: tuple[int, ...], out: bytearray, suffixes: Suffixes) -> None:
     """Types as a bitmap."""
     if list(types) != sorted(set(types)):
-        raise MalformedMessage(f'The types {types} are not in strictly increasing order')
+        raise MalformedMessage(f'The types {types!s:.60} are not in strictly increasing order')
     windows: dict[int, bytearray] = {}
     for number in types:
         window, bit = number >> 8, number & 0xFF
@@ -1503,9 +1506,8 @@ def angle(degrees: int, letters: str) -> Field:
         letter = letters[value < MIDDLE]
         return f'{minutes // 60} {minutes % 60} {seconds}.{thousandths:03} {letter}'
 
-    limit = degrees * DEGREE
-    allowed = range(MIDDLE - limit, MIDDLE + limit + 1)
-    return only(integer('I', present_angle), allowed.__contains__)
+    least, most = MIDDLE - degrees * DEGREE, MIDDLE + degrees * DEGREE
+    return only(integer('I', present_angle), lambda value: least <= value <= most)
 
 
 def present_altitude(value: int) -> str:
@@ -3764,8 +3766,9 @@ async def resolve_families(
 ) -> list[IPv4AddressExpiresAt | IPv6AddressExpiresAt]:
     """Returns the addresses of a name: of one family, or of both if `family` is AF_UNSPEC.
 
-    Both are asked at once, and one with addresses is enough: the other gets 50 ms then. Raises
-    ResolverError; if neither has an address, a failure rather than an absence.
+    Both are asked at once, and one with addresses is enough: the other gets 50 ms then, and is
+    given up after. Raises ResolverError; if neither has an address, a failure rather than an
+    absence.
     """
     if family not in TYPES_OF_FAMILY:
         raise InvalidName(f'{name}: there are no addresses of family {family!r} in DNS')
@@ -3775,7 +3778,7 @@ async def resolve_families(
     addresses = [each for one in found if isinstance(one, Known) for each in one.answers]
     if not addresses:
         answers_of(min(reversed(found), key=lambda one: isinstance(one, Known)))
-    return addresses
+    return list(dict.fromkeys(addresses))  # a get_host may give all for either family
 
 
 class HostResolver:

@@ -32,7 +32,13 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 PLACEHOLDER = ast.Expr(ast.Constant(...))
 ALIAS = (types.GenericAlias, types.UnionType)  # what a type alias is once it is evaluated
 # What makes an annotation of the bare class of a value.
-ARGUMENTS = {'dict': '[Any, Any]', 'frozenset': '[Any]', 'list': '[Any]', 'tuple': '[Any, ...]'}
+ARGUMENTS = {
+    'dict': '[Any, Any]',
+    'frozenset': '[Any]',
+    'list': '[Any]',
+    'set': '[Any]',
+    'tuple': '[Any, ...]',
+}
 
 
 # --- The stub ----------------------------------------------------------------

@@ -1322,6 +1322,32 @@ def test_rdata_that_does_not_fit_its_type_is_malformed(mnemonic, octets):
         parse(header(an=1) + wire_record(TYPES[mnemonic], bytes.fromhex(octets)))
 
 
+def test_compressed_rendezvous_servers_are_malformed():
+    server = b'\1s\7example\0'
+    rdata = b'\1\1\0\1hk' + server
+    message = parse(header(an=1) + wire_record(TYPES.HIP, rdata + server + b'\0'))
+    assert message.an[0].rdata.rendezvous_servers == (b's.example', b's.example', b'')
+    at = 12 + len(wire_record(TYPES.HIP, b'')) + 6
+    for compressed in (b'\1t', b''):
+        octets = rdata + compressed + struct.pack('>H', 0xC000 | at)
+        with pytest.raises(MalformedMessage, match='compressed'):
+            parse(header(an=1) + wire_record(TYPES.HIP, octets))
+
+
+@pytest.mark.parametrize('latitude', [None, 1.5, '0'])
+def test_a_latitude_that_is_no_number_is_refused_at_once(latitude):
+    record = rr(b'x', TYPES.LOC, module.LOC(0, 0, 0, 0, latitude, 1 << 31, 0))
+    with pytest.raises((TypeError, MalformedMessage)):
+        pack(make_query('x', TYPES.LOC)._replace(an=(record,)))
+
+
+def test_what_is_said_of_many_wrong_keys_is_short():
+    pairs = b''.join(struct.pack('>HH', key, 0) for key in range(9000, 8000, -1))
+    with pytest.raises(MalformedMessage) as caught:
+        parse(header(an=1) + wire_record(TYPES.SVCB, b'\0\1\0' + pairs))
+    assert len(str(caught.value)) < 200
+
+
 def test_a_type_of_class_in_is_octets_in_another_class():
     message = parse(header(an=1) + wire_record(TYPES.A, b'\1x\0\0\7', qclass=CLASSES.CH))
     assert message.an[0].rdata == b'\1x\0\0\7'
@@ -4859,6 +4885,15 @@ async def test_a_host_that_is_cancelled_leaves_nothing():
         assert len(server.queries) == 2
 
 
+@on_every_loop
+async def test_a_get_host_that_gives_all_for_either_family_gives_each_once():
+    async def get_host(fqdn, qtype):
+        return tuple(record.rdata for record in BOTH.values())
+
+    entries = await module.AioHttpDnsResolver(get_host).resolve('x.example', 80, socket.AF_UNSPEC)
+    assert families_of(entries) == [V4, V6]
+
+
 async def say_hello(request):
     return aiohttp.web.Response(text=f'hello {request.host} from {request.remote}')
 
@@ -5265,7 +5300,7 @@ def test_a_signal_ends_the_benchmark_and_all_that_it_started(name):
 def test_the_examples_of_the_readme_run(monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 9
+    assert len(examples) == 11
 
     def answer(query):
         zone = {
