@@ -236,7 +236,7 @@ setup(
     extras_require={
         'aiohttp': ['aiohttp'],
         'test': ['pytest', 'hypothesis', 'uvloop', 'dnspython', 'aiohttp', 'coverage'],
-        'lint': ['ruff', 'mypy'],
+        'lint': ['ruff', 'mypy', 'pyright[nodejs]'],
         'bench': ['aiodns', 'dnspython'],
     },
     keywords='dns asyncio resolver',
