@@ -3442,6 +3442,7 @@ async def ask_nameservers(
                 known = datagrams.answer()
                 if isinstance(known, Known) and known.absence is None:
                     outcomes[qtypes[0]] = known
+                    take_notice(settings, known)
                     return
             asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
             await (asking.adopt(timeout) if is_first else asking.ask(timeout, nameservers))
@@ -3527,6 +3528,7 @@ def board(
         known = cache.get(key)
         if known is not None and (known := recall(known, loop.time())) is not None:
             outcomes[qtype] = known
+            take_notice(settings, known)
         elif shared is None or shared.loop is not loop:
             mine.append(qtype)
         else:

@@ -4767,6 +4767,47 @@ async def test_the_grace_counts_for_a_family_that_another_asks_for():
 
 
 @on_every_loop
+async def test_the_grace_counts_when_only_the_other_family_is_asked_for_by_another():
+    async with Nameserver(answering_by_type(AAAA=None)) as server:
+        resolver = host_resolver_of(server)
+        one = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_INET6))
+        await server.asked(1)
+        both = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        await settle()
+        turn(0.06)
+        await settle()
+        assert both.done()
+        assert families_of(await both) == [V4]
+        one.cancel()
+        await asyncio.gather(one, return_exceptions=True)
+
+
+@on_every_loop
+async def test_the_grace_counts_for_what_is_cached_while_get_host_thinks():
+    cached = asyncio.Event()
+
+    async def get_host(fqdn, qtype):
+        if is_slow and qtype == TYPES.A:
+            await cached.wait()
+
+    async with Nameserver(answering_by_type(AAAA=None)) as server:
+        resolver = host_resolver_of(server, get_host=get_host)
+        is_slow = True
+        both = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        await settle()
+        is_slow = False
+        assert families_of(await resolver.resolve('x.example', 80)) == [V4]
+        cached.set()
+        await server.asked(2)
+        await settle()
+        turn(0.06)
+        await settle()
+        assert both.done()
+        assert families_of(await both) == [V4]
+
+
+@on_every_loop
 async def test_the_grace_counts_for_the_target_of_an_alias():
     target = a(b'y.example')
 
