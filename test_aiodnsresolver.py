@@ -1,6 +1,6 @@
 """Tests of aiodnsresolver, in the order of its sections and under their titles.
 
-Faults and attacks come from a scripted nameserver in this process, truth from BIND and Unbound.
+Faults and attacks come from a scripted nameserver in this process, truth from real ones.
 Every asynchronous test runs on each event loop, in debug mode, on a clock that is turned by hand,
 and leaves no socket, task, timer or warning behind.
 """
@@ -4022,16 +4022,17 @@ async def test_what_is_asked_failed_and_dropped_is_logged_for_debugging(caplog):
 
 # --- Real nameservers --------------------------------------------------------
 #
-# Truth, on free ports of loopback: BIND has a zone, and Unbound asks BIND for it. The zone has a
-# record for each vector of section 7 that may stand in a zone. All other names are refused, and
-# Unbound sends from loopback only, so that nothing leaves this machine.
+# Truth, on free ports of loopback: BIND has a zone with a record for each vector of section 7, NSD
+# one with those of types that BIND refuses, and Unbound asks them for both. All other names are
+# refused, and Unbound sends from loopback only, so that nothing leaves this machine.
 
 STARTS_WITHIN = 20  # seconds
 ENDS_WITHIN = 10
 ZONE_TTL = 3600  # longer than a run of the tests, for Unbound counts down in real time
 NEGATIVE_TTL = 600
-IN_NO_ZONE = ('MD', 'MF', 'OPT', 'TKEY', 'TSIG')  # BIND refuses MD and MF, which are obsolete
-AT_THE_TOP_ONLY = ('SOA', 'NS', *IN_NO_ZONE)  # or not at all
+REFUSED_BY_BIND = ('MD', 'MF', 'TKEY')  # obsolete, or not meant for a zone: NSD serves them
+NOT_IN_BIND = ('OPT', 'TSIG', *REFUSED_BY_BIND)
+AT_THE_TOP_ONLY = ('SOA', 'NS', *NOT_IN_BIND)  # or not at all
 
 IN_ZONE = {  # by name: a type, its rdata and its presentation form
     f'v{number}.servers.example': (vector_type(mnemonic), rdata, text)
@@ -4079,6 +4080,18 @@ old-mail  MR     ns
 old-mail  MINFO  mail www
 """
 
+OBSOLETE_ZONE = f"""
+$ORIGIN obsolete.example.
+$TTL {ZONE_TTL}
+@     SOA  ns root.ns 1 3600 600 86400 {NEGATIVE_TTL}
+@     NS   ns
+ns    A    127.0.0.1
+mail  MD   mail
+mail  MD   mail.b
+mail  MF   mail
+mail  MF   mail.b
+"""
+
 BIND_OPTIONS = """
 options {
     directory "%(folder)s";
@@ -4095,6 +4108,27 @@ options {
 };
 controls { };
 zone "servers.example" { type primary; file "zone"; };
+"""
+
+NSD_OPTIONS = """
+server:
+    ip-address: 127.0.0.1@%(port)d
+    server-count: 1
+    zonesdir: "%(folder)s"
+    xfrdir: "%(folder)s"
+    zonelistfile: "%(folder)s/zone.list"
+    username: ""
+    chroot: ""
+    database: ""
+    xfrdfile: ""
+    pidfile: ""
+    logfile: "/dev/stderr"
+remote-control:
+    control-enable: no
+zone:
+    name: "obsolete.example"
+    zonefile: "zone"
+    provide-xfr: 127.0.0.1 NOKEY
 """
 
 UNBOUND_OPTIONS = """
@@ -4115,9 +4149,13 @@ server:
     module-config: "iterator"
     local-zone: "." refuse
     local-zone: "servers.example" transparent
+    local-zone: "obsolete.example" transparent
 stub-zone:
     name: "servers.example"
     stub-addr: 127.0.0.1@%(bind_port)d
+stub-zone:
+    name: "obsolete.example"
+    stub-addr: 127.0.0.1@%(nsd_port)d
 """
 
 
@@ -4129,6 +4167,16 @@ def whole_zone():
     for name, (qtype, _, text) in IN_ZONE.items():
         lines.append(f'{name}. {module.present_type(qtype)} {text}')
     return ZONE + '\n'.join(lines) + '\n'
+
+
+def whole_obsolete_zone():
+    """The zone that NSD has, with the vectors in the generic form, which serves for all types."""
+    lines = []
+    for number, (mnemonic, octets, _, _) in enumerate(VECTORS):
+        if mnemonic in REFUSED_BY_BIND:
+            text = module.present_generic(bytes.fromhex(octets))
+            lines.append(f'v{number} TYPE{TYPES[mnemonic].value} {text}')
+    return OBSOLETE_ZONE + '\n'.join(lines) + '\n'
 
 
 def free_port():
@@ -4159,27 +4207,27 @@ def find_program(name, package):
     return path
 
 
-def is_ready(process, server):
-    """Whether a nameserver that was started answers for the zone. Pauses for a moment."""
+def is_ready(process, server, zone):
+    """Whether a nameserver that was started answers for its zone. Pauses for a moment."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(0.02)
     with contextlib.suppress(OSError):
-        reply = parse(exchange(server, pack(make_query('ns.servers.example', TYPES.A)), 1))
+        reply = parse(exchange(server, pack(make_query(f'ns.{zone}', TYPES.A)), 1))
         return reply.rcode == RCODES.NOERROR and reply.an
     return False
 
 
-def wait_until_ready(process, server, log):
+def wait_until_ready(process, server, zone, log):
     until = time.monotonic() + STARTS_WITHIN
     while process.poll() is None and time.monotonic() < until:
-        if is_ready(process, server):
+        if is_ready(process, server, zone):
             return
     told = log.read_text(errors='replace')[-3000:]
     raise RuntimeError(f'{process.args} did not start ({process.poll()}):\n{told}')
 
 
 @contextlib.contextmanager
-def running(command, server, log):
+def running(command, server, log, zone='servers.example'):
     """Runs a nameserver until the end of the block, and no longer than this process lives."""
     # A test that hangs ends this process before any `finally`: then the kernel ends the server.
     command = ['setpriv', '--pdeathsig', 'TERM', *command]
@@ -4188,7 +4236,7 @@ def running(command, server, log):
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        wait_until_ready(process, server, log)
+        wait_until_ready(process, server, zone, log)
         yield server
     finally:
         process.terminate()
@@ -4212,11 +4260,23 @@ def bind(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def unbound(bind, tmp_path_factory):
-    """The address and port of Unbound, which asks BIND."""
+def nsd(tmp_path_factory):
+    """The address and port of NSD, which has what BIND refuses."""
+    folder = tmp_path_factory.mktemp('nsd')
+    port = free_port()
+    (folder / 'zone').write_text(whole_obsolete_zone())
+    (folder / 'nsd.conf').write_text(NSD_OPTIONS % {'folder': folder, 'port': port})
+    command = [find_program('nsd', 'nsd'), '-d', '-c', folder / 'nsd.conf']
+    with running(command, ('127.0.0.1', port), folder / 'log', 'obsolete.example') as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def unbound(bind, nsd, tmp_path_factory):
+    """The address and port of Unbound, which asks BIND and NSD."""
     folder = tmp_path_factory.mktemp('unbound')
     port = free_port()
-    values = {'folder': folder, 'port': port, 'bind_port': bind[1]}
+    values = {'folder': folder, 'port': port, 'bind_port': bind[1], 'nsd_port': nsd[1]}
     (folder / 'unbound.conf').write_text(UNBOUND_OPTIONS % values)
     command = [find_program('unbound', 'unbound'), '-d', '-c', folder / 'unbound.conf']
     with running(command, ('127.0.0.1', port), folder / 'log') as server:
@@ -4477,6 +4537,8 @@ def our_view(record):
     """A record as dnspython has it."""
     name, qtype, qclass, ttl, rdata = record
     name = dns.name.from_text(module.present_name(name))
+    if qtype == TYPES.TKEY:  # for which no RFC has a form
+        rdata = uncompressed(qtype, rdata)
     text = module.present_rdata(qtype, qclass, rdata)
     return name, qtype, qclass, ttl, theirs(text, qtype, qclass)
 
@@ -4528,6 +4590,20 @@ def test_names_that_are_compressed_in_old_types_are_read(server):
         assert [record.rdata for record in parse(octets).an] == [rdata]
 
 
+@pytest.mark.servers
+@pytest.mark.parametrize('qtype', [TYPES.MD, TYPES.MF])
+def test_names_that_are_compressed_in_obsolete_types_are_the_same_to_dnspython(unbound, qtype):
+    octets = exchange(unbound, pack(make_query('mail.obsolete.example', qtype)))
+    assert octets.count(b'\x08obsolete\7example\0') == 1  # in the question
+    our = parse(octets)
+    targets = {record.rdata for record in our.an}
+    assert targets == {b'mail.obsolete.example', b'mail.b.obsolete.example'}
+    assert parse(pack(our)) == our
+    for each in (octets, pack(our)):
+        their = dns.message.from_wire(each, one_rr_per_rrset=True)
+        assert [our_view(record) for record in our.an] == their_view(their.answer)
+
+
 def receive_messages(sock):
     """The octets of each message of a transfer, until the zone's SOA comes again."""
     seen = 0
@@ -4539,10 +4615,19 @@ def receive_messages(sock):
 
 
 @pytest.mark.servers
-def test_every_record_of_a_transfer_is_the_same_to_dnspython(bind):
-    query = pack(make_query('servers.example', TYPES.AXFR, payload=None))
+@pytest.mark.parametrize(
+    'server, zone, expected',
+    [
+        ('bind', 'servers.example', {*module.LAYOUTS, 65280} - {*map(vector_type, NOT_IN_BIND)}),
+        ('nsd', 'obsolete.example', {*map(vector_type, ('SOA', 'NS', 'A', *REFUSED_BY_BIND))}),
+    ],
+    indirect=['server'],
+    ids=['bind', 'nsd'],
+)
+def test_every_record_of_a_transfer_is_the_same_to_dnspython(server, zone, expected):
+    query = pack(make_query(zone, TYPES.AXFR, payload=None))
     types = set()
-    with socket.create_connection(bind, 5) as sock:
+    with socket.create_connection(server, 5) as sock:
         sock.sendall(len(query).to_bytes(2, 'big') + query)
         for octets in receive_messages(sock):
             message = parse(octets)
@@ -4552,7 +4637,7 @@ def test_every_record_of_a_transfer_is_the_same_to_dnspython(bind):
             for (_, qtype, _, _, rdata), theirs in zip(message.an, their.answer, strict=True):
                 types.add(qtype)
                 assert uncompressed(qtype, rdata) == theirs[0].to_wire()
-    assert types == set(module.LAYOUTS) - {*map(vector_type, IN_NO_ZONE)} | {65280}
+    assert types == expected
 
 
 # --- 20. Guests --------------------------------------------------------------
