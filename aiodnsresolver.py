@@ -37,6 +37,7 @@ import binascii
 import copy
 import errno
 import functools
+import itertools
 import logging
 import os
 import re
@@ -46,7 +47,7 @@ import struct
 import sys
 import time
 from collections import OrderedDict, deque, namedtuple
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, NoReturn, Protocol, overload
@@ -332,6 +333,7 @@ MAX_NEGATIVE_TTL = 3 * 3600  # RFC 2308 5: one to three hours work well
 MAX_CNAMES = 20  # longer than any chain in use; c-ares and Unbound stop near 10
 MAX_CACHED = 10_000  # answers in one cache: some 10 MB
 MAX_SETS = 100  # of nameservers, of one get_nameservers, in one resolution
+MAX_SEARCH = 32  # domains of a search list: what Kubernetes allows a pod; each may cost a query
 MAX_TIMEOUT = 24 * 3600.0  # a longer one is a mistake, and an infinite one breaks timers
 MAX_FAILURES = 2  # a nameserver that failed is asked once more
 MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
@@ -2446,27 +2448,99 @@ def read_reply(query: Query, reply: bytes, now: float) -> Known | ResolverError:
 RESOLV_CONF = '/etc/resolv.conf'
 HOSTS = '/etc/hosts'
 RESOLV_CONF_KEYWORDS = frozenset({'nameserver', 'search', 'domain', 'options', 'sortlist'})
+# The options that say something here, and of a number the least and the most that glibc takes.
+NUMBER_OPTIONS = {'ndots': (0, 15), 'timeout': (1, 30), 'attempts': (1, 5)}
+FLAG_OPTIONS = frozenset({'rotate', 'use-vc', 'trust-ad', 'no-aaaa'})
 
 Nameserver = tuple[Any, int]  # an address (an ipaddress object or str) and a port
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
 Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
 
 
-def parse_resolv_conf(lines: Iterable[str]) -> tuple[Nameserver, ...]:
-    """Returns the nameservers of resolv.conf(5); without any the one on this host."""
-    nameservers = []
+class Conf(NamedTuple):
+    """What resolv.conf(5) and the environment say: by default, what goes without saying."""
+
+    nameservers: tuple[Nameserver, ...] = ((IPv4Address('127.0.0.1'), 53),)
+    search: tuple[bytes, ...] = ()  # in lower case; the root is a domain like any other
+    ndots: int = 1
+    timeout: float = 0.5
+    attempts: int = 5
+    rotate: bool = False
+    use_vc: bool = False
+    trust_ad: bool = False
+    no_aaaa: bool = False
+
+
+def parse_search(domains: Iterable[str]) -> tuple[bytes, ...]:
+    """Returns a search list, each domain once. One that is no name costs only itself."""
+    first = list(itertools.islice(domains, MAX_SEARCH + 1))
+    if len(first) > MAX_SEARCH:
+        logger.warning('Skipped all of the search list after its first %s', MAX_SEARCH)
+    search = []
+    for domain in first[:MAX_SEARCH]:
+        try:
+            search.append(to_name(domain).lower())
+        except InvalidName as error:
+            logger.warning('Skipped a domain of the search list: %s', error)
+    return tuple(dict.fromkeys(search))
+
+
+def parse_resolv_options(options: Iterable[str]) -> dict[str, Any]:
+    """Returns the fields of Conf that options say; the last one wins.
+
+    One that is not known, `edns0` among them, changes nothing; a number out of range is the
+    nearest that is in it.
+    """
+    said: dict[str, Any] = {}
+    for option in options:
+        name, _, number = option.partition(':')
+        if option in FLAG_OPTIONS:
+            said[option.replace('-', '_')] = True
+        elif option != name in NUMBER_OPTIONS:
+            if number.isascii() and number.isdigit():
+                least, most = NUMBER_OPTIONS[name]
+                digits = number.lstrip('0')[:3]  # three are more than enough for any of them
+                said[name] = min(max(least, int(digits or '0')), most)
+            else:
+                logger.warning('Skipped the option %.64r of resolv.conf: no number', option)
+    return said
+
+
+def parse_resolv_conf(lines: Iterable[str], environ: Mapping[str, str], host_name: str) -> Conf:
+    """Returns what resolv.conf(5) says together with LOCALDOMAIN and RES_OPTIONS.
+
+    Without a nameserver it is the one on this host; without a search list it is the domain that
+    the host's own name is in. The last search or domain wins, and LOCALDOMAIN over both.
+    """
+    nameservers: list[Nameserver] = []
+    domains = host_name.partition('.')[2].split()
+    options: list[str] = []
     for line in lines:
-        keyword, *values = line.split() or ['#']
-        if keyword[0] in '#;':
-            continue
+        words = itertools.takewhile(lambda word: word[0] not in '#;', line.split())
+        keyword, *values = list(words) or ['options']  # of which there are none
         try:
             if keyword not in RESOLV_CONF_KEYWORDS:
                 raise ValueError(f'{keyword!r} is no keyword')
             if keyword == 'nameserver':
                 nameservers.append((ip_address(values[0] if values else ''), 53))
         except ValueError as error:
-            logger.warning('Skipped %r of resolv.conf: %s', line.rstrip('\n'), error)
-    return tuple(nameservers) or ((IPv4Address('127.0.0.1'), 53),)
+            logger.warning('Skipped %.256r of resolv.conf: %.256s', line.rstrip('\n'), error)
+        if keyword == 'options':
+            options += values
+        elif keyword in ('search', 'domain') and values:
+            domains = values if keyword == 'search' else values[:1]
+    if 'LOCALDOMAIN' in environ:  # if it is empty, there is no search list
+        domains = environ['LOCALDOMAIN'].partition('\n')[0].split()
+    options += environ.get('RES_OPTIONS', '').split()
+    said = parse_resolv_options(options)
+    if nameservers:
+        said['nameservers'] = tuple(nameservers)
+    return Conf(search=parse_search(domains), **said)
+
+
+def parse_system_resolv_conf(lines: Iterable[str]) -> Conf:
+    """Returns what resolv.conf(5) says on this host, in this process's environment."""
+    return parse_resolv_conf(lines, os.environ, socket.gethostname())
 
 
 def parse_hosts(lines: Iterable[str]) -> Hosts:
@@ -3045,7 +3119,15 @@ NewQuery = Callable[[bytes, int], Query]
 
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
+ROTATION: itertools.count[int] = itertools.count()  # resolutions with `options rotate`
 RANKS = (CnameChainTooLong, ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
+
+
+def tcp_url(nameserver: Nameserver) -> str:
+    """Returns a nameserver of resolv.conf, to be asked over TCP."""
+    address, port = nameserver
+    host = str(address) if isinstance(address, IPv4Address) else f'[{address}]'
+    return f'tcp://{host}:{port}'
 
 
 async def get_nameservers_from_etc_resolve_conf(
@@ -3053,13 +3135,20 @@ async def get_nameservers_from_etc_resolve_conf(
 ) -> AsyncGenerator[tuple[Any, ...], None]:
     """Yields the nameservers of resolv.conf, one at a time with 0.5 s for each, in five rounds.
 
-    A missing file, or one without a nameserver, means 127.0.0.1.
+    Its options `timeout:`, `attempts:`, `rotate` and `use-vc` have it otherwise. A missing file,
+    or one without a nameserver, means 127.0.0.1.
     """
     now = asyncio.get_running_loop().time()
-    nameservers = config_file(path, parse_resolv_conf).current(now)
-    for _ in range(5):
+    conf: Conf = config_file(path, parse_system_resolv_conf).current(now)
+    nameservers: tuple[Any, ...] = conf.nameservers
+    if conf.rotate:
+        first = next(ROTATION) % len(nameservers)
+        nameservers = nameservers[first:] + nameservers[:first]
+    if conf.use_vc:
+        nameservers = tuple([tcp_url(nameserver) for nameserver in nameservers])
+    for _ in range(conf.attempts):
         for nameserver in nameservers:
-            yield 0.5, nameserver
+            yield conf.timeout, nameserver
 
 
 async def get_host_from_etc_hosts(

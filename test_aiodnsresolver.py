@@ -2312,6 +2312,11 @@ def test_an_extended_error_without_a_code_is_passed_over(octets):
 # --- 13. The system's files --------------------------------------------------
 
 
+def conf_of(text, environ=None, host_name='host'):
+    """What resolv.conf says, from the text between its line breaks."""
+    return module.parse_resolv_conf(text.splitlines(keepends=True), environ or {}, host_name)
+
+
 def test_resolv_conf_gives_nameservers_and_warns_of_the_rest(caplog):
     lines = [
         '# a comment\n',
@@ -2320,26 +2325,126 @@ def test_resolv_conf_gives_nameservers_and_warns_of_the_rest(caplog):
         'nameserver 192.0.2.1\n',
         '  nameserver\t2001:db8::1   # trailing\n',
         'nameserver fe80::1%lo\n',
+        'nameserver 192.0.2.4\n',
         'search example.com\n',
+        'sortlist 192.0.2.0/255.255.255.0\n',
         'options ndots:5\n',
         'nameserver\n',
         'nameserver example.com\n',
         'nameserver 192.0.2.256\n',
         'name\udcffserver 192.0.2.3\n',
         '\0\n',
+        'x' * 100_000,
+        'nameserver ' + 'x' * 100_000,
     ]
-    assert module.parse_resolv_conf(lines) == (
+    assert module.parse_resolv_conf(lines, {}, 'host').nameservers == (
         (IPv4Address('192.0.2.1'), 53),
         (IPv6Address('2001:db8::1'), 53),
         (IPv6Address('fe80::1%lo'), 53),
+        (IPv4Address('192.0.2.4'), 53),
     )
-    assert len(caplog.records) == 5
+    assert len(caplog.records) == 7
+    assert max(len(record.getMessage()) for record in caplog.records) < 600
     assert {record.name for record in caplog.records} == {'aiodnsresolver'}
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-def test_without_a_nameserver_it_is_the_one_on_this_host():
-    assert module.parse_resolv_conf([]) == ((IPv4Address('127.0.0.1'), 53),)
+def test_without_a_word_in_resolv_conf_all_is_as_usual():
+    conf = conf_of('')
+    assert conf == module.Conf()
+    assert conf[:5] == (((IPv4Address('127.0.0.1'), 53),), (), 1, 0.5, 5)
+    assert not any(conf[5:])
+
+
+@pytest.mark.parametrize(
+    'text, environ, host_name, search',
+    [
+        ('search a.example b.example\n', {}, 'host.c.example', [b'a.example', b'b.example']),
+        ('search A.Example. \t . a.example # not this\n', {}, 'host', [b'a.example', b'']),
+        ('domain a.example b.example\n', {}, 'host', [b'a.example']),
+        ('domain a.example\nsearch b.example c.example', {}, 'host', [b'b.example', b'c.example']),
+        ('search b.example c.example\ndomain a.example', {}, 'host', [b'a.example']),
+        ('search a.example\nsearch\ndomain \n', {}, 'host', [b'a.example']),
+        ('search .', {}, 'host.c.example', [b'']),
+        ('', {}, 'host.c.example', [b'c.example']),
+        ('', {}, 'host.', []),
+        ('', {}, '', []),
+        ('', {}, 'host..c', []),
+        ('search a.example', {'LOCALDOMAIN': 'b.example\t. '}, 'x.y', [b'b.example', b'']),
+        ('', {'LOCALDOMAIN': 'b.example\nc.example'}, 'x.y', [b'b.example']),
+        ('search a.example', {'LOCALDOMAIN': ''}, 'x.y', []),
+        ('search a.example', {'RES_OPTIONS': 'search b.example'}, 'host', [b'a.example']),
+        ('search b\u00fccher.example a\\.b', {}, 'host', [b'xn--bcher-kva.example', b'a\\.b']),
+    ],
+)  # fmt: skip
+def test_the_search_list_is_that_of_the_c_library(text, environ, host_name, search):
+    assert conf_of(text, environ, host_name).search == tuple(search)
+
+
+@pytest.mark.parametrize(
+    'bad', ['a..b', '\udcff', 'x' * 64, 'a.' * 200, 'y' * 100_000, '\\999', '\u00df']
+)
+def test_a_domain_that_is_no_name_costs_only_itself(bad, caplog):
+    assert conf_of(f'search a.example {bad} b.example', {}, 'x.y').search == (
+        b'a.example',
+        b'b.example',
+    )
+    assert conf_of(f'search {bad}', {'LOCALDOMAIN': bad}, 'x.y').search == ()
+    assert conf_of('', {}, f'host.{bad}').search == ()
+    assert len(caplog.records) == 3
+    assert max(len(record.getMessage()) for record in caplog.records) < 1500
+
+
+def test_a_search_list_is_bounded(caplog):
+    domains = [f'd{number}.example' for number in range(5000)]
+    conf = conf_of('search ' + ' '.join(domains))
+    assert conf.search == tuple(domain.encode() for domain in domains[:32])
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    'options, expected',
+    [
+        ('ndots:2', {'ndots': 2}),
+        ('ndots:0', {'ndots': 0}),
+        ('ndots:15', {'ndots': 15}),
+        ('ndots:16', {'ndots': 15}),
+        ('timeout:3 attempts:2', {'timeout': 3, 'attempts': 2}),
+        ('timeout:0 attempts:0', {'timeout': 1, 'attempts': 1}),
+        ('timeout:31 attempts:6', {'timeout': 30, 'attempts': 5}),
+        ('timeout:007', {'timeout': 7}),
+        (f'timeout:{"9" * 100_000}', {'timeout': 30}),
+        (f'attempts:{"0" * 100_000}', {'attempts': 1}),
+        ('rotate use-vc', {'rotate': True, 'use_vc': True}),
+        ('trust-ad\tno-aaaa', {'trust_ad': True, 'no_aaaa': True}),
+        ('timeout:3 timeout:4', {'timeout': 4}),
+        ('timeout:3\noptions rotate', {'timeout': 3, 'rotate': True}),
+        ('rotate # use-vc', {'rotate': True}),
+        ('rotate:1 use_vc no-AAAA notrotate', {}),
+        ('edns0 inet6 single-request no-tld-query ndots attempts debug x:y : \udcff', {}),
+    ],
+)  # fmt: skip
+def test_options_are_those_of_the_c_library_and_the_rest_is_passed_over(options, expected, caplog):
+    assert conf_of(f'options {options}\n') == module.Conf(**expected)
+    if options.isprintable() and '#' not in options:  # one line without a comment
+        assert conf_of('', {'RES_OPTIONS': options}) == module.Conf(**expected)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    'option', ['ndots:', 'timeout:x', 'timeout:-1', 'attempts:1.5', 'ndots:\u0665', 'ndots:1_0']
+)
+def test_an_option_without_its_number_costs_only_itself(option, caplog):
+    assert conf_of(f'options rotate {option} use-vc\n') == module.Conf(rotate=True, use_vc=True)
+    assert len(caplog.records) == 1
+    conf_of(f'options {option}{"x" * 100_000}')
+    assert len(caplog.records[1].getMessage()) < 200
+
+
+def test_options_of_the_environment_come_after_those_of_the_file():
+    environ = {'RES_OPTIONS': 'timeout:2 rotate'}
+    conf = conf_of('options timeout:9 attempts:3', environ)
+    assert conf == module.Conf(timeout=2, attempts=3, rotate=True)
 
 
 def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
@@ -3964,6 +4069,38 @@ async def test_the_defaults_read_resolv_conf_and_hosts(tmp_path):
         assert raised.value.rcode == RCODES.NOERROR
     assert await get_host(b'www.example', TYPES.MX) is None
     assert await get_host(b'other.example', TYPES.A) is None
+
+
+async def yielded_for(path):
+    """What the default get_nameservers yields."""
+    return [each async for each in get_nameservers_from_etc_resolve_conf(b'x', path=str(path))]
+
+
+@on_every_loop
+async def test_the_options_timeout_and_attempts_have_the_nameservers_asked_so(tmp_path):
+    path = tmp_path / 'resolv.conf'
+    path.write_text('nameserver 192.0.2.1\nnameserver ::1\noptions timeout:3 attempts:2 edns0\n')
+    one, two = (3, (IPv4Address('192.0.2.1'), 53)), (3, (IPv6Address('::1'), 53))
+    assert await yielded_for(path) == [one, two] * 2
+
+
+@on_every_loop
+async def test_the_option_rotate_has_each_resolution_start_with_the_next_nameserver(tmp_path):
+    path = tmp_path / 'resolv.conf'
+    path.write_text(''.join(f'nameserver 192.0.2.{n}\n' for n in range(3)) + 'options rotate\n')
+    walks = [[int(each[1][0]) % 256 for each in await yielded_for(path)] for _ in range(6)]
+    first = walks[0][0]
+    for number, walk in enumerate(walks):
+        assert walk == [(first + number + step) % 3 for step in range(3)] * 5
+
+
+@on_every_loop
+async def test_the_option_use_vc_has_nameservers_asked_over_tcp(tmp_path):
+    path = tmp_path / 'resolv.conf'
+    addresses = '192.0.2.1', '2001:db8::1', 'fe80::1%eth0'
+    path.write_text(''.join(f'nameserver {each}\n' for each in addresses) + 'options use-vc\n')
+    urls = ['tcp://192.0.2.1:53', 'tcp://[2001:db8::1]:53', 'tcp://[fe80::1%eth0]:53']
+    assert await yielded_for(path) == [(0.5, url) for url in urls] * 5
 
 
 def test_to_make_a_resolver_needs_no_loop_and_no_file():
