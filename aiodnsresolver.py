@@ -2451,6 +2451,8 @@ RESOLV_CONF_KEYWORDS = frozenset({'nameserver', 'search', 'domain', 'options', '
 # The options that say something here, and of a number the least and the most that glibc takes.
 NUMBER_OPTIONS = {'ndots': (0, 15), 'timeout': (1, 30), 'attempts': (1, 5)}
 FLAG_OPTIONS = frozenset({'rotate', 'use-vc', 'trust-ad', 'no-aaaa'})
+# Why a file cannot be read until it has changed; the C library has the same list.
+UNREADABLE = frozenset({errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.EPERM})
 
 Nameserver = tuple[Any, int]  # an address (an ipaddress object or str) and a port
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
@@ -2581,11 +2583,20 @@ class ConfigFile:
         if not 0 <= now - self.looked_at < STAT_SECONDS:
             signature = self.look()
             if signature != self.signature:
-                # In this order: another thread, or the next call after an error, reads it anew.
-                self.value = self.read()
-                self.signature = signature
+                self.renew(signature)
             self.looked_at = now
         return self.value
+
+    def renew(self, signature: tuple[int, ...] | None) -> None:
+        """Has the file as it is now, or as it was if it cannot be read for the moment."""
+        try:
+            # In this order: another thread, or the next call after an error, reads it anew.
+            self.value = self.read()
+            self.signature = signature
+        except OSError as error:
+            logger.warning('Cannot read %s for now: %s', self.path, error)
+            if self.value is None:
+                self.value = self.parse(())
 
     def look(self) -> tuple[int, ...] | None:
         """Returns what changes when the file does, or None if there is none."""
@@ -2596,7 +2607,7 @@ class ConfigFile:
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def read(self) -> Any:
-        """Returns the parsed file."""
+        """Returns the parsed file. Raises OSError for what will pass, such as no descriptor."""
         logger.debug('Reading %s', self.path)
         try:
             with open(self.path, encoding='utf-8', errors='surrogateescape') as lines:
@@ -2604,6 +2615,8 @@ class ConfigFile:
         except FileNotFoundError:
             return self.parse(())
         except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
             logger.warning('Cannot read %s: %s', self.path, error)
             return self.parse(())
 
