@@ -39,6 +39,7 @@ import errno
 import functools
 import itertools
 import logging
+import operator
 import os
 import re
 import select
@@ -2624,6 +2625,39 @@ class ConfigFile:
 config_file = functools.lru_cache(maxsize=64)(ConfigFile)
 
 
+class Watch:
+    """What a resolver goes by of the system's files, and when to look at them again.
+
+    There is nothing to look for from `since` until `due`, on the clock of a loop: another loop's
+    that is far behind is before `since`.
+    """
+
+    __slots__ = ('conf', 'due', 'files', 'resolv_conf', 'since', 'values')
+
+    def __init__(self, resolv_conf: ConfigFile | None, hosts: ConfigFile | None) -> None:
+        self.resolv_conf = resolv_conf
+        self.files = [file for file in (resolv_conf, hosts) if file is not None]
+        self.values: list[Any] = [None for _ in self.files]
+        self.conf = Conf()
+        self.since = float('-inf')
+        self.due = float('-inf') if self.files else float('inf')
+
+    def look(self, now: float) -> bool:
+        """Looks at the files, and says whether one of them has been read again.
+
+        That counts as a change whatever it says now: the same address may well be another
+        nameserver in another network.
+        """
+        values = [file.current(now) for file in self.files]
+        has_changed = any(map(operator.is_not, values, self.values))
+        self.values = values
+        if self.resolv_conf is not None:
+            self.conf = values[0]
+        self.since = now
+        self.due = min([file.looked_at for file in self.files]) + STAT_SECONDS
+        return has_changed
+
+
 # --- nothing above this line awaits ------------------------------------------
 
 
@@ -3182,6 +3216,25 @@ class Settings(NamedTuple):
     memory: Memory
     folding: dict[Nameserver, float]  # nameservers that fold letter case, and until when
     notice: Callable[[], None] | None  # called when there are records of a type
+    watch: Watch
+
+
+def forget(settings: Settings) -> None:
+    """Forgets all answers, those too that are being asked for."""
+    settings.memory.cache.clear()
+    settings.memory.flights.clear()
+    settings.folding.clear()
+
+
+def current_conf(settings: Settings, now: float) -> Conf:
+    """Returns what resolv.conf says now, or its defaults if the resolver does not go by it.
+
+    Once a file has changed, all that was learned before is forgotten.
+    """
+    watch = settings.watch
+    if not watch.since <= now < watch.due and watch.look(now):
+        forget(settings)
+    return watch.conf
 
 
 def take_notice(settings: Settings, outcome: Known | Failure | None) -> None:
@@ -3728,8 +3781,20 @@ async def resolve_types(
                 outcomes[qtype] = join(name, aliases[qtype], qtype, outcome)
 
 
+async def resolve_name(
+    settings: Settings, given: str | bytes, qtypes: tuple[int, ...], outcomes: Outcomes
+) -> None:
+    """Adds to `outcomes` what is known of a name as a caller gave it, with the files as they are.
+
+    Raises InvalidName, or TypeError for what is neither str nor bytes.
+    """
+    name = to_name(given)
+    current_conf(settings, asyncio.get_running_loop().time())
+    await resolve_types(settings, name, qtypes, outcomes)
+
+
 async def resolve_first(
-    settings: Settings, name: bytes, qtypes: tuple[int, ...], seconds: float
+    settings: Settings, given: str | bytes, qtypes: tuple[int, ...], seconds: float
 ) -> Outcomes:
     """Returns what is known of a name, by type; once one has records, the others get `seconds`."""
     outcomes: Outcomes = {}
@@ -3742,7 +3807,7 @@ async def resolve_first(
 
     try:
         async with grace:
-            await resolve_types(settings._replace(notice=notice), name, qtypes, outcomes)
+            await resolve_name(settings._replace(notice=notice), given, qtypes, outcomes)
     except TimeoutError:
         if not grace.expired():  # then it is of a callable of the caller's
             raise
@@ -3776,19 +3841,31 @@ if TYPE_CHECKING:
         async def __call__(self, name: str | bytes, qtype: int) -> tuple[Any, ...]: ...
 
 
+def file_of(
+    function: Any, default: Any, parse: Callable[[Iterable[str]], Any]
+) -> ConfigFile | None:
+    """Returns the file that a default of ours reads, or None for a callable of the caller's.
+
+    A `functools.partial` of the default may give it another `path`.
+    """
+    path = default.__defaults__[0]
+    if isinstance(function, functools.partial):
+        path = function.keywords.get('path', path)
+        function = function.func
+    return config_file(path, parse) if function is default else None
+
+
 def to_settings(
     get_host: GetHost, get_nameservers: GetNameservers, transform_fqdn: TransformFqdn
 ) -> Settings:
     """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what."""
     memory = Memory(OrderedDict(), {})
-    return Settings(get_host, get_nameservers, query_maker(transform_fqdn), memory, {}, None)
-
-
-def forget(settings: Settings) -> None:
-    """Forgets all answers, those too that are being asked for."""
-    settings.memory.cache.clear()
-    settings.memory.flights.clear()
-    settings.folding.clear()
+    default = get_nameservers_from_etc_resolve_conf
+    resolv_conf = file_of(get_nameservers, default, parse_system_resolv_conf)
+    hosts = file_of(get_host, get_host_from_etc_hosts, parse_hosts)
+    watch = Watch(resolv_conf, hosts)
+    new_query = query_maker(transform_fqdn)
+    return Settings(get_host, get_nameservers, new_query, memory, {}, None, watch)
 
 
 def answers_of(outcome: Known | Failure) -> tuple[Any, ...]:
@@ -3815,6 +3892,7 @@ def Resolver(
     """
     settings = to_settings(get_host, get_nameservers, transform_fqdn)
     cache = settings.memory.cache
+    watch = settings.watch
     get_running_loop = asyncio.get_running_loop
 
     async def resolve(name: str | bytes, qtype: int) -> tuple[Any, ...]:
@@ -3824,11 +3902,13 @@ def Resolver(
         Truncated, CnameChainTooLong; TypeError; and what a callable of the caller's raised.
         """
         known = cache.get((name, qtype)) if name.__class__ is str else None
-        if known is not None and known[0] > get_running_loop().time() and known[1]:
-            return known[1]
+        if known is not None:
+            now = get_running_loop().time()
+            if known[0] > now and watch.since <= now < watch.due and known[1]:
+                return known[1]
         check_type(qtype)
         outcomes: Outcomes = {}
-        await resolve_types(settings, to_name(name), (qtype,), outcomes)
+        await resolve_name(settings, name, (qtype,), outcomes)
         return answers_of(outcomes[qtype])
 
     def clear_cache() -> None:
@@ -3877,7 +3957,7 @@ async def resolve_families(
     if family not in TYPES_OF_FAMILY:
         raise InvalidName(f'{name}: there are no addresses of family {family!r} in DNS')
     qtypes = TYPES_OF_FAMILY[family]
-    outcomes = await resolve_first(settings, to_name(name), qtypes, OTHER_FAMILY_SECONDS)
+    outcomes = await resolve_first(settings, name, qtypes, OTHER_FAMILY_SECONDS)
     found = [outcomes[qtype] for qtype in qtypes if qtype in outcomes]
     addresses = [each for one in found if isinstance(one, Known) for each in one.answers]
     if not addresses:

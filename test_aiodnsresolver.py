@@ -4119,12 +4119,182 @@ async def test_the_option_use_vc_has_nameservers_asked_over_tcp(tmp_path):
     assert await yielded_for(path) == [(0.5, url) for url in urls] * 5
 
 
+def hosts_at(path):
+    """The default get_host, with another file."""
+    return functools.partial(get_host_from_etc_hosts, path=str(path))
+
+
+def nameservers_at(path):
+    """The default get_nameservers, with another file."""
+    return functools.partial(get_nameservers_from_etc_resolve_conf, path=str(path))
+
+
+def put(path, text):
+    """Replaces a file as programs do that must not be seen halfway."""
+    new = path.with_suffix('.new')
+    new.write_text(text)
+    new.rename(path)
+
+
+def make_directory(path):
+    path.unlink()
+    path.mkdir()
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'before, change, after',
+    [
+        (None, lambda path: path.write_text('192.0.2.9 x.example\n'), '192.0.2.9'),
+        ('', lambda path: path.write_text('192.0.2.9 x.example\n'), '192.0.2.9'),
+        ('', lambda path: put(path, '192.0.2.9 x.example\n'), '192.0.2.9'),
+        ('192.0.2.8 x.example\n', lambda path: put(path, '192.0.2.9 x.example\n'), '192.0.2.9'),
+        ('192.0.2.8 x.example\n', Path.unlink, '192.0.2.1'),
+        ('192.0.2.8 x.example\n', make_directory, '192.0.2.1'),
+    ],
+    ids=['appears', 'is written', 'is filled by rename', 'is replaced', 'vanishes', 'is a folder'],
+)
+async def test_hosts_is_read_again_once_it(tmp_path, before, change, after):
+    path = tmp_path / 'hosts'
+    if before is not None:
+        path.write_text(before)
+    async with Nameserver(answering(a(b'x.example'))) as server:
+        resolve, _ = resolver_of(server, get_host=hosts_at(path))
+        earlier = '192.0.2.8' if before else '192.0.2.1'
+        assert texts(await resolve('x.example', TYPES.A)) == [earlier]
+        change(path)
+        for _ in range(19):  # no look at the file for each of them
+            turn(0.1)
+            assert texts(await resolve('x.example', TYPES.A)) == [earlier]
+        turn(0.1)
+        assert texts(await resolve('x.example', TYPES.A)) == [after]
+
+
+@on_every_loop
+async def test_another_resolver_that_looked_meanwhile_delays_no_reading(tmp_path):
+    path = tmp_path / 'hosts'
+    async with Nameserver(answering(a(b'x.example'))) as server:
+        one, _ = resolver_of(server, get_host=hosts_at(path))
+        two, _ = resolver_of(server, get_host=hosts_at(path))
+        await one('x.example', TYPES.A)
+        turn(2)
+        await two('x.example', TYPES.A)  # looks at the file
+        put(path, '192.0.2.9 x.example\n')
+        turn(1.9)
+        assert texts(await one('x.example', TYPES.A)) == ['192.0.2.1']  # relies on that look
+        turn(0.1)
+        for resolve in (one, two):
+            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.9']
+
+
+def test_a_loop_whose_clock_is_far_behind_anothers_looks_at_the_files_too(tmp_path):
+    path = tmp_path / 'hosts'
+    nameservers = []
+    resolve, _ = Resolver(hosts_at(path), lambda fqdn: asking(nameservers[-1])(fqdn))
+
+    async def main(ahead, change, expected):
+        async with Nameserver(answering(a(b'x.example'))) as server:
+            nameservers.append(server.nameserver)
+            turn(ahead)
+            await resolve('x.example', TYPES.A)
+            change()
+            turn(2)
+            assert texts(await resolve('x.example', TYPES.A)) == [expected]
+
+    run(main(1e6, lambda: None, '192.0.2.1'))
+    put(path, '192.0.2.9 x.example\n')
+    run(main(0, lambda: None, '192.0.2.9'))
+    run(main(1e6, path.unlink, '192.0.2.1'))
+
+
+NO_INTERFACE = 'nameserver fe80::1%{}\n'  # a nameserver that is nowhere, and tells of itself
+
+
+async def nameserver_tried(resolve, name='x.example', qtype=TYPES.A):
+    """The name and the interface of the nameserver that a resolution ended with."""
+    with pytest.raises(SocketError) as raised:
+        await resolve(name, qtype)
+    return re.match(r'(\S+)\. .* from \[fe80::1%(.+?)\]:53: ', raised.value.strerror).groups()
+
+
+@on_every_loop
+async def test_resolv_conf_is_read_again_once_it_changed_and_what_was_learned_is_forgotten(
+    tmp_path,
+):
+    path = tmp_path / 'resolv.conf'
+    path.write_text(NO_INTERFACE.format('none-1'))
+    settings = module.to_settings(no_host, nameservers_at(path), mix_case)
+
+    async def resolve(name, qtype):
+        outcomes = {}
+        await module.resolve_name(settings, name, (qtype,), outcomes)
+        return module.answers_of(outcomes[qtype])
+
+    assert await nameserver_tried(resolve) == ('x.example', 'none-1')
+    answers = (IPv4AddressExpiresAt(IPv4Address('192.0.2.1'), 9e9),)
+    known = module.Known(9e9, answers, None, None, True)
+    settings.memory.cache['x.example', TYPES.A] = known
+    put(path, NO_INTERFACE.format('none-2') + 'options trust-ad\n')
+    turn(1.9)
+    assert await resolve('x.example', TYPES.A) == answers
+    assert not module.current_conf(settings, asyncio.get_running_loop().time()).trust_ad
+    turn(0.1)
+    assert await nameserver_tried(resolve) == ('x.example', 'none-2')
+    assert settings.memory.cache == {}
+    assert module.current_conf(settings, asyncio.get_running_loop().time()).trust_ad
+
+
+@on_every_loop
+async def test_an_answer_that_was_asked_for_before_a_file_changed_is_not_kept(tmp_path):
+    path = tmp_path / 'hosts'
+    go_on = asyncio.Event()
+
+    async def answer(query):
+        await go_on.wait()
+        return reply_to(query, a(query.qd[0].name))
+
+    async with Nameserver(answer) as server:
+        get_nameservers = asking(server.nameserver, timeout=10)
+        resolve, _ = resolver_of(server, get_host=hosts_at(path), get_nameservers=get_nameservers)
+        before = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await server.asked(1)
+        put(path, '192.0.2.9 y.example\n')
+        turn(2)
+        assert texts(await resolve('y.example', TYPES.A)) == ['192.0.2.9']
+        go_on.set()
+        assert texts(await before) == ['192.0.2.1']
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+        await server.asked(2)
+
+
 def test_to_make_a_resolver_needs_no_loop_and_no_file():
     script = (
         'import builtins, os, aiodnsresolver as module\n'
         'builtins.open = os.stat = None\n'
         'resolve, clear_cache = module.Resolver()\n'
         'clear_cache()\n'
+    )
+    subprocess.run([sys.executable, '-c', script], cwd=HERE, check=True)
+
+
+def test_with_callables_of_the_callers_no_file_is_looked_at():
+    script = (
+        'import asyncio, builtins, os, aiodnsresolver as module\n'
+        'os.environ.update(LOCALDOMAIN="example.com", RES_OPTIONS="ndots:5")\n'
+        'async def get_host(fqdn, qtype):\n'
+        '    return module.IPv4Address("192.0.2.1") if fqdn == b"x" else None\n'
+        'async def get_nameservers(fqdn):\n'
+        '    raise LookupError(fqdn)\n'
+        '    yield\n'
+        'resolve, clear_cache = module.Resolver(get_host, get_nameservers)\n'
+        'async def main():\n'
+        '    builtins.open = os.stat = None\n'
+        '    await resolve("x", module.TYPES.A)\n'
+        '    try:\n'
+        '        await resolve("y", module.TYPES.A)\n'
+        '    except LookupError as error:\n'
+        '        assert error.args == (b"y",)\n'
+        'asyncio.run(main())\n'
     )
     subprocess.run([sys.executable, '-c', script], cwd=HERE, check=True)
 
