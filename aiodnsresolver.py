@@ -701,6 +701,32 @@ def to_name(name: str | bytes) -> bytes:
     return b'.'.join([escape_label(label) for label in split_name(name)])
 
 
+def ends_in_backslash(name: bytes) -> bool:
+    """Whether what comes next is escaped by an odd number of backslashes at the end."""
+    return (len(name) - len(name.rstrip(b'\\'))) % 2 == 1
+
+
+def is_absolute(name: str | bytes) -> bool:
+    """Whether a name that `to_name` takes is the root, or has a final dot, which it drops."""
+    if isinstance(name, str):
+        if not name.isascii():
+            return IDNA_DOTS.match(name[-1]) is not None
+        name = name.encode('ascii')
+    above = name.removesuffix(b'.')
+    return not name or (above != name and not ends_in_backslash(above))
+
+
+def dots_in(name: bytes) -> int:
+    """Returns how many dots are between the labels of a name in canonical presentation form."""
+    return name.count(b'.') if b'\\' not in name else len(split_escaped_name(name)) - 1
+
+
+def has_dots(name: Any, least: int) -> bool:
+    """Whether a str for certain has so many dots between its labels."""
+    has_enough: bool = name.count('.') >= least and '\\' not in name
+    return has_enough
+
+
 def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
     """Returns the name at `offset` in presentation form, and the offset after it (RFC 1035 4.1.4).
 
@@ -2118,6 +2144,25 @@ def mix_case(fqdn: bytes) -> bytes:
     return (int.from_bytes(fqdn, 'big') ^ flips).to_bytes(size, 'big')
 
 
+def size_on_wire(name: bytes) -> int:
+    """Returns how many octets a name in canonical presentation form has, if it is not the root."""
+    if b'\\' not in name:
+        return len(name) + 2
+    return len(join_labels(split_escaped_name(name)))
+
+
+def names_to_ask(name: bytes, search: Iterable[bytes], ndots: int) -> tuple[bytes, ...]:
+    """Returns the names that a name without a final dot may be, in the order to ask for them.
+
+    It is below each domain of the search list, where it is not too long, and itself: that first
+    if it has as many dots as `ndots`, and else last. All in canonical presentation form.
+    """
+    below = [name + b'.' + domain if domain else name for domain in search]
+    below = [each for each in below if size_on_wire(each) <= MAX_NAME]
+    in_order = [name, *below] if dots_in(name) >= ndots else [*below, name]
+    return tuple(dict.fromkeys(in_order))
+
+
 class Query(NamedTuple):
     """A question in octets, and what it asks: `fqdn` is its name in lower case."""
 
@@ -2236,7 +2281,7 @@ def is_at_or_below(name: bytes, ancestor: bytes) -> bool:
         return True
     above = name.removesuffix(b'.' + ancestor)
     # A dot behind an odd number of backslashes is no boundary but part of a label.
-    return above != name and (len(above) - len(above.rstrip(b'\\'))) % 2 == 0
+    return above != name and not ends_in_backslash(above)
 
 
 def records_of(
@@ -2632,15 +2677,42 @@ class Watch:
     that is far behind is before `since`.
     """
 
-    __slots__ = ('conf', 'due', 'files', 'resolv_conf', 'since', 'values')
+    __slots__ = (
+        'conf',
+        'due',
+        'files',
+        'given_search',
+        'ndots',
+        'resolv_conf',
+        'search',
+        'since',
+        'values',
+    )
 
-    def __init__(self, resolv_conf: ConfigFile | None, hosts: ConfigFile | None) -> None:
+    def __init__(
+        self,
+        resolv_conf: ConfigFile | None,
+        hosts: ConfigFile | None,
+        given_search: tuple[bytes, ...] | None,
+    ) -> None:
         self.resolv_conf = resolv_conf
+        self.given_search = given_search
         self.files = [file for file in (resolv_conf, hosts) if file is not None]
         self.values: list[Any] = [None for _ in self.files]
-        self.conf = Conf()
         self.since = float('-inf')
         self.due = float('-inf') if self.files else float('inf')
+        self.conf = Conf()
+        self.search: tuple[bytes, ...] = ()
+        self.ndots = 0
+        self.heed(self.conf)
+
+    def heed(self, conf: Conf) -> None:
+        """Goes by this resolv.conf. A search list that has but the root in it is none."""
+        search = conf.search if self.given_search is None else self.given_search
+        self.conf = conf
+        self.search = search if any(search) else ()
+        # Without as many dots, a name is not the first to be asked for.
+        self.ndots = conf.ndots if self.search else 0
 
     def look(self, now: float) -> bool:
         """Looks at the files, and says whether one of them has been read again.
@@ -2652,7 +2724,7 @@ class Watch:
         has_changed = any(map(operator.is_not, values, self.values))
         self.values = values
         if self.resolv_conf is not None:
-            self.conf = values[0]
+            self.heed(values[0])
         self.since = now
         self.due = min([file.looked_at for file in self.files]) + STAT_SECONDS
         return has_changed
@@ -3274,6 +3346,11 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) ->
     return known_here((expiring(address, now),), None, now)
 
 
+def may_be_special(fqdn: bytes) -> bool:
+    """Whether a name has to be looked at more closely: few do."""
+    return fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
+
+
 def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
     """Returns what get_host said, as what is known. Raises TypeError if it is no address."""
     addresses = host if isinstance(host, tuple) else (host,)
@@ -3296,6 +3373,18 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
 def rank(error: ResolverError) -> int:
     """Returns how little an error says, of those that a resolution may end with."""
     return next(at for at, kind in enumerate(RANKS) if isinstance(error, kind))
+
+
+def is_special(name: bytes, qtype: int, now: float) -> bool:
+    """Whether a name that is given by the caller is one for which nothing may be sent."""
+    fqdn = name.lower()
+    return may_be_special(fqdn) and special(name, fqdn, qtype, now, True) is not None
+
+
+async def ask_host(settings: Settings, name: bytes, qtype: int, now: float) -> Known | None:
+    """Returns what get_host knows of a name, or None if it does not know."""
+    host = await settings.get_host(name.lower(), qtype)
+    return None if host is None else known_from_host(host, name, qtype, now)
 
 
 def query_maker(transform_fqdn: TransformFqdn) -> NewQuery:
@@ -3712,18 +3801,16 @@ async def know(
     """
     loop = asyncio.get_running_loop()
     fqdn = name.lower()
-    may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
+    is_suspect = may_be_special(fqdn)
     for qtype in qtypes:
         now = loop.time()
         known = settings.memory.cache.get((fqdn.decode('ascii'), qtype))
         if known is not None:
             known = recall(known, now)
-        if known is None and may_be_special:
+        if known is None and is_suspect:
             known = special(name, fqdn, qtype, now, is_given)
         if known is None and is_given:
-            host = await settings.get_host(fqdn, qtype)
-            if host is not None:
-                known = known_from_host(host, name, qtype, now)
+            known = await ask_host(settings, name, qtype, now)
         if known is not None:
             outcomes[qtype] = known
             take_notice(settings, known)
@@ -3757,13 +3844,17 @@ def join(name: bytes, alias: Alias, qtype: int, outcome: Known | Failure) -> Kno
 
 
 async def resolve_types(
-    settings: Settings, name: bytes, qtypes: tuple[int, ...], outcomes: Outcomes
+    settings: Settings,
+    name: bytes,
+    qtypes: tuple[int, ...],
+    outcomes: Outcomes,
+    is_given: bool = True,
 ) -> None:
     """Adds to `outcomes` what is known of a name, aliases followed: records, absence or failure.
 
     Who is cancelled has there what has come until then, an alias alone among it.
     """
-    await know(settings, name, qtypes, True, outcomes)
+    await know(settings, name, qtypes, is_given, outcomes)
     while True:  # each turn makes a chain of aliases longer, or ends it
         aliases = {}
         for qtype, known in outcomes.items():
@@ -3781,6 +3872,73 @@ async def resolve_types(
                 outcomes[qtype] = join(name, aliases[qtype], qtype, outcome)
 
 
+def recall_search(
+    cache: Cache, name: bytes, names: Iterable[bytes], qtypes: tuple[int, ...], now: float
+) -> dict[int, Known]:
+    """Returns what the cache has of that which a search for `name` will come to, by type."""
+    own: dict[int, Known] = {}
+    for each in names:
+        fqdn = each.lower().decode('ascii')
+        found: dict[int, Known] = {}
+        for qtype in qtypes:
+            known = cache.get((fqdn, qtype))
+            known = recall(known, now) if known is not None else None
+            if known is not None and (known.answers or known.absence):
+                found[qtype] = known
+        if any([known.answers for known in found.values()]):
+            return found
+        if len(found) < len(qtypes):
+            return {}
+        if each == name:
+            own = found
+    return own
+
+
+def is_absent(outcome: Known | Failure) -> bool:
+    """Whether there is no such name or record: a search goes on then."""
+    return isinstance(outcome, Known) and outcome.absence is not None
+
+
+async def search_for(
+    settings: Settings,
+    name: bytes,
+    names: Iterable[bytes],
+    qtypes: tuple[int, ...],
+    outcomes: Outcomes,
+) -> None:
+    """Adds to `outcomes` what the first of several names comes to that is not absent.
+
+    A failure ends the search too: else another name would be answered because the first one could
+    not be asked for. If all are absent, it is `name` itself that does not exist. get_host is asked
+    for that one only, and a type that it knows is not searched.
+    """
+    now = asyncio.get_running_loop().time()
+    recalled = recall_search(settings.memory.cache, name, names, qtypes, now)
+    if len(recalled) == len(qtypes):
+        outcomes.update(recalled)
+        return
+    for qtype in qtypes:
+        known = None if qtype in recalled else await ask_host(settings, name, qtype, now)
+        if known is not None:
+            outcomes[qtype] = known
+            take_notice(settings, known)
+    wanted = tuple([qtype for qtype in qtypes if qtype not in outcomes])
+    own: Outcomes = {}
+    for each in names if wanted else ():
+        found: Outcomes = {}
+        try:
+            await resolve_types(settings, each, wanted, found, is_given=False)
+        finally:
+            is_over = not all(map(is_absent, found.values()))
+            if is_over:
+                outcomes.update(found)
+        if is_over:
+            return
+        if each == name:
+            own = found
+    outcomes.update(own)
+
+
 async def resolve_name(
     settings: Settings, given: str | bytes, qtypes: tuple[int, ...], outcomes: Outcomes
 ) -> None:
@@ -3789,8 +3947,14 @@ async def resolve_name(
     Raises InvalidName, or TypeError for what is neither str nor bytes.
     """
     name = to_name(given)
-    current_conf(settings, asyncio.get_running_loop().time())
-    await resolve_types(settings, name, qtypes, outcomes)
+    now = asyncio.get_running_loop().time()
+    conf = current_conf(settings, now)
+    domains = settings.watch.search
+    if not domains or is_absolute(given) or is_special(name, qtypes[0], now):
+        await resolve_types(settings, name, qtypes, outcomes)
+    else:
+        names = names_to_ask(name, domains, conf.ndots)
+        await search_for(settings, name, names, qtypes, outcomes)
 
 
 async def resolve_first(
@@ -3855,15 +4019,33 @@ def file_of(
     return config_file(path, parse) if function is default else None
 
 
+def to_search(search: Iterable[str | bytes] | None) -> tuple[bytes, ...] | None:
+    """Returns a search list as Conf has it, or None for that of the system.
+
+    Raises InvalidName for what is no name, or for too many; TypeError for what is no list of them.
+    """
+    if search is None:
+        return None
+    if isinstance(search, (str, bytes)):
+        raise TypeError(f'A search list is an iterable of names, not {search!r}')
+    domains = list(itertools.islice(search, MAX_SEARCH + 1))
+    if len(domains) > MAX_SEARCH:
+        raise InvalidName(f'There are more than {MAX_SEARCH} domains in the search list')
+    return tuple([to_name(domain).lower() for domain in domains])
+
+
 def to_settings(
-    get_host: GetHost, get_nameservers: GetNameservers, transform_fqdn: TransformFqdn
+    get_host: GetHost,
+    get_nameservers: GetNameservers,
+    transform_fqdn: TransformFqdn,
+    search: Iterable[str | bytes] | None = None,
 ) -> Settings:
     """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what."""
     memory = Memory(OrderedDict(), {})
     default = get_nameservers_from_etc_resolve_conf
     resolv_conf = file_of(get_nameservers, default, parse_system_resolv_conf)
     hosts = file_of(get_host, get_host_from_etc_hosts, parse_hosts)
-    watch = Watch(resolv_conf, hosts)
+    watch = Watch(resolv_conf, hosts, to_search(search))
     new_query = query_maker(transform_fqdn)
     return Settings(get_host, get_nameservers, new_query, memory, {}, None, watch)
 
@@ -3881,6 +4063,8 @@ def Resolver(
     get_host: GetHost = get_host_from_etc_hosts,
     get_nameservers: GetNameservers = get_nameservers_from_etc_resolve_conf,
     transform_fqdn: TransformFqdn = mix_case,
+    *,
+    search: Iterable[str | bytes] | None = None,
 ) -> tuple[Resolve, Callable[[], None]]:
     """Returns `resolve` and `clear_cache`. Reads no file yet, and needs no running loop.
 
@@ -3889,8 +4073,10 @@ def Resolver(
     `get_nameservers(fqdn)`: an async generator of `(timeout, nameserver, ...)`, the timeout in
     seconds, a nameserver `(address, port)`; those of one tuple are asked at once.
     `transform_fqdn(fqdn)`: a function from the name to the name that is sent.
+    `search`: domains in which to look for a name without a final dot. None: those of the system,
+    and none with a `get_nameservers` of the caller's.
     """
-    settings = to_settings(get_host, get_nameservers, transform_fqdn)
+    settings = to_settings(get_host, get_nameservers, transform_fqdn, search)
     cache = settings.memory.cache
     watch = settings.watch
     get_running_loop = asyncio.get_running_loop
@@ -3904,8 +4090,11 @@ def Resolver(
         known = cache.get((name, qtype)) if name.__class__ is str else None
         if known is not None:
             now = get_running_loop().time()
-            if known[0] > now and watch.since <= now < watch.due and known[1]:
-                return known[1]
+            if known[0] > now and watch.since <= now < watch.due:
+                answers = known[1]
+                # What has fewer dots is looked for below the domains of the search list first.
+                if answers and (not watch.ndots or has_dots(name, watch.ndots)):
+                    return answers
         check_type(qtype)
         outcomes: Outcomes = {}
         await resolve_name(settings, name, (qtype,), outcomes)
@@ -3973,8 +4162,10 @@ class HostResolver:
         get_host: GetHost = get_host_from_etc_hosts,
         get_nameservers: GetNameservers = get_nameservers_from_etc_resolve_conf,
         transform_fqdn: TransformFqdn = mix_case,
+        *,
+        search: Iterable[str | bytes] | None = None,
     ) -> None:
-        self.settings = to_settings(get_host, get_nameservers, transform_fqdn)
+        self.settings = to_settings(get_host, get_nameservers, transform_fqdn, search)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

@@ -698,6 +698,36 @@ def test_a_name_of_another_type_is_a_type_error(name):
         module.to_name(name)
 
 
+@pytest.mark.parametrize(
+    'name, expected',
+    [
+        ('', True),
+        ('.', True),
+        (b'.', True),
+        ('www.', True),
+        (b'www.', True),
+        ('b\u00fccher\u3002', True),
+        ('www\uff0e', True),
+        ('a\\\\.', True),  # an escaped backslash, and a dot
+        ('www', False),
+        (b'www.example', False),
+        ('b\u00fccher.example', False),
+        ('a\\.', False),  # an escaped dot
+        (b'a\\\\\\.', False),
+        ('a\\046', False),
+    ],
+)
+def test_a_name_is_absolute_if_it_has_a_final_dot_that_is_not_escaped(name, expected):
+    assert module.is_absolute(name) is expected
+
+
+@pytest.mark.parametrize(
+    'name, dots', [(b'', 0), (b'a', 0), (b'a.b.c', 2), (b'a\\.b.c', 1), (b'a\\\\.b', 1)]
+)
+def test_dots_are_counted_between_labels(name, dots):
+    assert module.dots_in(name) == dots
+
+
 # --- 6. Fields ---------------------------------------------------------------
 # --- 7. Records --------------------------------------------------------------
 
@@ -1978,6 +2008,34 @@ def test_mix_case_draws_each_letter_and_nothing_else():
 
 QUESTION_A = QuestionRecord(b'www.example.com', TYPES.A, CLASSES.IN)
 QUERY = module.to_query(QUESTION_A.name, TYPES.A)
+
+
+@pytest.mark.parametrize(
+    'name, search, ndots, names',
+    [
+        (b'a', [b'x', b'y.z'], 1, [b'a.x', b'a.y.z', b'a']),
+        (b'a.b', [b'x', b'y.z'], 1, [b'a.b', b'a.b.x', b'a.b.y.z']),
+        (b'a.b', [b'x'], 2, [b'a.b.x', b'a.b']),
+        (b'a.b.c', [b'x'], 2, [b'a.b.c', b'a.b.c.x']),
+        (b'a', [b'x'], 0, [b'a', b'a.x']),
+        (b'a', [], 1, [b'a']),
+        (b'a', [b'x', b'', b'y'], 1, [b'a.x', b'a', b'a.y']),
+        (b'a.b', [b'x', b'', b'y'], 1, [b'a.b', b'a.b.x', b'a.b.y']),
+        (b'a\\.b', [b'x'], 1, [b'a\\.b.x', b'a\\.b']),
+        (b'a\\\\.b', [b'x'], 1, [b'a\\\\.b', b'a\\\\.b.x']),
+    ],
+)
+def test_a_name_is_searched_in_the_order_that_its_dots_say(name, search, ndots, names):
+    assert module.names_to_ask(name, search, ndots) == tuple(names)
+
+
+@pytest.mark.parametrize('label', [b'a', b'\\.', b'\\007'])
+def test_a_name_that_would_be_too_long_is_not_asked_for(label):
+    name = b'.'.join([label * 62, label * 62, label * 62, label * 61])
+    assert len(module.pack_name(name)) == 252
+    search = [label, label * 2, label * 3, label * 9]
+    fitting = [name + b'.' + domain for domain in search[:2]]
+    assert module.names_to_ask(name, search, 9) == (*fitting, name)
 
 
 @pytest.mark.parametrize('make, cases', [(module.to_query, 1), (module.mixed_query, 380)])
@@ -4267,6 +4325,247 @@ async def test_an_answer_that_was_asked_for_before_a_file_changed_is_not_kept(tm
         await server.asked(2)
 
 
+def nowhere(query):
+    return reply_to(query, rcode=RCODES.NXDOMAIN, ns=(soa(b''),))
+
+
+def knowing(*records, otherwise=nowhere):
+    """An `answer` with these records; a name that has none of them does not exist."""
+    zone = from_zone(*records, ns=(soa(b''),))
+    names = {record.name for record in records}
+
+    def answer(query):
+        return (zone if query.qd[0].name.lower() in names else otherwise)(query)
+
+    return answer
+
+
+SEARCH = 'one.example', b'Two.Example.'
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'name, asked',
+    [
+        ('www', [b'www.one.example', b'www.two.example', b'www']),
+        (b'WWW', [b'www.one.example', b'www.two.example', b'www']),
+        ('www.x', [b'www.x', b'www.x.one.example', b'www.x.two.example']),
+        ('a\\.b', [b'a\\.b.one.example', b'a\\.b.two.example', b'a\\.b']),
+        ('www.', [b'www']),
+        ('www.x.', [b'www.x']),
+        ('b\u00fccher\u3002', [b'xn--bcher-kva']),
+        ('.', [b'']),
+        ('', [b'']),
+    ],
+)
+async def test_names_are_searched_and_each_absence_is_cached(name, asked):
+    async with Nameserver(nowhere) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        for _ in range(2):
+            with pytest.raises(DoesNotExist) as raised:
+                await resolve(name, TYPES.A)
+            assert server.names == asked
+        own = module.to_name(name).decode().lower()
+        assert str(raised.value).lower().startswith(f'{own}. a from ')  # the name itself
+        assert raised.value.rcode == RCODES.NXDOMAIN
+
+
+@on_every_loop
+@pytest.mark.parametrize('absence', [nowhere, answering(ns=(soa(b''),))])
+async def test_the_search_goes_on_after_an_absence_of_either_kind(absence):
+    async with Nameserver(knowing(a(b'www.two.example'), otherwise=absence)) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        for _ in range(2):
+            assert texts(await resolve('www', TYPES.A)) == ['192.0.2.1']
+            assert server.names == [b'www.one.example', b'www.two.example']
+
+
+@on_every_loop
+async def test_an_absence_that_has_expired_is_asked_for_again_before_what_comes_after_it():
+    records = [a(b'www.two.example', ttl=600)]
+    async with Nameserver(lambda query: knowing(*records)(query)) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        assert texts(await resolve('www', TYPES.A)) == ['192.0.2.1']
+        records.append(a(b'www.one.example', '192.0.2.2'))
+        turn(61)
+        assert texts(await resolve('www', TYPES.A)) == ['192.0.2.2']
+        assert server.names == [b'www.one.example', b'www.two.example', b'www.one.example']
+
+
+@on_every_loop
+@pytest.mark.parametrize('name', ['www', 'www.x'])
+async def test_a_failure_ends_the_search(name):
+    async with Nameserver(answering(rcode=RCODES.SERVFAIL)) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        with pytest.raises(ResponseCode) as raised:
+            await resolve(name, TYPES.A)
+        first = b'www.one.example' if name == 'www' else b'www.x'
+        assert set(server.names) == {first}
+        assert str(raised.value).startswith(first.decode())
+
+
+@on_every_loop
+async def test_a_timeout_ends_the_search():
+    async with Nameserver(lambda query: None) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        task = asyncio.ensure_future(resolve('www', TYPES.A))
+        await turn_after_each(server, 1, 5)
+        with pytest.raises(QueryTimeout):
+            await task
+        assert set(server.names) == {b'www.one.example'}
+
+
+@on_every_loop
+async def test_the_cached_answer_of_a_name_itself_is_not_taken_for_what_a_search_brings():
+    zone = a(b'www', '192.0.2.1'), a(b'www.one.example', '192.0.2.2'), a(b'a\\.b', '192.0.2.3')
+    zone = *zone, a(b'a\\.b.one.example', '192.0.2.4'), a(b'www.x', '192.0.2.5')
+    async with Nameserver(knowing(*zone)) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        for _ in range(2):
+            assert texts(await resolve('www.', TYPES.A)) == ['192.0.2.1']
+            assert texts(await resolve('www', TYPES.A)) == ['192.0.2.2']
+            assert texts(await resolve('a\\.b.', TYPES.A)) == ['192.0.2.3']
+            assert texts(await resolve('a\\.b', TYPES.A)) == ['192.0.2.4']
+            assert texts(await resolve('www.x', TYPES.A)) == ['192.0.2.5']
+            assert len(server.queries) == 5
+
+
+@on_every_loop
+async def test_a_search_that_the_cache_decides_does_not_yield():
+    async with Nameserver(knowing(a(b'www.two.example'))) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        answers = await resolve('www', TYPES.A)
+        with pytest.raises(StopIteration) as stopped:
+            resolve('www', TYPES.A).send(None)
+        assert stopped.value.value is answers
+
+
+@on_every_loop
+async def test_many_who_search_for_a_name_make_one_query_each_time():
+    async with Nameserver(knowing(a(b'www'))) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        answers = await asyncio.gather(*[resolve('www', TYPES.A) for _ in range(20)])
+        assert [texts(each) for each in answers] == [['192.0.2.1']] * 20
+        assert server.names == [b'www.one.example', b'www.two.example', b'www']
+
+
+@on_every_loop
+async def test_get_host_is_asked_for_the_name_as_given_before_a_search():
+    asked = []
+
+    async def get_host(fqdn, qtype):
+        asked.append((fqdn, qtype))
+        return hosts.get(fqdn)
+
+    hosts = {b'here': IPv4Address('192.0.2.9'), b'none': (), b'www.one.example': ()}
+    async with Nameserver(knowing(a(b'www.one.example'))) as server:
+        resolve, _ = resolver_of(server, get_host=get_host, search=SEARCH)
+        assert texts(await resolve('Here', TYPES.A)) == ['192.0.2.9']
+        with pytest.raises(DoesNotExist):
+            await resolve('none', TYPES.A)
+        assert server.queries == []
+        for _ in range(2):
+            assert texts(await resolve('www', TYPES.A)) == ['192.0.2.1']
+        assert asked == [(name, TYPES.A) for name in (b'here', b'none', b'www')]
+        # What is cached of a name that the search does not come to decides nothing.
+        assert texts(await resolve('www.one.example', TYPES.A)) == ['192.0.2.1']
+        with pytest.raises(DoesNotExist):
+            await resolve('other.', TYPES.A)
+        hosts[b'other'] = IPv4Address('192.0.2.8')
+        assert texts(await resolve('other', TYPES.A)) == ['192.0.2.8']
+
+
+@on_every_loop
+async def test_names_for_which_nothing_may_be_sent_are_not_searched():
+    async with Nameserver(lambda query: reply_to(query, a(query.qd[0].name))) as server:
+        resolve, _ = resolver_of(server, search=['one.example', '1'])
+        assert texts(await resolve('localhost.one.example', TYPES.A)) == ['192.0.2.1']
+        assert texts(await resolve('localhost', TYPES.A)) == ['127.0.0.1']
+        assert texts(await resolve('192.0.2.7', TYPES.A)) == ['192.0.2.7']
+        assert texts(await resolve('::1', TYPES.AAAA)) == ['::1']
+        for name in ('192.0.2.7', 'x.invalid', 'onion'):
+            with pytest.raises(DoesNotExist):
+                await resolve(name, TYPES.AAAA)
+        await server.asked(1)
+        assert texts(await resolve('web1', TYPES.A)) == ['192.0.2.1']
+        assert server.names[1:] == [b'web1.one.example']
+
+
+@on_every_loop
+async def test_a_name_below_a_domain_is_no_address_and_not_sent_if_it_looks_like_one():
+    async with Nameserver(nowhere) as server:
+        resolve, _ = resolver_of(server, search=['4', 'localhost'])
+        assert texts(await resolve('1.2.3', TYPES.A)) == ['127.0.0.1']  # 1.2.3.localhost
+        assert server.names == [b'1.2.3']
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'search, error',
+    [
+        ('example.com', TypeError),
+        (b'example.com', TypeError),
+        (5, TypeError),
+        ([None], TypeError),
+        (['a..b'], InvalidName),
+        (['x' * 64], InvalidName),
+        (itertools.repeat('example.com'), InvalidName),
+    ],
+)
+async def test_what_is_no_search_list_is_told_so(search, error):
+    for make in (Resolver, module.AioHttpDnsResolver):
+        with pytest.raises(error):
+            make(search=search)
+
+
+@on_every_loop
+@pytest.mark.parametrize('search', [(), ['.'], iter([]), {b''}])
+async def test_without_a_domain_a_name_is_only_itself(search):
+    async with Nameserver(nowhere) as server:
+        resolve, _ = resolver_of(server, search=search)
+        with pytest.raises(DoesNotExist):
+            await resolve('www', TYPES.A)
+        assert server.names == [b'www']
+
+
+@on_every_loop
+async def test_the_callers_own_nameservers_are_not_asked_for_what_the_system_would(monkeypatch):
+    monkeypatch.setenv('LOCALDOMAIN', 'one.example')
+    monkeypatch.setenv('RES_OPTIONS', 'ndots:3')
+    async with Nameserver(nowhere) as server:
+        for search in (None, SEARCH):
+            resolve, _ = resolver_of(server, search=search)
+            with pytest.raises(DoesNotExist):
+                await resolve('www.x', TYPES.A)
+        assert server.names == [b'www.x', b'www.x', b'www.x.one.example', b'www.x.two.example']
+
+
+@on_every_loop
+async def test_search_and_ndots_of_resolv_conf_are_heeded_as_long_as_they_are_there(tmp_path):
+    path = tmp_path / 'resolv.conf'
+    nowhere = NO_INTERFACE.format('none')
+    path.write_text(nowhere + 'search one.example\noptions ndots:2\n')
+    resolve, _ = Resolver(no_host, nameservers_at(path))
+    given, _ = Resolver(no_host, nameservers_at(path), search=['own.example'])
+    without, _ = Resolver(no_host, nameservers_at(path), search=())
+
+    async def first_of(resolve, name):
+        return (await nameserver_tried(resolve, name))[0]
+
+    assert await first_of(resolve, 'www.x') == 'www.x.one.example'
+    assert await first_of(resolve, 'www.x.y') == 'www.x.y'
+    assert await first_of(given, 'www.x') == 'www.x.own.example'
+    assert await first_of(without, 'www.x') == 'www.x'
+    put(path, nowhere + 'search two.example\n')
+    turn(2)
+    assert await first_of(resolve, 'www.x') == 'www.x'
+    assert await first_of(resolve, 'www') == 'www.two.example'
+    put(path, nowhere + 'search .\n')
+    turn(2)
+    assert await first_of(resolve, 'www') == 'www'
+    assert await first_of(given, 'www') == 'www.own.example'
+
+
 def test_to_make_a_resolver_needs_no_loop_and_no_file():
     script = (
         'import builtins, os, aiodnsresolver as module\n'
@@ -5328,6 +5627,123 @@ async def test_a_host_that_is_cancelled_leaves_nothing():
         assert is_idle()
         assert families_of(await resolver.resolve('x.example', 80)) == [V4]  # it was kept
         assert len(server.queries) == 2
+
+
+ONE, TWO = b'x.one.example', b'x.two.example'
+
+
+def aaaa(name, address='2001:db8::1'):
+    return rr(name, TYPES.AAAA, IPv6Address(address))
+
+
+@on_every_loop
+async def test_a_search_ends_for_both_families_where_one_has_addresses():
+    zone = a(ONE, '192.0.2.1'), aaaa(TWO), a(TWO, '192.0.2.2')
+    async with Nameserver(knowing(*zone)) as server:
+        resolver = host_resolver_of(server, search=SEARCH)
+        for _ in range(2):
+            entries = await resolver.resolve('x', 80, socket.AF_UNSPEC)
+            assert families_of(entries) == [('192.0.2.1', socket.AF_INET)]
+            assert server.names == [ONE, ONE]
+        # Alone, a family goes on to where it has addresses; together they stay where they were.
+        assert families_of(await resolver.resolve('x', 80, socket.AF_INET6)) == [V6]
+        entries = await resolver.resolve('x', 80, socket.AF_UNSPEC)
+        assert families_of(entries) == [('192.0.2.1', socket.AF_INET)]
+        assert server.names == [ONE, ONE, TWO]
+
+
+@on_every_loop
+@pytest.mark.parametrize('failing', [TYPES.A, TYPES.AAAA])
+async def test_a_search_ends_where_one_family_fails_and_the_other_is_absent(failing):
+    def answer(query):
+        if query.qd[0].qtype == failing:
+            return server_failure(query)
+        return nowhere(query)
+
+    async with Nameserver(answer) as server:
+        with pytest.raises(OSError) as caught:
+            await host_resolver_of(server, search=SEARCH).resolve('x', 80, socket.AF_UNSPEC)
+        assert caught.value.errno == socket.EAI_AGAIN
+        assert set(server.names) == {ONE}
+
+
+@on_every_loop
+async def test_a_failure_of_one_family_costs_a_search_nothing_if_the_other_has_addresses():
+    async with Nameserver(answering_by_type(AAAA=server_failure, A=knowing(a(ONE)))) as server:
+        resolver = host_resolver_of(server, search=SEARCH)
+        task = asyncio.ensure_future(resolver.resolve('x', 80, socket.AF_UNSPEC))
+        await server.asked(3)
+        await settle()
+        turn(0.06)
+        assert families_of(await task) == [V4]
+        assert set(server.names) == {ONE}
+
+
+@on_every_loop
+async def test_the_grace_ends_a_search_with_what_has_come():
+    def answer(query):
+        name, qtype, _ = query.qd[0]
+        return None if name.lower() == TWO and qtype == TYPES.AAAA else zone(query)
+
+    zone = knowing(a(TWO))
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server, search=SEARCH)
+        task = asyncio.ensure_future(resolver.resolve('x', 80, socket.AF_UNSPEC))
+        await server.asked(4)
+        await settle()
+        turn(0.04)
+        await settle()
+        assert not task.done()
+        turn(0.02)
+        assert families_of(await task) == [V4]
+
+
+@on_every_loop
+async def test_a_family_that_get_host_knows_is_not_searched():
+    async def get_host(fqdn, qtype):
+        return IPv4Address(V4[0]) if (fqdn, qtype) == (b'x', TYPES.A) else None
+
+    async with Nameserver(knowing(aaaa(TWO))) as server:
+        resolver = host_resolver_of(server, get_host=get_host, search=SEARCH)
+        entries = await resolver.resolve('x', 80, socket.AF_UNSPEC)
+        assert families_of(entries) == [V6, V4]
+        assert [query.qd[0].qtype for query in server.queries] == [TYPES.AAAA] * 2
+
+
+@on_every_loop
+async def test_a_family_that_the_cache_has_where_the_search_ends_is_not_asked_of_get_host():
+    asked = []
+
+    async def get_host(fqdn, qtype):
+        asked.append((fqdn, qtype))
+
+    async with Nameserver(knowing(a(ONE), aaaa(ONE))) as server:
+        resolver = host_resolver_of(server, get_host=get_host, search=SEARCH)
+        await resolver.resolve('x', 80, socket.AF_INET)
+        asked.clear()
+        assert families_of(await resolver.resolve('x', 80, socket.AF_UNSPEC)) == [V6, V4]
+        assert asked == [(b'x', TYPES.AAAA)]
+
+
+@on_every_loop
+async def test_a_host_that_is_nowhere_is_an_oserror_that_names_it():
+    async with Nameserver(nowhere) as server:
+        with pytest.raises(OSError, match=r'^\[Errno -2\] x\. A') as caught:
+            await host_resolver_of(server, search=SEARCH).resolve('x', 80, socket.AF_UNSPEC)
+        assert caught.value.errno == socket.EAI_NONAME
+        assert len(server.queries) == 6
+
+
+@on_every_loop
+async def test_a_search_that_is_cancelled_leaves_nothing():
+    async with Nameserver(lambda query: None) as server:
+        resolver = host_resolver_of(server, search=SEARCH)
+        task = asyncio.ensure_future(resolver.resolve('x', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert is_idle()
 
 
 @on_every_loop
