@@ -3811,6 +3811,9 @@ async def know(
             known = special(name, fqdn, qtype, now, is_given)
         if known is None and is_given:
             known = await ask_host(settings, name, qtype, now)
+        if known is None and qtype == TYPES.AAAA and settings.watch.conf.no_aaaa:
+            what = f'{describe(name, qtype)} is not asked for (no-aaaa): '
+            known = known_here((), absence_of(what, RCODES.NOERROR), now)
         if known is not None:
             outcomes[qtype] = known
             take_notice(settings, known)

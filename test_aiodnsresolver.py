@@ -4566,6 +4566,38 @@ async def test_search_and_ndots_of_resolv_conf_are_heeded_as_long_as_they_are_th
     assert await first_of(given, 'www') == 'www.own.example'
 
 
+@on_every_loop
+async def test_with_no_aaaa_only_hosts_has_ipv6_addresses(tmp_path):
+    resolv_conf, hosts = tmp_path / 'resolv.conf', tmp_path / 'hosts'
+    resolv_conf.write_text(NO_INTERFACE.format('none') + 'search x.example\noptions no-aaaa\n')
+    hosts.write_text('2001:db8::1 six.example\n')
+    resolve, _ = Resolver(hosts_at(hosts), nameservers_at(resolv_conf))
+    assert texts(await resolve('six.example', TYPES.AAAA)) == ['2001:db8::1']
+    for name in ('::1', 'localhost'):
+        assert texts(await resolve(name, TYPES.AAAA)) == ['::1']
+    for name in ('www', 'www.example', 'www.'):  # else the nameserver would fail
+        with pytest.raises(DoesNotExist) as raised:
+            await resolve(name, TYPES.AAAA)
+        assert raised.value.rcode == RCODES.NOERROR
+        assert str(raised.value).startswith(name.removesuffix('.') + '. AAAA is not asked for')
+    assert await nameserver_tried(resolve, 'www') == ('www.x.example', 'none')
+    put(resolv_conf, NO_INTERFACE.format('none'))
+    turn(2)
+    assert await nameserver_tried(resolve, 'www', TYPES.AAAA) == ('www', 'none')
+
+
+@on_every_loop
+async def test_with_no_aaaa_the_target_of_an_alias_is_not_asked_for_either(tmp_path):
+    path = tmp_path / 'resolv.conf'
+    path.write_text(NO_INTERFACE.format('none') + 'options no-aaaa\n')
+    settings = module.to_settings(no_host, nameservers_at(path), mix_case)
+    module.current_conf(settings, asyncio.get_running_loop().time())
+    alias = module.Known(9e9, (), None, module.Alias(b'target.example', 1, 9e9), True)
+    settings.memory.cache['alias.example', TYPES.AAAA] = alias
+    outcomes = await outcomes_of(settings, b'alias.example', (TYPES.AAAA,))
+    assert outcomes[TYPES.AAAA].absence.rcode == RCODES.NOERROR
+
+
 def test_to_make_a_resolver_needs_no_loop_and_no_file():
     script = (
         'import builtins, os, aiodnsresolver as module\n'
