@@ -4237,7 +4237,8 @@ USAGE = """\
 Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT]]
 
 Prints the records of each NAME and TYPE (A unless given), one a line. A word
-that is a type is a name in the first place or with a final dot.
+that is a type is a name in the first place or with a final dot. Without a final
+dot a NAME is looked for by the system's search list, unless a NAMESERVER is named.
 Exit status: 0 found, 1 does not exist, 2 failed, 64 usage.
 """
 

@@ -93,6 +93,8 @@ HANGS_AFTER = 20  # seconds of real time, after which a test is stopped
 # Enough descriptors for 2,000 queries at once, whatever the shell allows.
 HARD_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(4500, HARD_LIMIT), HARD_LIMIT))
+for variable in ('LOCALDOMAIN', 'RES_OPTIONS'):  # that whoever runs the tests may have
+    os.environ.pop(variable, None)
 uvloop.new_event_loop().close()  # the first of a process opens descriptors that stay
 
 
@@ -4567,6 +4569,18 @@ async def test_search_and_ndots_of_resolv_conf_are_heeded_as_long_as_they_are_th
 
 
 @on_every_loop
+async def test_the_environment_of_the_process_is_heeded_with_resolv_conf(tmp_path, monkeypatch):
+    monkeypatch.setenv('LOCALDOMAIN', 'one.example')
+    monkeypatch.setenv('RES_OPTIONS', 'ndots:2 timeout:3 attempts:1')
+    path = tmp_path / 'resolv.conf'
+    path.write_text(NO_INTERFACE.format('none') + 'search two.example\noptions ndots:5\n')
+    resolve, _ = Resolver(no_host, nameservers_at(path))
+    assert await nameserver_tried(resolve, 'www.x') == ('www.x.one.example', 'none')
+    assert await nameserver_tried(resolve, 'www.x.y') == ('www.x.y', 'none')
+    assert await yielded_for(path) == [(3, (IPv6Address('fe80::1%none'), 53))]
+
+
+@on_every_loop
 async def test_with_no_aaaa_only_hosts_has_ipv6_addresses(tmp_path):
     resolv_conf, hosts = tmp_path / 'resolv.conf', tmp_path / 'hosts'
     resolv_conf.write_text(NO_INTERFACE.format('none') + 'search x.example\noptions no-aaaa\n')
@@ -4581,7 +4595,7 @@ async def test_with_no_aaaa_only_hosts_has_ipv6_addresses(tmp_path):
         assert raised.value.rcode == RCODES.NOERROR
         assert str(raised.value).startswith(name.removesuffix('.') + '. AAAA is not asked for')
     assert await nameserver_tried(resolve, 'www') == ('www.x.example', 'none')
-    put(resolv_conf, NO_INTERFACE.format('none'))
+    put(resolv_conf, NO_INTERFACE.format('none') + 'search .\n')
     turn(2)
     assert await nameserver_tried(resolve, 'www', TYPES.AAAA) == ('www', 'none')
 
@@ -6073,6 +6087,20 @@ def test_hosts_is_read_unless_a_nameserver_is_named(main, bind, tmp_path, monkey
     monkeypatch.setattr(get_host_from_etc_hosts, '__defaults__', (str(hosts),))
     assert main('www.servers.example') == (0, '192.0.2.99\n', '')
     assert main('www.servers.example', at(bind)) == (0, '192.0.2.1\n', '')
+
+
+@pytest.mark.servers
+def test_names_are_searched_as_the_system_has_it_unless_a_nameserver_is_named(
+    main, bind, tmp_path, monkeypatch
+):
+    path = tmp_path / 'resolv.conf'
+    path.write_text(NO_INTERFACE.format('none') + 'search servers.example\n')
+    monkeypatch.setattr(get_nameservers_from_etc_resolve_conf, '__defaults__', (str(path),))
+    status, output, errors = main('www')
+    assert (status, output) == (2, '')
+    assert ' www.servers.example. A from [fe80::1%none]:53: ' in errors
+    status, output, errors = main('www', at(bind))
+    assert (status, output, errors.split()[1].lower()) == (2, '', 'www.')  # refused
 
 
 @pytest.mark.parametrize('words', ['localhost', '--help'])
