@@ -48,7 +48,7 @@ import struct
 import sys
 import time
 from collections import OrderedDict, deque, namedtuple
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, NoReturn, Protocol, overload
@@ -329,6 +329,8 @@ MAX_NAME = 255  # RFC 1035 2.3.4, length octets and root included
 MAX_PRESENTATION = 4 * MAX_NAME  # each octet written \DDD
 MAX_MESSAGE = 65535  # RFC 1035 4.2.2: what the length prefix can say
 MAX_EXTRA_TEXT = 240  # octets of the text of an extended error: some lines are enough
+MAX_EXTENDED_ERRORS = 3  # in the text of an exception
+PAYLOAD = 1232  # octets: fits in a packet of IPv6's least MTU (DNS flag day 2020)
 MAX_TTL = 7 * 24 * 3600  # RFC 8767 4: seven days is plenty
 MAX_NEGATIVE_TTL = 3 * 3600  # RFC 2308 5: one to three hours work well
 MAX_CNAMES = 20  # longer than any chain in use; c-ares and Unbound stop near 10
@@ -340,7 +342,11 @@ MAX_FAILURES = 2  # a nameserver that failed is asked once more
 MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
 MAX_READS = 16  # datagrams of one socket before others have their turn
 FOLDING_SECONDS = 600.0  # for how long a nameserver is known to fold letter case
-MAX_FOLDING = 1000  # nameservers so known
+PLAIN_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that does not bear it
+MAX_DOUBT = 3  # times that only a query without EDNS was answered, before it is loss no more
+DOWN_SECONDS = 30.0  # for how long a nameserver that gave no reply is put aside
+PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
+MAX_SERVERS = 1000  # nameservers of which that is known
 DESCRIPTOR_PAUSE = 0.05  # seconds between two tries when there is no free descriptor
 STAT_SECONDS = 2.0  # between two looks at whether a file of the system's has changed
 
@@ -493,6 +499,9 @@ class ExtendedError(NamedTuple):
 
     info_code: int  # of EDE where it has a mnemonic
     extra_text: str  # bounded, its control characters escaped
+
+    def __str__(self) -> str:
+        return f'{self.info_code!s}: {self.extra_text}'.removesuffix(': ')
 
 
 class IPv4AddressExpiresAt(IPv4Address):
@@ -2109,7 +2118,7 @@ def make_query(
     *,
     qid: int | None = None,
     rd: int = 1,
-    payload: int | None = 1232,
+    payload: int | None = PAYLOAD,
     want_dnssec: bool = False,
     options: Iterable[tuple[int, bytes]] = (),
 ) -> Message:
@@ -2164,7 +2173,7 @@ def names_to_ask(name: bytes, search: Iterable[bytes], ndots: int) -> tuple[byte
 
 
 class Query(NamedTuple):
-    """A question in octets, and what it asks: `fqdn` is its name in lower case."""
+    """A query in octets, and what it asks: `fqdn` is its name in lower case."""
 
     octets: bytes
     end: int  # of the question
@@ -2176,17 +2185,35 @@ class Query(NamedTuple):
         """The octets of the name."""
         return self.octets[HEADER.size : self.end - QUESTION_TAIL.size]
 
-
-QUERY_FLAGS = b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00'  # RD, one question, nothing else
-
-
-def to_query(name: bytes, qtype: int) -> Query:
-    """Returns a query for a canonical name as it is: class IN, a random id, RD, no EDNS."""
-    octets = os.urandom(2) + QUERY_FLAGS + pack_canonical(name) + QUESTION_TAIL.pack(qtype, 1)
-    return Query(octets, len(octets), name.lower(), qtype)
+    @property
+    def has_edns(self) -> bool:
+        """Whether there is an OPT record behind the question."""
+        return len(self.octets) > self.end
 
 
-def mixed_query(fqdn: bytes, qtype: int) -> Query:
+class QueryForm(NamedTuple):
+    """What stands around the question of a query: the header but for the id, and what follows."""
+
+    header: bytes
+    additional: bytes
+
+
+OPT_TAIL = struct.Struct('>BHHBBHH')  # RFC 6891 6.1.2: an OPT record without options
+PLAIN_FORM = QueryForm(b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00', b'')  # RD, one question
+EDNS_FORM = QueryForm(
+    b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01',
+    OPT_TAIL.pack(0, TYPES.OPT, PAYLOAD, 0, 0, 0, 0),
+)
+
+
+def to_query(name: bytes, qtype: int, form: QueryForm) -> Query:
+    """Returns a query for a canonical name as it is: class IN, a random id."""
+    question = pack_canonical(name) + QUESTION_TAIL.pack(qtype, 1)
+    octets = os.urandom(2) + form.header + question + form.additional
+    return Query(octets, HEADER.size + len(question), name.lower(), qtype)
+
+
+def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
     """Returns a query as `to_query` does for a name in lower case, its letters in random case.
 
     What `mix_case` does to a name is done to its octets: those of lengths are no letters.
@@ -2196,7 +2223,8 @@ def mixed_query(fqdn: bytes, qtype: int) -> Query:
     drawn = os.urandom(size + 2)
     flips = int.from_bytes(drawn, 'big') & int.from_bytes(name.translate(LETTERS), 'big')
     mixed = (int.from_bytes(name, 'big') ^ flips).to_bytes(size, 'big')
-    octets = drawn[:2] + QUERY_FLAGS + mixed + QUESTION_TAIL.pack(qtype, 1)
+    header, additional = form
+    octets = drawn[:2] + header + mixed + QUESTION_TAIL.pack(qtype, 1) + additional
     return tuple.__new__(Query, (octets, size + 16, fqdn, qtype))
 
 
@@ -2370,15 +2398,21 @@ def extended_errors(message: Message) -> tuple[ExtendedError, ...]:
     return tuple(errors)
 
 
+def explanation(message: Message) -> str:
+    """Returns what a server says of what was wrong, to follow the text of an error, or nothing."""
+    errors = extended_errors(message)[:MAX_EXTENDED_ERRORS] if message.ar else ()
+    return f' ({"; ".join(map(str, errors))})' if errors else ''
+
+
 def describe(name: bytes, qtype: int) -> str:
     """Returns a name and a type, for the text of an error."""
     return f'{present_name(name)} {present_type(qtype)}'
 
 
-def absence_of(what: str, rcode: int) -> DoesNotExist:
+def absence_of(what: str, rcode: int, why: str = '') -> DoesNotExist:
     """Returns the error for a name, or a record of it, that does not exist."""
     kind = 'name' if rcode == RCODES.NXDOMAIN else 'record of this name'
-    return DoesNotExist(f'{what}there is no such {kind}', rcode)
+    return DoesNotExist(f'{what}there is no such {kind}{why}', rcode)
 
 
 def read_absence(
@@ -2397,13 +2431,15 @@ def read_absence(
     if alias is not None and (message.tc or not is_absent):
         return Known(now, (), None, alias, not message.tc)
     if not is_absent and is_lame(message):
-        raise BadResponse('The server is lame: no answer, and nobody who stands for it')
+        text = 'The server is lame: no answer, and nobody who stands for it'
+        raise BadResponse(text + explanation(message))
     expires_at = now + (ttl or 0)
     what = ''
     if alias is not None:
         what = f'{describe(name, qtype)}: '
         expires_at = min(expires_at, alias.expires_at)
-    return Known(expires_at, (), absence_of(what, message.rcode), alias, True)
+    absence = absence_of(what, message.rcode, explanation(message))
+    return Known(expires_at, (), absence, alias, True)
 
 
 def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
@@ -2414,7 +2450,7 @@ def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
     """
     rcode = message.extended_rcode if message.ar else message.rcode
     if rcode not in (RCODES.NOERROR, RCODES.NXDOMAIN):
-        raise ResponseCode(f'The answer is {rcode!s}', rcode)
+        raise ResponseCode(f'The answer is {rcode!s}{explanation(message)}', rcode)
     ttl = MAX_TTL
     alias = None
     records = records_of(message.an, name, qtype)
@@ -2439,6 +2475,11 @@ ADDRESS_RECORDS: dict[int, tuple[struct.Struct, tuple[int, ...], Any]] = {
 }
 
 
+# An OPT record that says nothing, its payload and flags passed over: no extended rcode, no option.
+OPT_FIELDS = struct.Struct('>3s2x2s2x2s')
+PLAIN_OPT = b'\0\0\x29', b'\0\0', b'\0\0'
+
+
 def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
     """Returns what a reply says that has addresses of the name asked for and nothing else.
 
@@ -2449,15 +2490,18 @@ def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
         return None
     _, flags, qd, an, ns, ar = HEADER.unpack_from(reply)
     form = ADDRESS_RECORDS.get(qtype)
-    # QR, QUERY, not TC, NOERROR; one question, and answers only.
-    if form is None or flags & 0xFA0F != 0x8000 or qd != 1 or not an or ns or ar:
+    # QR, QUERY, not TC, NOERROR; one question, and answers only, save an OPT record.
+    if form is None or flags & 0xFA0F != 0x8000 or qd != 1 or not an or ns or ar > 1:
         return None
     record, fixed, kind = form
-    if len(reply) != end + an * record.size:
+    stop = end + an * record.size
+    if len(reply) != stop + ar * OPT_FIELDS.size:
+        return None
+    if ar and OPT_FIELDS.unpack_from(reply, stop) != PLAIN_OPT:
         return None
     rdatas = []
     least_ttl = MAX_TTL
-    for name, rtype, qclass, ttl, length, address in record.iter_unpack(reply[end:]):
+    for name, rtype, qclass, ttl, length, address in record.iter_unpack(reply[end:stop]):
         if (name, rtype, qclass, length) != fixed:
             return None
         if ttl < least_ttl:
@@ -2471,19 +2515,91 @@ def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
     return tuple.__new__(Known, (expires_at, answers, None, None, True))
 
 
+class Cut(NamedTuple):
+    """What a truncated reply says of use, or Truncated. The whole is to be had over a stream."""
+
+    rest: Known | ResolverError
+
+
 def read_reply(query: Query, reply: bytes, now: float) -> Known | ResolverError:
     """Returns what a reply says, or the error that it is. `now` is when it was asked.
 
     Raises BadResponse or MalformedMessage if it is no answer to the query.
     """
-    known = read_addresses(query, reply, now)
-    if known is not None:
-        return known
     message = parse_reply(query, reply)
     try:
         return read_answer(message, query.fqdn, query.qtype, now)
     except ResolverError as error:
         return error
+
+
+def read_datagram(query: Query, reply: bytes, now: float) -> Known | ResolverError | Cut:
+    """Returns what a datagram says, as `read_reply` does; a truncated one apart."""
+    known = read_addresses(query, reply, now)
+    if known is not None:
+        return known
+    outcome = read_reply(query, reply, now)
+    is_cut = reply[2] & 2 and not isinstance(outcome, ResponseCode)
+    return Cut(outcome) if is_cut else outcome
+
+
+class Folded(NamedTuple):
+    """What a reply says whose question is not in the letter case of the query."""
+
+    rest: Known
+
+
+def read_frame(query: Query, reply: bytes, now: float) -> Known | ResolverError | Folded:
+    """Returns what a message of a stream says, or the error that it is or that reading it is.
+
+    Over a stream forging is hard, and letter case is not compared.
+    """
+    asked = slice(HEADER.size, query.end)
+    question = query.octets[asked]
+    is_folded = reply[asked] != question and reply[asked].lower() == question.lower()
+    if is_folded:
+        reply = reply[: asked.start] + question + reply[asked.stop :]
+    try:
+        outcome = read_reply(query, reply, now)
+    except ResolverError as error:
+        return error
+    return Folded(outcome) if is_folded and isinstance(outcome, Known) else outcome
+
+
+def to_frame(octets: bytes) -> bytes:
+    """Returns a message as it goes on a stream (RFC 1035 4.2.2)."""
+    return len(octets).to_bytes(2, 'big') + octets
+
+
+def take_frames(incoming: bytearray) -> list[bytes]:
+    """Takes the whole messages out of what came on a stream."""
+    frames = []
+    at = 0
+    while len(incoming) >= at + 2:  # each turn passes a length, at least
+        end = at + 2 + int.from_bytes(incoming[at : at + 2], 'big')
+        if len(incoming) < end:
+            break
+        frames.append(bytes(incoming[at + 2 : end]))
+        at = end
+    del incoming[:at]
+    return frames
+
+
+def id_of(octets: bytes) -> bytes:
+    """Returns the id of a message, in octets."""
+    return octets[:2]
+
+
+def find_query(queries: Sequence[Query], reply: bytes) -> int | None:
+    """Returns which of the queries with the id of a message it answers, or None.
+
+    That with its question, in any letter case, else the first if it may lack the question.
+    """
+    for at, (octets, end, *_) in enumerate(queries):
+        question = slice(HEADER.size, end)
+        if reply[4:6] == b'\0\1' and reply[question].lower() == octets[question].lower():
+            return at
+    return 0 if queries else None
 
 
 # --- 13. The system's files --------------------------------------------------
@@ -2500,7 +2616,9 @@ FLAG_OPTIONS = frozenset({'rotate', 'use-vc', 'trust-ad', 'no-aaaa'})
 # Why a file cannot be read until it has changed; the C library has the same list.
 UNREADABLE = frozenset({errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.EPERM})
 
-Nameserver = tuple[Any, int]  # an address (an ipaddress object or str) and a port
+# An address (an ipaddress object or str) and a port, or a URL: tcp://192.0.2.1:53
+AddressPort = tuple[Any, int]
+Nameserver = AddressPort | str  # a URL
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
 Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
 
@@ -2508,7 +2626,7 @@ Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
 class Conf(NamedTuple):
     """What resolv.conf(5) and the environment say: by default, what goes without saying."""
 
-    nameservers: tuple[Nameserver, ...] = ((IPv4Address('127.0.0.1'), 53),)
+    nameservers: tuple[AddressPort, ...] = ((IPv4Address('127.0.0.1'), 53),)
     search: tuple[bytes, ...] = ()  # in lower case; the root is a domain like any other
     ndots: int = 1
     timeout: float = 0.5
@@ -2560,7 +2678,7 @@ def parse_resolv_conf(lines: Iterable[str], environ: Mapping[str, str], host_nam
     Without a nameserver it is the one on this host; without a search list it is the domain that
     the host's own name is in. The last search or domain wins, and LOCALDOMAIN over both.
     """
-    nameservers: list[Nameserver] = []
+    nameservers: list[AddressPort] = []
     domains = host_name.partition('.')[2].split()
     options: list[str] = []
     for line in lines:
@@ -2741,13 +2859,20 @@ class Watch:
 
 
 class Owner(Protocol):
-    """Whoever waits for a socket or a timeout. Neither method may raise."""
+    """Whoever waits for a socket."""
 
     def receive(self, fd: int) -> None:
-        """There is something to read from a socket: all of it, or `again` is called."""
+        """There is something to read from a socket: all of it, or `again` is called.
+
+        Or it can be written to. May not raise.
+        """
+
+
+class Sleeper(Protocol):
+    """Whoever waits for a timeout."""
 
     def expire(self) -> None:
-        """The time is up."""
+        """The time is up. May not raise."""
 
 
 class Readiness:
@@ -2776,6 +2901,11 @@ class Readiness:
         assert self.epoll is not None
         self.epoll.modify(fd, select.EPOLLIN | select.EPOLLET)
 
+    def writable(self, fd: int) -> None:
+        """The owner is told when the socket can be written to, as well."""
+        assert self.epoll is not None
+        self.epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+
     def close(self, fd: int) -> None:
         """The owner is told no longer. It closes the socket next, which then leaves the epoll."""
         self.owners.pop(fd, None)
@@ -2795,11 +2925,11 @@ class Timeouts:
     __slots__ = ('handle', 'queues', 'rings_at')
 
     def __init__(self) -> None:
-        self.queues: dict[float, OrderedDict[Owner, float]] = {}
+        self.queues: dict[float, OrderedDict[Sleeper, float]] = {}
         self.handle: asyncio.TimerHandle | None = None
         self.rings_at = 0.0
 
-    def start(self, seconds: float, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, seconds: float, owner: Sleeper, loop: asyncio.AbstractEventLoop) -> None:
         """Has `owner` told in `seconds`, unless it stops before. It has one timeout at a time."""
         deadline = loop.time() + seconds
         queue = self.queues.get(seconds)
@@ -2809,7 +2939,7 @@ class Timeouts:
         if self.handle is None or deadline < self.rings_at:
             self.set(deadline, loop)
 
-    def stop(self, seconds: float, owner: Owner) -> None:
+    def stop(self, seconds: float, owner: Sleeper) -> None:
         """Forgets a timeout that was started and has not expired."""
         queue = self.queues[seconds]
         del queue[owner]
@@ -2913,30 +3043,94 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
 
 # --- 15. Transports ----------------------------------------------------------
 #
-# Queries and replies, to an IP address and a port. An exchange belongs to one
-# task, has a socket of its own for each query, and closes them all. What is no
-# answer is dropped and the wait goes on; what an answer is worth is not known here.
+# Queries and replies, to an IP address and a port. An exchange belongs to one task,
+# has a socket of its own for each datagram and a stream for each nameserver, and
+# closes them all. A datagram that is no answer is dropped and the wait goes on; on a
+# stream it is the outcome. What an answer is worth is not known here.
 
 UDP = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+TCP = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+ADDRESS_AND_PORT = re.compile(r'(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?')
+PORT = 53  # RFC 1035 4.2
 
 
-class Server(NamedTuple):
-    """A nameserver, as the system wants it; `scope` is that of an IPv6 address, or empty."""
+class Server:
+    """A nameserver as the system wants it, and what those who ask it know of it.
 
-    family: socket.AddressFamily
-    address: tuple[Any, ...]
-    scope: str
-    text: str
-
-
-@functools.lru_cache(maxsize=1024)
-def to_server(nameserver: Nameserver) -> Server:
-    """Returns a nameserver as the system wants it.
-
-    Raises InvalidName for what is no address or port, TypeError for what is no pair of them.
+    That is until when it folds letter case, lacks EDNS, is down; by the loop's clock.
     """
+
+    __slots__ = (
+        'address',
+        'doubt',
+        'down_until',
+        'family',
+        'folds_until',
+        'is_stream',
+        'plain_until',
+        'scope',
+        'text',
+    )
+
+    def __init__(self, address: IPv4Address | IPv6Address, port: int, is_stream: bool) -> None:
+        host, _, scope = str(address).partition('%')
+        is_ipv4 = isinstance(address, IPv4Address)
+        self.family = socket.AF_INET if is_ipv4 else socket.AF_INET6
+        self.address = host, port
+        self.scope = scope  # of an IPv6 address, or empty
+        self.is_stream = is_stream  # to be asked over TCP only
+        self.text = f'{address}:{port}' if is_ipv4 else f'[{address}]:{port}'
+        self.folds_until = 0.0
+        self.plain_until = 0.0
+        self.down_until = 0.0
+        self.doubt = MAX_DOUBT - 1  # that it bears EDNS: there is less once it has answered
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to heed when it is asked."""
+        return not (self.down_until or self.plain_until or self.folds_until or self.is_stream)
+
+    def may_be_up(self, now: float) -> bool:
+        """Whether it is worth a query. Of those who ask after a while, one at a time finds out."""
+        if now < self.down_until:
+            return False
+        if self.down_until:
+            self.down_until = now + PROBE_SECONDS
+        return True
+
+    def answered(self, has_edns: bool) -> None:
+        """It gave a good reply, perhaps a late one, to a query with EDNS or without."""
+        self.down_until = 0.0
+        if has_edns:
+            self.doubt = 0
+            self.plain_until = 0.0
+
+
+def split_port(text: str) -> tuple[str, int]:
+    """Returns the address and the port of `ADDRESS[:PORT]` or `[ADDRESS][:PORT]`."""
+    matched = ADDRESS_AND_PORT.fullmatch(text)
+    if matched is None:
+        return text, PORT
+    bracketed, plain, port = matched.groups()
+    return bracketed or plain, int(port or PORT)
+
+
+def to_server(nameserver: Nameserver) -> Server:
+    """Returns a nameserver, an address and a port or a URL, of which nothing is known yet.
+
+    Raises InvalidName for what is no address, port or URL, TypeError for what is none of these.
+    """
+    is_stream = False
+    if isinstance(nameserver, str):
+        scheme, _, rest = nameserver.partition('://')
+        if scheme not in ('udp', 'tcp'):
+            raise InvalidName(
+                f'{nameserver!r} is not udp://ADDRESS[:PORT] or tcp://ADDRESS[:PORT]'
+            )
+        is_stream = scheme == 'tcp'
+        nameserver = split_port(rest)
     if not isinstance(nameserver, tuple) or len(nameserver) != 2:
-        raise TypeError(f'A nameserver is an address and a port, not {nameserver!r}')
+        raise TypeError(f'A nameserver is an address and a port, or a URL, not {nameserver!r}')
     host, port = nameserver
     try:
         address = ip_address(host) if isinstance(host, str) else host
@@ -2946,12 +3140,11 @@ def to_server(nameserver: Nameserver) -> Server:
         raise TypeError(f'A nameserver is an address and a port, not {nameserver!r}')
     if not 0 < port < 65536:
         raise InvalidName(f'{port} is no port')
-    if isinstance(address, IPv4Address):
-        return Server(socket.AF_INET, (str(address), port), '', f'{address}:{port}')
-    host, _, scope = str(address).partition('%')
+    server = Server(address, port, is_stream)
+    scope = server.scope
     if len(scope) >= 16 or '\0' in scope or (scope.isdecimal() and int(scope) >= 1 << 32):
         raise InvalidName(f'{scope[:32]!r} is no scope of an address')  # IF_NAMESIZE is 16
-    return Server(socket.AF_INET6, (host, port), scope, f'[{address}]:{port}')
+    return server
 
 
 def interface_index(name: str) -> int:
@@ -2962,15 +3155,19 @@ def interface_index(name: str) -> int:
         raise OSError(errno.ENODEV, f'There is no interface {name!r}') from error
 
 
+def scoped_address(server: Server) -> tuple[Any, ...]:
+    """Returns what `connect` takes. Raises OSError for a scope that is no interface here."""
+    scope = server.scope
+    return *server.address, 0, int(scope) if scope.isdecimal() else interface_index(scope)
+
+
 def open_datagram(server: Server) -> socket.SocketType:
     """Returns a socket connected to a nameserver, so that the kernel drops what others send.
 
     The kernel draws its port at random. Raises OSError.
     """
-    family, address, scope, _ = server
-    if scope:
-        address += 0, int(scope) if scope.isdecimal() else interface_index(scope)
-    sock = socket.SocketType(family, UDP, socket.IPPROTO_UDP)
+    address = scoped_address(server) if server.scope else server.address
+    sock = socket.SocketType(server.family, UDP, socket.IPPROTO_UDP)
     try:
         sock.connect(address)
     except BaseException:
@@ -2979,22 +3176,158 @@ def open_datagram(server: Server) -> socket.SocketType:
     return sock
 
 
+def open_stream(server: Server) -> socket.SocketType:
+    """Returns a socket that is being connected to a nameserver. Raises OSError."""
+    address = scoped_address(server) if server.scope else server.address
+    sock = socket.SocketType(server.family, TCP, socket.IPPROTO_TCP)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a query is small, and urgent
+        number = sock.connect_ex(address)
+        if number not in (0, errno.EINPROGRESS):
+            raise OSError(number, os.strerror(number))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Asked(NamedTuple):
+    """A query on a stream, when it was sent, and whom to tell what comes of it."""
+
+    query: Query
+    sent_at: float
+    tell: Callable[[Any], None]
+
+
+Read = Callable[[Query, bytes, float], Any]
+
+
+class Stream:
+    """A TCP connection to a nameserver, for many queries at once, replies in any order: an Owner.
+
+    It takes the turn that its maker has, and gives it back when it closes.
+    """
+
+    __slots__ = ('asked', 'fd', 'incoming', 'loop', 'outgoing', 'read', 'sock', 'waiting')
+
+    def __init__(self, server: Server, read: Read, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to connect. Raises OSError, and the maker still has the turn then."""
+        self.read = read
+        self.loop = loop
+        self.waiting = waiting_on(loop)
+        self.asked: dict[bytes, list[Asked]] = {}  # by id
+        self.incoming = bytearray()
+        self.outgoing = bytearray()
+        self.sock = open_stream(server)
+        self.fd = self.sock.fileno()
+        try:
+            self.waiting.readiness.open(self.fd, self, loop)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a query can be sent on it."""
+        return self.sock.fileno() >= 0
+
+    def send(self, query: Query, tell: Callable[[Any], None]) -> None:
+        """Sends a query; `tell` is called once with what comes of it, an OSError among others."""
+        asked = Asked(query, self.loop.time(), tell)
+        self.asked.setdefault(id_of(query.octets), []).append(asked)
+        self.outgoing += to_frame(query.octets)
+        try:
+            self.flush()
+        except OSError as error:
+            self.lose(error)
+
+    def flush(self) -> None:
+        """Sends as much as there is room for; while it is not connected there is none."""
+        while self.outgoing:  # each turn sends some
+            try:
+                sent = self.sock.send(self.outgoing)
+            except BlockingIOError:
+                return self.waiting.readiness.writable(self.fd)
+            del self.outgoing[:sent]
+
+    def receive(self, fd: int) -> None:
+        """Sends what there is to send, and takes what has come."""
+        try:
+            self.flush()
+            self.take_all()
+        except OSError as error:
+            self.lose(error)
+
+    def take_all(self) -> None:
+        """Takes the messages that have come. Raises OSError, also when the stream has ended."""
+        for _ in range(MAX_READS):
+            try:
+                octets = self.sock.recv(MAX_MESSAGE)
+            except BlockingIOError:
+                return
+            if not octets:
+                raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
+            self.incoming += octets
+            for reply in take_frames(self.incoming):
+                self.take(reply)
+        self.waiting.readiness.again(self.fd)
+
+    def take(self, reply: bytes) -> None:
+        """Takes a message: what it says is told to who asked for it."""
+        asked = self.asked.get(id_of(reply), [])
+        at = find_query([each.query for each in asked], reply)
+        if at is None:
+            logger.debug('Dropped a message of %d octets: nobody asked for it', len(reply))
+            return
+        query, sent_at, tell = asked.pop(at)
+        if not asked:
+            del self.asked[id_of(reply)]
+        tell(self.read(query, reply, sent_at))
+
+    def lose(self, error: OSError) -> None:
+        """Closes it, and tells all who wait why."""
+        lost, self.asked = self.asked, {}
+        self.close()
+        for each in lost.values():
+            for _, _, tell in each:
+                tell(error)
+
+    def end(self) -> None:
+        """Closes its socket, and keeps its turn."""
+        self.waiting.readiness.close(self.fd)
+        self.sock.close()
+
+    def close(self) -> None:
+        """Closes it, and gives its turn back."""
+        if self.is_open:
+            self.end()
+            self.waiting.turns.give_back()
+
+
 class Flight(NamedTuple):
     """A query on its way, and when it was sent (on the loop's clock)."""
 
-    sock: socket.SocketType
+    sock: Any  # a socket, or a Stream
     query: Query
-    nameserver: Nameserver
+    server: Server
     sent_at: float
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it goes over a stream."""
+        return isinstance(self.sock, Stream)
 
-# What came of a flight: what the reply says, a refusal of the system's, or a folded question.
+
+# What came of a flight, by its key: what the reply says, a refusal of the system's, or a folded
+# question, after which a datagram's socket goes on listening.
 Event = tuple[int, Flight, Any]
-Read = Callable[[Query, bytes, float], Any]  # raises BadResponse or MalformedMessage: no answer
 
 
 class Datagrams:
-    """Queries of one task sent as datagrams, and what has come of them: an Owner."""
+    """Queries of one task on their way, as datagrams or on streams, and what has come of them.
+
+    An Owner.
+    """
 
     __slots__ = (
         'dropped',
@@ -3003,16 +3336,21 @@ class Datagrams:
         'flights',
         'loop',
         'read',
+        'read_frame',
         'seconds',
+        'streams',
         'waiting',
         'wake',
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, read: Read) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, read: Read, read_frame: Read) -> None:
+        """`read` raises BadResponse or MalformedMessage for a datagram that is no answer."""
         self.read = read
+        self.read_frame = read_frame
         self.loop = loop
         self.waiting = waiting_on(loop)
-        self.flights: dict[int, Flight] = {}  # by descriptor, the oldest first
+        self.flights: dict[int, Flight] = {}  # by descriptor or negative number, the oldest first
+        self.streams: dict[Server, Stream] | None = None
         self.events: list[Event] = []
         self.wake: asyncio.Future[None] | None = None
         self.seconds: float | None = None  # of the timeout that is running
@@ -3021,20 +3359,23 @@ class Datagrams:
 
     async def turn(self) -> None:
         """Takes a turn when none is free: that of its oldest socket, else it waits for one."""
-        if self.flights:
-            self.end(next(iter(self.flights)))
-        else:
-            await self.waiting.turns.wait()
+        for key, flight in self.flights.items():
+            if not flight.is_stream:
+                return self.end(key)
+        for stream in (self.streams or {}).values():
+            if stream.is_open:
+                return self.end_stream(stream)
+        await self.waiting.turns.wait()
 
-    def send(self, query: Query, nameserver: Nameserver) -> int:
+    def send(self, query: Query, server: Server) -> int:
         """Sends a query from a socket of its own, and returns its descriptor.
 
         It takes the turn that the caller has. Raises OSError, and the caller still has it then.
         """
         sent_at = self.loop.time()
-        sock = open_datagram(to_server(nameserver))
+        sock = open_datagram(server)
         fd = sock.fileno()
-        self.flights[fd] = tuple.__new__(Flight, (sock, query, nameserver, sent_at))
+        self.flights[fd] = tuple.__new__(Flight, (sock, query, server, sent_at))
         try:
             self.waiting.readiness.open(fd, self, self.loop)
             sock.send(query.octets)
@@ -3042,6 +3383,34 @@ class Datagrams:
             self.end(fd)
             raise
         return fd
+
+    def has_stream(self, server: Server) -> bool:
+        """Whether there is an open stream to a nameserver."""
+        stream = self.streams.get(server) if self.streams else None
+        return stream is not None and stream.is_open
+
+    def send_on_stream(self, query: Query, server: Server) -> int:
+        """Sends a query on the stream to a nameserver, and returns the key of the flight.
+
+        If there is no stream yet it takes the turn that the caller has. Raises OSError, and the
+        caller still has it then.
+        """
+        if self.streams is None:
+            self.streams = {}
+        if not self.has_stream(server):
+            stream = Stream(server, self.read_frame, self.loop)
+            self.streams[server] = stream
+        stream = self.streams[server]
+        key = min(-1, *self.flights) - 1 if self.flights else -1
+        self.flights[key] = Flight(stream, query, server, self.loop.time())
+        stream.send(query, functools.partial(self.land, key))
+        return key
+
+    def land(self, key: int, outcome: Any) -> None:
+        """Keeps what came of a flight over a stream, unless it was given up."""
+        flight = self.flights.pop(key, None)
+        if flight is not None:
+            self.tell((key, flight, outcome))
 
     def receive(self, fd: int) -> None:
         """Reads what has come to a socket: the answer is kept, all else is dropped."""
@@ -3053,7 +3422,7 @@ class Datagrams:
                 return
             except ResolverError as error:
                 self.dropped = error.with_traceback(None)  # which would hold on to us
-                where = to_server(flight.nameserver).text
+                where = flight.server.text
                 logger.debug('Dropped what came from %s: %s', where, error)
                 if isinstance(error, FoldedCase):
                     self.tell((fd, flight, error))
@@ -3064,10 +3433,6 @@ class Datagrams:
                 self.close(fd)
                 return self.tell((fd, flight, outcome))
         self.waiting.readiness.again(fd)
-
-    def answer(self) -> Any:
-        """Returns the outcome that came first, and leaves it; None if nothing has come."""
-        return self.events[0][2] if self.events else None
 
     def tell(self, event: Event) -> None:
         """Keeps an event for the task, and wakes it."""
@@ -3112,10 +3477,20 @@ class Datagrams:
         self.waiting.readiness.close(fd)
         self.flights.pop(fd).sock.close()
 
-    def close(self, fd: int) -> None:
-        """Closes a socket, and gives its turn back."""
-        self.end(fd)
-        self.waiting.turns.give_back()
+    def end_stream(self, stream: Stream) -> None:
+        """Closes a stream with all that was asked on it, and keeps its turn."""
+        stream.end()
+        for key, flight in list(self.flights.items()):
+            if flight.sock is stream:
+                del self.flights[key]
+
+    def close(self, key: int) -> None:
+        """Gives a flight up: closes its socket, and gives its turn back. Streams stay open."""
+        if key < 0:
+            del self.flights[key]
+        else:
+            self.end(key)
+            self.waiting.turns.give_back()
 
     def close_all(self) -> None:
         """Closes all sockets and stops the timeout."""
@@ -3123,6 +3498,9 @@ class Datagrams:
             self.stop()
         while self.flights:  # each turn closes one
             self.close(next(iter(self.flights)))
+        if self.streams:
+            for stream in self.streams.values():
+                stream.close()
 
 
 # --- 18. Cache ---------------------------------------------------------------
@@ -3234,7 +3612,7 @@ def end_flight(
 GetHost = Callable[[bytes, int], Awaitable[Any]]
 GetNameservers = Callable[[bytes], AsyncGenerator[tuple[Any, ...], None]]
 TransformFqdn = Callable[[bytes], bytes]
-NewQuery = Callable[[bytes, int], Query]
+NewQuery = Callable[[bytes, int, QueryForm], Query]
 
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
@@ -3242,7 +3620,7 @@ ROTATION: itertools.count[int] = itertools.count()  # resolutions with `options 
 RANKS = (CnameChainTooLong, ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
 
 
-def tcp_url(nameserver: Nameserver) -> str:
+def tcp_url(nameserver: AddressPort) -> str:
     """Returns a nameserver of resolv.conf, to be asked over TCP."""
     address, port = nameserver
     host = str(address) if isinstance(address, IPv4Address) else f'[{address}]'
@@ -3279,6 +3657,24 @@ async def get_host_from_etc_hosts(
     return addresses.get(qtype) if addresses is not None else None
 
 
+Servers = dict[Nameserver, Server]
+
+
+def server_of(servers: Servers, nameserver: Nameserver) -> Server:
+    """Returns a nameserver, with what is known of it. Raises as `to_server` does."""
+    server = servers.get(nameserver)
+    if server is None:
+        if len(servers) >= MAX_SERVERS:
+            servers.clear()
+        server = servers[nameserver] = to_server(nameserver)
+    return server
+
+
+def are_down(servers: tuple[Server, ...], now: float) -> bool:
+    """Whether none of these nameservers is worth a query now."""
+    return not any([server.may_be_up(now) for server in servers])
+
+
 class Settings(NamedTuple):
     """What a resolver was made with, and what it holds."""
 
@@ -3286,7 +3682,7 @@ class Settings(NamedTuple):
     get_nameservers: GetNameservers
     new_query: NewQuery
     memory: Memory
-    folding: dict[Nameserver, float]  # nameservers that fold letter case, and until when
+    servers: Servers
     notice: Callable[[], None] | None  # called when there are records of a type
     watch: Watch
 
@@ -3295,18 +3691,13 @@ def forget(settings: Settings) -> None:
     """Forgets all answers, those too that are being asked for."""
     settings.memory.cache.clear()
     settings.memory.flights.clear()
-    settings.folding.clear()
+    settings.servers.clear()
 
 
-def current_conf(settings: Settings, now: float) -> Conf:
-    """Returns what resolv.conf says now, or its defaults if the resolver does not go by it.
-
-    Once a file has changed, all that was learned before is forgotten.
-    """
-    watch = settings.watch
-    if not watch.since <= now < watch.due and watch.look(now):
+def look_at_files(settings: Settings, now: float) -> None:
+    """Reads the system's files again if they have changed, and forgets what was learned before."""
+    if settings.watch.look(now):
         forget(settings)
-    return watch.conf
 
 
 def take_notice(settings: Settings, outcome: Known | Failure | None) -> None:
@@ -3381,17 +3772,28 @@ def is_special(name: bytes, qtype: int, now: float) -> bool:
     return may_be_special(fqdn) and special(name, fqdn, qtype, now, True) is not None
 
 
-async def ask_host(settings: Settings, name: bytes, qtype: int, now: float) -> Known | None:
-    """Returns what get_host knows of a name, or None if it does not know."""
-    host = await settings.get_host(name.lower(), qtype)
-    return None if host is None else known_from_host(host, name, qtype, now)
-
-
 def query_maker(transform_fqdn: TransformFqdn) -> NewQuery:
     """Returns a function from a name in lower case and a type to a query for it."""
     if transform_fqdn is mix_case:
         return mixed_query
-    return lambda fqdn, qtype: to_query(to_name(transform_fqdn(fqdn)), qtype)
+    return lambda fqdn, qtype, form: to_query(to_name(transform_fqdn(fqdn)), qtype, form)
+
+
+def refuses_edns(error: Any) -> bool:
+    """Whether a reply may be so because the server does not bear EDNS (RFC 6891 6.2.2, 7)."""
+    return isinstance(error, ResponseCode) and error.rcode in (
+        RCODES.FORMERR,
+        RCODES.NOTIMP,
+        RCODES.BADVERS,
+    )
+
+
+class Attempt(NamedTuple):
+    """What is to be asked next: of whom, and whether over a stream."""
+
+    server: Server
+    qtype: int
+    is_stream: bool
 
 
 class Asking:
@@ -3399,17 +3801,22 @@ class Asking:
 
     __slots__ = (
         'attempts',
+        'cuts',
         'datagrams',
         'errors',
         'failures',
+        'folded',
         'fqdn',
         'has_turn',
+        'is_urgent',
         'lowered',
         'outcomes',
         'pending',
+        'plain',
         'sent',
         'settings',
         'starved',
+        'streamed',
         'unsent',
     )
 
@@ -3427,32 +3834,38 @@ class Asking:
         self.pending = list(qtypes)
         self.outcomes = outcomes
         self.errors: dict[int, ResolverError] = {}  # by type: what to raise if no answer comes
-        self.failures: dict[tuple[Nameserver, int], int] = {}
-        self.lowered: set[tuple[Nameserver, int]] = set()  # asked again in lower case
-        self.unsent: list[tuple[Nameserver, int]] = []  # of the set that is being asked
-        self.sent: set[int] = set()  # descriptors of it that may still bring something
+        self.failures: dict[tuple[Server, int], int] = {}
+        self.cuts: dict[int, Known] = {}  # by type: what a truncated reply has of use
+        self.streamed: set[tuple[Server, int]] = set()  # asked again over a stream
+        self.folded: set[tuple[Server, int]] = set()  # as a question was folded
+        self.lowered: set[tuple[Server, int]] = set()  # asked again in lower case
+        self.plain: dict[tuple[Server, int], bool] = {}  # without EDNS; whether it was refused
+        self.unsent: list[Attempt] = []  # of the set that is being asked
+        self.is_urgent = False  # there is something unsent that was not there before
+        self.sent: set[int] = set()  # flights of it that may still bring something, by key
         self.has_turn = False  # one that no socket has yet
         self.starved: OSError | None = None  # there was no descriptor for a socket
         self.attempts = 0
 
-    async def ask(self, timeout: float, nameservers: Iterable[Nameserver]) -> None:
+    async def ask(self, timeout: float, servers: Iterable[Server]) -> None:
         """Asks a set of nameservers at once: until all is answered, all failed, or time is up.
 
         What was asked of earlier sets is still waited for.
         """
+        self.unsent = []
         if self.datagrams.events:  # that came while this set was thought of
             self.take_all()
         self.sent.clear()
-        self.unsent = [
-            (nameserver, qtype)
-            for nameserver in nameservers
+        self.unsent += [
+            Attempt(server, qtype, server.is_stream)
+            for server in servers
             for qtype in self.pending
-            if self.failures.get((nameserver, qtype), 0) < MAX_FAILURES
+            if self.failures.get((server, qtype), 0) < MAX_FAILURES
         ]
         await self.go_on(timeout)
 
     async def adopt(self, timeout: float) -> None:
-        """Goes on with the one query that was sent before: the first of all."""
+        """Goes on with the one query that was sent before, the first of all."""
         self.attempts = 1
         self.sent |= self.datagrams.flights.keys()
         if not self.take_all():
@@ -3470,8 +3883,8 @@ class Asking:
                 now = self.datagrams.loop.time()
                 give_up_at = give_up_at or now + timeout
                 if now >= give_up_at:  # no failure of the nameserver's
-                    nameserver, qtype = self.unsent.pop(0)
-                    self.note(qtype, self.explain(self.starved, nameserver, qtype))
+                    server, qtype, _ = self.unsent.pop(0)
+                    self.note(qtype, self.explain(self.starved, server, qtype))
                     continue
                 self.datagrams.start(min(timeout, DESCRIPTOR_PAUSE))
             await self.receive()
@@ -3481,40 +3894,63 @@ class Asking:
 
         Who lacks a descriptor keeps the turn: others would only lack it too.
         """
-        datagrams = self.datagrams
         self.starved = None
         has_begun = False
         while self.unsent:  # each turn takes one out
-            nameserver, qtype = self.unsent[0]
-            if not self.has_turn and not datagrams.waiting.turns.take():
-                if has_begun:
-                    break
-                await datagrams.turn()
-            has_begun = self.has_turn = True
+            attempt = self.unsent[0]
+            if not await self.find_turn(attempt, has_begun):
+                break
+            has_begun = True
             try:
-                self.sent.add(datagrams.send(self.query(nameserver, qtype), nameserver))
-                self.has_turn = False
+                self.send_one(attempt)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self.starved = None if self.sent else error
                     break
-                self.fail(nameserver, qtype, error)
+                self.fail(attempt.server, attempt.qtype, error)
             del self.unsent[0]
             self.attempts += 1
         if self.has_turn and self.starved is None:
             self.give_back()
+
+    async def find_turn(self, attempt: Attempt, only_if_free: bool) -> bool:
+        """Takes a turn for a socket unless there is one already, and says whether there is."""
+        datagrams = self.datagrams
+        if self.has_turn or (attempt.is_stream and datagrams.has_stream(attempt.server)):
+            return True
+        if not datagrams.waiting.turns.take():
+            if only_if_free:
+                return False
+            await datagrams.turn()
+        self.has_turn = True
+        return True
+
+    def send_one(self, attempt: Attempt) -> None:
+        """Sends a query. Raises OSError."""
+        server, qtype, is_stream = attempt
+        datagrams = self.datagrams
+        query = self.query(server, qtype)
+        if not is_stream:
+            self.sent.add(datagrams.send(query, server))
+            self.has_turn = False
+        else:
+            has_stream = datagrams.has_stream(server)
+            self.sent.add(datagrams.send_on_stream(query, server))
+            self.has_turn = self.has_turn and has_stream
 
     def give_back(self) -> None:
         """Gives the turn back that was not used."""
         self.has_turn = False
         self.datagrams.waiting.turns.give_back()
 
-    def query(self, nameserver: Nameserver, qtype: int) -> Query:
-        """Returns a new query, in lower case for a nameserver that folds letter case."""
-        until = self.settings.folding.get(nameserver, 0)
-        if (nameserver, qtype) in self.lowered or until > self.datagrams.loop.time():
-            return to_query(self.fqdn, qtype)
-        return self.settings.new_query(self.fqdn, qtype)
+    def query(self, server: Server, qtype: int) -> Query:
+        """Returns a new query, such as the nameserver bears."""
+        now = self.datagrams.loop.time()
+        key = server, qtype
+        form = PLAIN_FORM if key in self.plain or now < server.plain_until else EDNS_FORM
+        if key in self.lowered or now < server.folds_until:
+            return to_query(self.fqdn, qtype, form)
+        return self.settings.new_query(self.fqdn, qtype, form)
 
     async def receive(self) -> None:
         """Takes what comes until there is more to send, nothing to wait for, or time is up."""
@@ -3529,46 +3965,105 @@ class Asking:
     def take_all(self) -> bool:
         """Takes all that has come, and says whether there is something to send at once."""
         events, self.datagrams.events = self.datagrams.events, []
-        has_to_send = False
-        for fd, flight, outcome in events:
-            if isinstance(outcome, FoldedCase):
-                has_to_send |= self.lower(flight)
-            else:
-                self.take(fd, flight, outcome)
-        return has_to_send
+        self.is_urgent = False
+        for key, flight, outcome in events:
+            if not isinstance(outcome, FoldedCase):  # after which it is still listened to
+                self.sent.discard(key)
+            if flight.query.qtype in self.pending:
+                self.take(flight, outcome)
+        return self.is_urgent
 
-    def lower(self, flight: Flight) -> bool:
-        """Has a folded question asked again in lower case, once, and says whether."""
-        key = flight.nameserver, flight.query.qtype
-        if key in self.lowered or key[1] not in self.pending:
+    def take(self, flight: Flight, outcome: Any) -> None:
+        """Takes what came of a flight: what is known now, a reason to ask again, or a failure."""
+        if isinstance(outcome, Folded):
+            self.note_folding(flight.server)
+            outcome = outcome.rest
+        if isinstance(outcome, Known):
+            self.accept(flight, outcome)
+        elif isinstance(outcome, FoldedCase):
+            self.folded.add((flight.server, flight.query.qtype))
+            self.ask_on_stream(flight)
+        elif isinstance(outcome, Cut):
+            self.take_cut(flight, outcome.rest)
+        elif flight.query.has_edns and refuses_edns(outcome):
+            self.ask_plain(flight, outcome)
+        elif not self.fall_back(flight):
+            self.fail(flight.server, flight.query.qtype, outcome, flight.is_stream)
+
+    def accept(self, flight: Flight, known: Known) -> None:
+        """Takes a good reply: it is the outcome, and tells what the nameserver bears."""
+        _, query, server, _ = flight
+        key = server, query.qtype
+        server.answered(query.has_edns)
+        now = self.datagrams.loop.time()
+        if not query.has_edns and key in self.plain:
+            server.doubt += 1
+            if self.plain[key] or server.doubt >= MAX_DOUBT:
+                server.plain_until = now + PLAIN_SECONDS
+        if key in self.lowered and query.name == query.name.lower():
+            self.note_folding(server)
+        if known.absence is not None:
+            self.explain(known.absence, server, query.qtype, flight.is_stream)
+        self.settle(query.qtype, known)
+
+    def note_folding(self, server: Server) -> None:
+        """Remembers that a nameserver folds letter case."""
+        server.folds_until = self.datagrams.loop.time() + FOLDING_SECONDS
+
+    def ask_again(self, server: Server, qtype: int, is_stream: bool) -> None:
+        """Has the same asked again before all else."""
+        self.unsent.insert(0, Attempt(server, qtype, is_stream))
+        self.is_urgent = True
+
+    def ask_on_stream(self, flight: Flight) -> None:
+        """Has the same asked over a stream, once."""
+        key = flight.server, flight.query.qtype
+        if key not in self.streamed:
+            self.streamed.add(key)
+            self.ask_again(*key, True)
+
+    def take_cut(self, flight: Flight, rest: Known | ResolverError) -> None:
+        """Takes a truncated reply: the whole is asked for, and this kept if that does not come."""
+        key = flight.server, flight.query.qtype
+        if isinstance(rest, Known):
+            self.cuts[key[1]] = rest
+        else:
+            self.note(key[1], self.explain(rest, *key))
+        if key not in self.streamed:
+            self.ask_on_stream(flight)
+        elif not self.is_on_its_way(key) and not self.fall_back(flight):
+            self.count_failure(key)
+
+    def is_on_its_way(self, key: tuple[Server, int]) -> bool:
+        """Whether a nameserver has been asked over a stream, and may still answer."""
+        flights = self.datagrams.flights.values()
+        return any(one.is_stream and (one.server, one.query.qtype) == key for one in flights)
+
+    def ask_plain(self, flight: Flight, error: ResolverError) -> None:
+        """Has the same asked without EDNS, once; else the error is one like others."""
+        key = flight.server, flight.query.qtype
+        if self.plain.get(key):
+            self.fail(*key, error, flight.is_stream)
+        else:
+            self.plain[key] = True
+            self.ask_again(*key, flight.is_stream)
+
+    def fall_back(self, flight: Flight) -> bool:
+        """Makes do with what there is if a stream brought nothing, and says whether there is.
+
+        That is what a truncated reply had of use, or a query in lower case.
+        """
+        key = flight.server, flight.query.qtype
+        if key not in self.streamed:
+            return False
+        if key[1] in self.cuts:
+            self.settle(key[1], self.cuts[key[1]])
+            return True
+        if not flight.is_stream or key not in self.folded or key in self.lowered:
             return False
         self.lowered.add(key)
-        self.unsent.insert(0, key)
+        self.ask_again(*key, False)
         return True
-
-    def take(self, fd: int, flight: Flight, outcome: Known | ResolverError | OSError) -> None:
-        """Takes what came of a flight: what is known now, or a failure."""
-        _, query, nameserver, _ = flight
-        qtype = query.qtype
-        self.sent.discard(fd)
-        if qtype not in self.pending:
-            return
-        if isinstance(outcome, Known):
-            if outcome.absence is not None:
-                self.explain(outcome.absence, nameserver, qtype)
-            if self.lowered and query.name == query.name.lower():
-                self.note_folding(nameserver, qtype)
-            self.settle(qtype, outcome)
-        else:
-            self.fail(nameserver, qtype, outcome)
-
-    def note_folding(self, nameserver: Nameserver, qtype: int) -> None:
-        """Remembers a nameserver that folded letter case, and answered in lower case."""
-        folding = self.settings.folding
-        if (nameserver, qtype) in self.lowered:
-            if len(folding) >= MAX_FOLDING:
-                folding.clear()
-            folding[nameserver] = self.datagrams.loop.time() + FOLDING_SECONDS
 
     def settle(self, qtype: int, outcome: Known | Failure) -> None:
         """Has the outcome for a type: nothing more is sent or waited for on its behalf."""
@@ -3576,25 +4071,47 @@ class Asking:
         take_notice(self.settings, outcome)
         self.pending.remove(qtype)
         if self.unsent:
-            self.unsent = [entry for entry in self.unsent if entry[1] != qtype]
+            self.unsent = [attempt for attempt in self.unsent if attempt.qtype != qtype]
         if not self.pending:  # all sockets are closed at the end
             self.sent.clear()
             return
-        for fd, flight in list(self.datagrams.flights.items()):
+        for key, flight in list(self.datagrams.flights.items()):
             if flight.query.qtype == qtype:
-                self.sent.discard(fd)
-                self.datagrams.close(fd)
+                self.sent.discard(key)
+                self.datagrams.close(key)
 
-    def fail(self, nameserver: Nameserver, qtype: int, error: ResolverError | OSError) -> None:
+    def fail(
+        self,
+        server: Server,
+        qtype: int,
+        error: ResolverError | OSError,
+        is_stream: bool = False,
+    ) -> None:
         """Counts a failure of a nameserver's, and notes the error."""
-        self.failures[nameserver, qtype] = self.failures.get((nameserver, qtype), 0) + 1
-        self.note(qtype, self.explain(error, nameserver, qtype))
+        self.count_failure((server, qtype))
+        if isinstance(error, OSError) and not isinstance(error, ResolverError):
+            self.note_down(server, is_stream)
+        self.note(qtype, self.explain(error, server, qtype, is_stream))
+
+    def count_failure(self, key: tuple[Server, int]) -> None:
+        """Counts a failure: after so many it is not asked again."""
+        self.failures[key] = self.failures.get(key, 0) + 1
+
+    def note_down(self, server: Server, is_stream: bool) -> None:
+        """Remembers that a nameserver gives no reply. Of datagrams, a stream tells nothing."""
+        if is_stream == server.is_stream:
+            server.down_until = self.datagrams.loop.time() + DOWN_SECONDS
 
     def explain(
-        self, error: ResolverError | OSError, nameserver: Nameserver, qtype: int
+        self,
+        error: ResolverError | OSError,
+        server: Server,
+        qtype: int,
+        is_stream: bool = False,
     ) -> ResolverError:
         """Returns the error with what was asked, of whom, and how often."""
-        where = f'{describe(self.fqdn, qtype)} from {to_server(nameserver).text}'
+        where = f'{describe(self.fqdn, qtype)} from {server.text}'
+        where += ' over TCP' if is_stream else ''
         attempts = f'attempts: {max(1, self.attempts)}'
         if isinstance(error, ResolverError):
             error.args = (f'{where}: {error} ({attempts})',)
@@ -3612,13 +4129,19 @@ class Asking:
 
     def time_out(self) -> None:
         """Notes that no reply came in time. What was sent may still be answered."""
-        for fd in self.sent & self.datagrams.flights.keys():
-            flight = self.datagrams.flights[fd]
-            qtype = flight.query.qtype
-            error = QueryTimeout('no usable reply in time')
-            error.__cause__ = self.datagrams.dropped
-            self.note(qtype, self.explain(error, flight.nameserver, qtype))
+        flights = self.datagrams.flights
+        late = [flights[key] for key in self.sent & flights.keys()]
         self.sent.clear()
+        for flight in late:
+            _, query, server, _ = flight
+            key = server, query.qtype
+            self.note_down(server, flight.is_stream)
+            if query.has_edns and not flight.is_stream:
+                self.plain.setdefault(key, False)  # it may be silent to EDNS only
+            if query.qtype in self.pending and not self.fall_back(flight):
+                error = QueryTimeout('no usable reply in time')
+                error.__cause__ = self.datagrams.dropped
+                self.note(query.qtype, self.explain(error, *key, flight.is_stream))
 
     def close(self) -> None:
         """Takes what has come to the last, and gives the turn back."""
@@ -3627,34 +4150,75 @@ class Asking:
             self.give_back()
 
     def end(self) -> None:
-        """Ends with an error for each type that no answer came for."""
+        """Ends with what there is for each type that no answer came for, or with an error."""
         for qtype in self.pending:
             what = f'{describe(self.fqdn, qtype)}: there was no nameserver to ask'
-            self.outcomes[qtype] = Failure(self.errors.get(qtype) or QueryTimeout(what), None)
+            error = self.errors.get(qtype) or QueryTimeout(what)
+            self.outcomes[qtype] = self.cuts.get(qtype) or Failure(error, None)
 
 
-def send_first(
-    settings: Settings, datagrams: Datagrams, fqdn: bytes, qtype: int, nameserver: Nameserver
-) -> bool:
-    """Sends the first query on the turn that the caller has, and says whether it could."""
-    try:
-        datagrams.send(settings.new_query(fqdn, qtype), nameserver)
-    except BaseException as error:
-        datagrams.waiting.turns.give_back()
-        if not isinstance(error, OSError):
-            raise
-        return False
-    return True
+def check_set(servers: Servers, each: Any) -> tuple[float, tuple[Server, ...]]:
+    """Returns the timeout and the nameservers of what get_nameservers yields.
 
-
-def check_set(each: Any) -> tuple[float, tuple[Nameserver, ...]]:
-    """Returns the timeout and the nameservers of what get_nameservers yields, else TypeError."""
+    Raises TypeError, or InvalidName for what is no nameserver.
+    """
     if not isinstance(each, tuple) or not each:
         raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {each!r}')
-    timeout = each[0]
+    timeout, *nameservers = each
     if not isinstance(timeout, (int, float)):
         raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
-    return min(max(0.0, timeout), MAX_TIMEOUT), each[1:]  # in this order, so that nan is 0
+    seconds = min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
+    return seconds, tuple([server_of(servers, nameserver) for nameserver in nameservers])
+
+
+async def ask_first(
+    settings: Settings,
+    datagrams: Datagrams,
+    fqdn: bytes,
+    qtype: int,
+    timeout: float,
+    server: Server,
+) -> Known | None:
+    """Returns records: a short cut for one question to one nameserver, which is nearly all.
+
+    Returns None for whatever else comes of it, which is kept in `datagrams`; or if nothing could
+    be sent, or nothing was, for others found the nameserver down before there was a turn.
+    """
+    turns = datagrams.waiting.turns
+    if not turns.take():
+        await turns.wait()
+        if not server.is_plain:
+            turns.give_back()
+            return None
+    try:
+        datagrams.send(settings.new_query(fqdn, qtype, EDNS_FORM), server)
+    except BaseException as error:
+        turns.give_back()
+        if not isinstance(error, OSError):
+            raise
+        return None
+    datagrams.start(timeout)
+    await datagrams.wait()
+    known = datagrams.events[0][2] if datagrams.events else None
+    if not isinstance(known, Known) or known.absence is not None:
+        return None
+    if server.doubt or server.down_until:
+        server.answered(True)
+    take_notice(settings, known)
+    return known
+
+
+Sets = list[tuple[float, tuple[Server, ...]]]  # of nameservers, and the timeout of each
+
+
+def is_to_wait(servers: tuple[Server, ...], put_aside: Sets, now: float) -> bool:
+    """Whether a set of nameservers is to be put aside: all are down, and others may come.
+
+    A set that comes again has been put aside for a whole round, which is enough.
+    """
+    if not servers or not are_down(servers, now):
+        return False
+    return servers not in [others for _, others in put_aside]
 
 
 async def ask_nameservers(
@@ -3668,37 +4232,40 @@ async def ask_nameservers(
     sets = settings.get_nameservers(fqdn)
     if not hasattr(sets, 'aclose'):
         raise TypeError(f'get_nameservers is an async generator function, and gave {sets!r}')
-    datagrams = Datagrams(loop, read_reply)
-    turns = datagrams.waiting.turns
+    datagrams = Datagrams(loop, read_datagram, read_frame)
     asking = None
+    put_aside: Sets = []
     taken = 0
     try:
         async for each in sets:
-            timeout, nameservers = check_set(each)
-            is_first = taken == 0 and len(nameservers) == len(qtypes) == 1 and not settings.folding
-            if is_first:  # a short cut, which answers nearly all names
-                if not turns.take():
-                    await turns.wait()
-                is_first = send_first(settings, datagrams, fqdn, qtypes[0], nameservers[0])
-            if is_first:
-                datagrams.start(timeout)
-                await datagrams.wait()
-                known = datagrams.answer()
-                if isinstance(known, Known) and known.absence is None:
-                    outcomes[qtypes[0]] = known
-                    take_notice(settings, known)
+            timeout, servers = check_set(settings.servers, each)
+            if asking is None and len(servers) == len(qtypes) == 1 and servers[0].is_plain:
+                qtype, server = qtypes[0], servers[0]
+                known = await ask_first(settings, datagrams, fqdn, qtype, timeout, server)
+                if known is not None:
+                    outcomes[qtype] = known
                     return
-            asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
-            await (asking.adopt(timeout) if is_first else asking.ask(timeout, nameservers))
+            if asking is None and (datagrams.flights or datagrams.events):
+                asking = Asking(settings, datagrams, fqdn, qtypes, outcomes)
+                await asking.adopt(timeout)
+            elif is_to_wait(servers, put_aside, loop.time()):
+                put_aside.append((timeout, servers))
+            else:
+                asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
+                await asking.ask(timeout, servers)
             taken += 1
-            if not asking.pending or taken == MAX_SETS:
+            if taken == MAX_SETS or (asking is not None and not asking.pending):
                 break
+        asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
+        for timeout, servers in put_aside:
+            if asking.pending:
+                await asking.ask(timeout, servers)
     finally:
         if asking is not None:
             asking.close()
         datagrams.close_all()
         await sets.aclose()
-    (asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)).end()
+    asking.end()
 
 
 def outcome_text(outcome: Known | Failure | None, now: float) -> str:
@@ -3810,7 +4377,9 @@ async def know(
         if known is None and is_suspect:
             known = special(name, fqdn, qtype, now, is_given)
         if known is None and is_given:
-            known = await ask_host(settings, name, qtype, now)
+            host = await settings.get_host(fqdn, qtype)
+            if host is not None:
+                known = known_from_host(host, name, qtype, now)
         if known is None and qtype == TYPES.AAAA and settings.watch.conf.no_aaaa:
             what = f'{describe(name, qtype)} is not asked for (no-aaaa): '
             known = known_here((), absence_of(what, RCODES.NOERROR), now)
@@ -3921,8 +4490,9 @@ async def search_for(
         outcomes.update(recalled)
         return
     for qtype in qtypes:
-        known = None if qtype in recalled else await ask_host(settings, name, qtype, now)
-        if known is not None:
+        host = None if qtype in recalled else await settings.get_host(name.lower(), qtype)
+        if host is not None:
+            known = known_from_host(host, name, qtype, now)
             outcomes[qtype] = known
             take_notice(settings, known)
     wanted = tuple([qtype for qtype in qtypes if qtype not in outcomes])
@@ -3942,22 +4512,23 @@ async def search_for(
     outcomes.update(own)
 
 
-async def resolve_name(
+def resolve_name(
     settings: Settings, given: str | bytes, qtypes: tuple[int, ...], outcomes: Outcomes
-) -> None:
-    """Adds to `outcomes` what is known of a name as a caller gave it, with the files as they are.
+) -> Awaitable[None]:
+    """Adds to `outcomes`, when awaited, what is known of a name as a caller gave it.
 
-    Raises InvalidName, or TypeError for what is neither str nor bytes.
+    With the files as they are. Raises InvalidName, or TypeError for what is neither str nor bytes.
     """
     name = to_name(given)
     now = asyncio.get_running_loop().time()
-    conf = current_conf(settings, now)
-    domains = settings.watch.search
+    watch = settings.watch
+    if not watch.since <= now < watch.due:
+        look_at_files(settings, now)
+    domains = watch.search
     if not domains or is_absolute(given) or is_special(name, qtypes[0], now):
-        await resolve_types(settings, name, qtypes, outcomes)
-    else:
-        names = names_to_ask(name, domains, conf.ndots)
-        await search_for(settings, name, names, qtypes, outcomes)
+        return resolve_types(settings, name, qtypes, outcomes)
+    names = names_to_ask(name, domains, watch.ndots)
+    return search_for(settings, name, names, qtypes, outcomes)
 
 
 async def resolve_first(
@@ -4252,13 +4823,8 @@ class Words(NamedTuple):
 
 
 def parse_at(word: str) -> Nameserver:
-    """Returns the nameserver of `ADDRESS[:PORT]` or `[ADDRESS]:PORT`. Raises InvalidName."""
-    matched = re.fullmatch(r'(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?', word)
-    if matched is None:
-        nameserver = word, 53
-    else:
-        bracketed, plain, port = matched.groups()
-        nameserver = bracketed or plain, int(port or 53)
+    """Returns a nameserver: `ADDRESS[:PORT]`, `[ADDRESS]:PORT` or a URL. Raises InvalidName."""
+    nameserver = word if '://' in word else split_port(word)
     to_server(nameserver)
     return nameserver
 
