@@ -340,6 +340,7 @@ MAX_SEARCH = 32  # domains of a search list: what Kubernetes allows a pod; each 
 MAX_TIMEOUT = 24 * 3600.0  # a longer one is a mistake, and an infinite one breaks timers
 MAX_FAILURES = 2  # a nameserver that failed is asked once more
 MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
+MAX_SELECTED = 512  # sockets for which select(2) can wait on Windows
 MAX_READS = 16  # datagrams of one socket before others have their turn
 FOLDING_SECONDS = 600.0  # for how long a nameserver is known to fold letter case
 PLAIN_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that does not bear it
@@ -2853,9 +2854,13 @@ class Watch:
 
 # --- 14. Waiting -------------------------------------------------------------
 #
-# The only user of the loop's readers and timers. One epoll descriptor, one armed
-# timer and one count of open sockets serve all who wait on a loop, which makes a
-# query cheap. What waits here is an `Owner`; nothing here knows what for.
+# The only user of the loop's readers, writers, transports and timers. One way to wait
+# for sockets, one armed timer and one count of open sockets serve all who wait on a
+# loop. Who waits here is an `Owner` or a `Sleeper`; nothing here knows what for.
+
+
+Address = tuple[Any, ...]  # as `connect` takes it
+Loop = asyncio.AbstractEventLoop
 
 
 class Owner(Protocol):
@@ -2864,7 +2869,7 @@ class Owner(Protocol):
     def receive(self, fd: int) -> None:
         """There is something to read from a socket: all of it, or `again` is called.
 
-        Or it can be written to. May not raise.
+        Or for nothing; or what was being connected is, or cannot be. May not raise.
         """
 
 
@@ -2875,10 +2880,61 @@ class Sleeper(Protocol):
         """The time is up. May not raise."""
 
 
-class Readiness:
-    """Sockets that are waited for, in an epoll of our own of which the loop sees one descriptor.
+class Socket(Protocol):
+    """What an owner needs of a socket, which never blocks."""
+
+    def fileno(self) -> int:
+        """Returns its descriptor, which is its name until it is closed."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Returns what has come first. Raises BlockingIOError if nothing has, or OSError."""
+
+    def send(self, octets: bytes | bytearray, /) -> int:
+        """Sends octets, and returns how many. Raises OSError."""
+
+    def close(self) -> None:
+        """Closes it."""
+
+
+class Readiness(Protocol):
+    """A way to wait for sockets. There are three, and a loop has the best that it can have."""
+
+    @property
+    def owners(self) -> Mapping[int, Any]:
+        """Who waits, by descriptor."""
+
+    def open(self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop) -> Socket:
+        """Returns a socket, to be used in place of `sock`, and from now on tells its owner.
+
+        It is connected to `address`, or is being so. Raises OSError, and closes `sock` then.
+        """
+
+    def again(self, fd: int) -> None:
+        """The owner has left something unread: it is told anew."""
+
+    def writable(self, fd: int) -> None:
+        """The owner is told once the socket can be written to."""
+
+    def close(self, fd: int) -> None:
+        """The owner is told no longer. It closes the socket next."""
+
+
+def begin_to_connect(sock: socket.SocketType, address: Address) -> None:
+    """Connects a socket: one for datagrams at once, a stream in a while. Raises OSError."""
+    try:
+        sock.connect(address)
+    except BlockingIOError:
+        pass  # the owner is told
+
+
+EPOLL_READ = select.EPOLLIN | select.EPOLLET if hasattr(select, 'epoll') else 0
+
+
+class Epoll:
+    """Waits in an epoll of our own, of which the loop sees one descriptor: the fastest way.
 
     It is edge-triggered: an event comes once, also for a socket that a forked child still holds.
+    A socket leaves the epoll as it is closed.
     """
 
     __slots__ = ('epoll', 'owners')
@@ -2887,36 +2943,264 @@ class Readiness:
         self.epoll: select.epoll | None = None
         self.owners: dict[int, Owner] = {}
 
-    def open(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on `owner` is told when there is something to read. Raises OSError."""
-        if self.epoll is None:
-            epoll = select.epoll()
-            loop.add_reader(epoll.fileno(), self.drain)
-            self.epoll = epoll
-        self.epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+    def open(
+        self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop
+    ) -> socket.SocketType:
+        """Returns the socket itself."""
+        fd = sock.fileno()
+        try:
+            if self.epoll is None:
+                epoll = select.epoll()
+                loop.add_reader(epoll.fileno(), self.drain)
+                self.epoll = epoll
+            begin_to_connect(sock, address)
+            self.epoll.register(fd, EPOLL_READ)
+        except BaseException:
+            sock.close()
+            raise
         self.owners[fd] = owner
+        return sock
 
     def again(self, fd: int) -> None:
         """The owner has left something unread: it is told anew."""
         assert self.epoll is not None
-        self.epoll.modify(fd, select.EPOLLIN | select.EPOLLET)
+        self.epoll.modify(fd, EPOLL_READ)
 
     def writable(self, fd: int) -> None:
-        """The owner is told when the socket can be written to, as well."""
+        """The owner is told once the socket can be written to."""
         assert self.epoll is not None
-        self.epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        self.epoll.modify(fd, EPOLL_READ | select.EPOLLOUT)
 
     def close(self, fd: int) -> None:
-        """The owner is told no longer. It closes the socket next, which then leaves the epoll."""
+        """The owner is told no longer."""
         self.owners.pop(fd, None)
 
     def drain(self) -> None:
-        """Tells the owners of all sockets that became readable."""
+        """Tells the owners of all sockets that became ready."""
         assert self.epoll is not None
         for fd, _ in self.epoll.poll(0):
             owner = self.owners.get(fd)
             if owner is not None:
                 owner.receive(fd)
+
+
+class Readers:
+    """Waits with a reader of the loop's for each socket: where there is no epoll, as on macOS."""
+
+    __slots__ = ('owners',)
+
+    def __init__(self) -> None:
+        self.owners: dict[int, tuple[Owner, Loop]] = {}
+
+    def open(
+        self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop
+    ) -> socket.SocketType:
+        """Returns the socket itself."""
+        fd = sock.fileno()
+        try:
+            sock.setblocking(False)
+            begin_to_connect(sock, address)
+            loop.add_reader(fd, owner.receive, fd)
+        except BaseException:
+            sock.close()
+            raise
+        self.owners[fd] = owner, loop
+        return sock
+
+    def again(self, fd: int) -> None:
+        """Does nothing: a loop tells of what is left unread by itself."""
+
+    def writable(self, fd: int) -> None:
+        """The owner is told once the socket can be written to."""
+        _, loop = self.owners[fd]
+        loop.add_writer(fd, self.write, fd)
+
+    def write(self, fd: int) -> None:
+        """Tells the owner, once, that a socket can be written to."""
+        owner, loop = self.owners[fd]
+        loop.remove_writer(fd)
+        owner.receive(fd)
+
+    def close(self, fd: int) -> None:
+        """The owner is told no longer."""
+        if fd in self.owners:
+            _, loop = self.owners.pop(fd)
+            loop.remove_reader(fd)
+            loop.remove_writer(fd)
+
+
+class Endpoint(asyncio.BaseProtocol):
+    """A socket that a transport of the loop's reads, and what it has read.
+
+    The transport is made by a task, which ends once there is one, or there can be none. The
+    socket is closed a turn of the loop later than the endpoint: until then its descriptor is no
+    other's.
+    """
+
+    __slots__ = ('came', 'fd', 'loop', 'owner', 'sock', 'task', 'transport', 'was_handed_over')
+
+    def __init__(
+        self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop
+    ) -> None:
+        # Of the class that uvloop's transports know to detach: others it closes twice.
+        self.sock = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
+        self.sock.setblocking(False)
+        self.fd = self.sock.fileno()
+        self.owner: Owner | None = owner
+        self.loop = loop
+        self.came: deque[bytes | OSError] = deque()
+        self.transport: Any = None
+        self.was_handed_over = False
+        self.task = loop.create_task(self.make(address))
+        self.task.add_done_callback(self.take_over)
+
+    async def make(self, address: Address) -> None:
+        """Makes the transport. Raises OSError."""
+        raise NotImplementedError
+
+    def hand_over(self) -> Any:
+        """Returns itself as the protocol of the transport, which owns the socket from now on."""
+        self.was_handed_over = True
+        return self
+
+    def take_over(self, task: asyncio.Task[None]) -> None:
+        """Keeps why there is no transport, and closes the socket if there never was one."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, OSError):
+            self.keep(error)
+        if not self.was_handed_over:
+            self.sock.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is there. What has no owner any more is closed."""
+        self.transport = transport
+        if self.owner is None:
+            self.transport.abort()
+        self.tell()
+
+    def keep(self, what: bytes | OSError) -> None:
+        """Keeps what has come, and tells the owner."""
+        self.came.append(what)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tells the owner, if it is still there."""
+        if self.owner is not None:
+            self.owner.receive(self.fd)
+
+    def fileno(self) -> int:
+        """Returns the descriptor."""
+        return self.fd
+
+    def recv(self, _: int, /) -> bytes:
+        """Returns what came first. Raises OSError."""
+        if not self.came:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        first = self.came.popleft()
+        if isinstance(first, bytes):
+            return first
+        try:
+            raise first
+        finally:
+            del first  # which would hold on to itself by its traceback
+
+    def close(self) -> None:
+        """Closes the socket, as soon as the loop is done with it."""
+        self.owner = None
+        self.came.clear()
+        self.task.cancel()
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class DatagramEndpoint(Endpoint, asyncio.DatagramProtocol):
+    """An endpoint for datagrams."""
+
+    __slots__ = ()
+
+    async def make(self, address: Address) -> None:
+        """Makes the transport."""
+        await self.loop.create_datagram_endpoint(self.hand_over, sock=self.sock)
+
+    def datagram_received(self, data: bytes, _: Any) -> None:
+        """Keeps a datagram."""
+        self.keep(data)
+
+    def error_received(self, error: Exception) -> None:
+        """Keeps an error of the system's."""
+        assert isinstance(error, OSError)
+        self.keep(error)
+
+    def send(self, octets: bytes | bytearray, /) -> int:
+        """Sends a datagram at once."""
+        return self.sock.send(octets)
+
+
+class StreamEndpoint(Endpoint, asyncio.Protocol):
+    """An endpoint for a stream. There is no end to what its transport takes to send."""
+
+    __slots__ = ()
+
+    async def make(self, address: Address) -> None:
+        """Connects, and makes the transport."""
+        await self.loop.sock_connect(self.sock, address)
+        await self.loop.create_connection(self.hand_over, sock=self.sock)
+
+    def data_received(self, data: bytes) -> None:
+        """Keeps what has come."""
+        self.keep(bytes(data))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Keeps why the stream has ended, or that it has."""
+        self.keep(error if isinstance(error, OSError) else b'')
+
+    def send(self, octets: bytes | bytearray, /) -> int:
+        """Sends octets. Raises BlockingIOError until it is connected."""
+        if self.transport is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self.transport.write(bytes(octets))  # a copy, for they may change before they are sent
+        return len(octets)
+
+
+class Endpoints:
+    """Waits with a transport for each socket: where a loop has no readers.
+
+    That is the one of Windows, asyncio.ProactorEventLoop.
+    """
+
+    __slots__ = ('owners',)
+
+    def __init__(self) -> None:
+        self.owners: dict[int, Endpoint] = {}
+
+    def open(
+        self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop
+    ) -> DatagramEndpoint | StreamEndpoint:
+        """Returns an endpoint, which has the socket now."""
+        endpoint: DatagramEndpoint | StreamEndpoint
+        if sock.type == socket.SOCK_STREAM:
+            endpoint = StreamEndpoint(sock, address, owner, loop)
+        else:
+            try:
+                sock.connect(address)
+            except BaseException:
+                sock.close()
+                raise
+            endpoint = DatagramEndpoint(sock, address, owner, loop)
+        self.owners[endpoint.fd] = endpoint
+        return endpoint
+
+    def again(self, fd: int) -> None:
+        """The owner has left something unread: it is told anew."""
+        endpoint = self.owners[fd]
+        endpoint.loop.call_soon(endpoint.tell)
+
+    def writable(self, fd: int) -> None:
+        """Does nothing: the owner is told once there is a transport, which then takes all."""
+
+    def close(self, fd: int) -> None:
+        """The owner is told no longer, once it has closed the endpoint."""
+        self.owners.pop(fd, None)
 
 
 class Timeouts:
@@ -3011,8 +3295,10 @@ class Turns:
 
 def max_open_sockets() -> int:
     """Returns how many sockets may be open: half of what the system allows, at most MAX_OPEN."""
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return MAX_SELECTED // 2
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_OPEN if soft == resource.RLIM_INFINITY else max(1, min(MAX_OPEN, soft // 2))
 
@@ -3025,8 +3311,16 @@ class Waiting(NamedTuple):
     turns: Turns
 
 
-# An entry goes with its loop: nothing in a Waiting may hold on to the loop.
+# An entry goes with its loop: nothing in a Waiting without open sockets may hold on to the loop.
 WAITING: WeakKeyDictionary[asyncio.AbstractEventLoop, Waiting] = WeakKeyDictionary()
+
+
+def way_to_wait_on(loop: Loop) -> Readiness:
+    """Returns the best way to wait for sockets that an event loop can have."""
+    # AbstractEventLoop's own raises NotImplementedError, and the loop of Windows has no other.
+    if getattr(loop.add_reader, '__func__', None) is asyncio.AbstractEventLoop.add_reader:
+        return Endpoints()
+    return Epoll() if hasattr(select, 'epoll') else Readers()
 
 
 def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
@@ -3037,7 +3331,8 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
             other = reference()
             if other is not None and other.is_closed():
                 WAITING.pop(other, None)
-        waiting = WAITING[loop] = Waiting(Readiness(), Timeouts(), Turns(max_open_sockets()))
+        turns = Turns(max_open_sockets())
+        waiting = WAITING[loop] = Waiting(way_to_wait_on(loop), Timeouts(), turns)
     return waiting
 
 
@@ -3048,8 +3343,10 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
 # closes them all. A datagram that is no answer is dropped and the wait goes on; on a
 # stream it is the outcome. What an answer is worth is not known here.
 
-UDP = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-TCP = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+# Non-blocking from the start where the system can, else made so as it is opened.
+NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
+UDP = socket.SOCK_DGRAM | NONBLOCK
+TCP = socket.SOCK_STREAM | NONBLOCK
 ADDRESS_AND_PORT = re.compile(r'(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?')
 PORT = 53  # RFC 1035 4.2
 
@@ -3155,40 +3452,32 @@ def interface_index(name: str) -> int:
         raise OSError(errno.ENODEV, f'There is no interface {name!r}') from error
 
 
-def scoped_address(server: Server) -> tuple[Any, ...]:
+def scoped_address(server: Server) -> Address:
     """Returns what `connect` takes. Raises OSError for a scope that is no interface here."""
     scope = server.scope
     return *server.address, 0, int(scope) if scope.isdecimal() else interface_index(scope)
 
 
-def open_datagram(server: Server) -> socket.SocketType:
+def open_datagram(server: Server, waiting: Waiting, owner: Owner, loop: Loop) -> Socket:
     """Returns a socket connected to a nameserver, so that the kernel drops what others send.
 
     The kernel draws its port at random. Raises OSError.
     """
     address = scoped_address(server) if server.scope else server.address
     sock = socket.SocketType(server.family, UDP, socket.IPPROTO_UDP)
-    try:
-        sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return waiting.readiness.open(sock, address, owner, loop)
 
 
-def open_stream(server: Server) -> socket.SocketType:
+def open_stream(server: Server, waiting: Waiting, owner: Owner, loop: Loop) -> Socket:
     """Returns a socket that is being connected to a nameserver. Raises OSError."""
     address = scoped_address(server) if server.scope else server.address
     sock = socket.SocketType(server.family, TCP, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a query is small, and urgent
-        number = sock.connect_ex(address)
-        if number not in (0, errno.EINPROGRESS):
-            raise OSError(number, os.strerror(number))
     except BaseException:
         sock.close()
         raise
-    return sock
+    return waiting.readiness.open(sock, address, owner, loop)
 
 
 class Asked(NamedTuple):
@@ -3208,7 +3497,18 @@ class Stream:
     It takes the turn that its maker has, and gives it back when it closes.
     """
 
-    __slots__ = ('asked', 'fd', 'incoming', 'loop', 'outgoing', 'read', 'sock', 'waiting')
+    __slots__ = (
+        'asked',
+        'fd',
+        'incoming',
+        'is_connected',
+        'is_open',
+        'loop',
+        'outgoing',
+        'read',
+        'sock',
+        'waiting',
+    )
 
     def __init__(self, server: Server, read: Read, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to connect. Raises OSError, and the maker still has the turn then."""
@@ -3218,31 +3518,25 @@ class Stream:
         self.asked: dict[bytes, list[Asked]] = {}  # by id
         self.incoming = bytearray()
         self.outgoing = bytearray()
-        self.sock = open_stream(server)
+        self.sock = open_stream(server, self.waiting, self, loop)
         self.fd = self.sock.fileno()
-        try:
-            self.waiting.readiness.open(self.fd, self, loop)
-        except BaseException:
-            self.sock.close()
-            raise
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a query can be sent on it."""
-        return self.sock.fileno() >= 0
+        self.is_open = True
+        self.is_connected = False
+        self.waiting.readiness.writable(self.fd)
 
     def send(self, query: Query, tell: Callable[[Any], None]) -> None:
         """Sends a query; `tell` is called once with what comes of it, an OSError among others."""
         asked = Asked(query, self.loop.time(), tell)
         self.asked.setdefault(id_of(query.octets), []).append(asked)
         self.outgoing += to_frame(query.octets)
-        try:
-            self.flush()
-        except OSError as error:
-            self.lose(error)
+        if self.is_connected:
+            try:
+                self.flush()
+            except OSError as error:
+                self.lose(error)
 
     def flush(self) -> None:
-        """Sends as much as there is room for; while it is not connected there is none."""
+        """Sends as much as there is room for. Raises OSError."""
         while self.outgoing:  # each turn sends some
             try:
                 sent = self.sock.send(self.outgoing)
@@ -3252,6 +3546,7 @@ class Stream:
 
     def receive(self, fd: int) -> None:
         """Sends what there is to send, and takes what has come."""
+        self.is_connected = True  # or it cannot be, which is found out now
         try:
             self.flush()
             self.take_all()
@@ -3294,6 +3589,7 @@ class Stream:
 
     def end(self) -> None:
         """Closes its socket, and keeps its turn."""
+        self.is_open = False
         self.waiting.readiness.close(self.fd)
         self.sock.close()
 
@@ -3373,11 +3669,10 @@ class Datagrams:
         It takes the turn that the caller has. Raises OSError, and the caller still has it then.
         """
         sent_at = self.loop.time()
-        sock = open_datagram(server)
+        sock = open_datagram(server, self.waiting, self, self.loop)
         fd = sock.fileno()
         self.flights[fd] = tuple.__new__(Flight, (sock, query, server, sent_at))
         try:
-            self.waiting.readiness.open(fd, self, self.loop)
             sock.send(query.octets)
         except BaseException:
             self.end(fd)
