@@ -349,6 +349,7 @@ DOWN_SECONDS = 30.0  # for how long a nameserver that gave no reply is put aside
 PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
 MAX_SERVERS = 1000  # nameservers of which that is known
 DESCRIPTOR_PAUSE = 0.05  # seconds between two tries when there is no free descriptor
+STALE_SECONDS = 30.0  # RFC 8767 4: for how long an expired answer is given anew
 STAT_SECONDS = 2.0  # between two looks at whether a file of the system's has changed
 
 
@@ -2207,6 +2208,17 @@ EDNS_FORM = QueryForm(
 )
 
 
+def with_ad(form: QueryForm) -> QueryForm:
+    """Returns the form of a query that asks to be told what is authentic (RFC 6840 5.7)."""
+    header, additional = form
+    return QueryForm(header[:1] + bytes([header[1] | 0x20]) + header[2:], additional)
+
+
+# Each without AD and with it.
+PLAIN_FORMS = PLAIN_FORM, with_ad(PLAIN_FORM)
+EDNS_FORMS = EDNS_FORM, with_ad(EDNS_FORM)
+
+
 def to_query(name: bytes, qtype: int, form: QueryForm) -> Query:
     """Returns a query for a canonical name as it is: class IN, a random id."""
     question = pack_canonical(name) + QUESTION_TAIL.pack(qtype, 1)
@@ -3875,6 +3887,33 @@ def follow(shared: Shared, qtype: int) -> Follower:
     return follower
 
 
+class Stale(Known):
+    """An expired answer that is given all the same, and what it was at first."""
+
+    first: Known
+
+
+def revive(known: Known | None, since: float, now: float) -> Stale | None:
+    """Returns for a short while more what a cache has, if it expired after `since`, else None.
+
+    What does not exist is not given again (RFC 8767).
+    """
+    if known is None or known.absence is not None:
+        return None
+    first = known.first if isinstance(known, Stale) else known
+    alias = first.alias
+    expired_at = alias.expires_at if alias is not None and not first.answers else first.expires_at
+    if expired_at < since:
+        return None
+    expires_at = now + STALE_SECONDS
+    if alias is not None:
+        alias = alias._replace(expires_at=expires_at)
+    answers = tuple([expiring(answer, expires_at) for answer in first.answers])
+    stale = Stale(expires_at, answers, None, alias, True)
+    stale.first = first
+    return stale
+
+
 def end_flight(
     memory: Memory,
     name: str,
@@ -3912,7 +3951,8 @@ NewQuery = Callable[[bytes, int, QueryForm], Query]
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
 ROTATION: itertools.count[int] = itertools.count()  # resolutions with `options rotate`
-RANKS = (CnameChainTooLong, ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
+OUTAGES = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
+RANKS = (CnameChainTooLong, *OUTAGES)
 
 
 def tcp_url(nameserver: AddressPort) -> str:
@@ -3980,6 +4020,7 @@ class Settings(NamedTuple):
     servers: Servers
     notice: Callable[[], None] | None  # called when there are records of a type
     watch: Watch
+    serve_stale: float  # seconds after which an expired answer is not given any more
 
 
 def forget(settings: Settings) -> None:
@@ -4242,7 +4283,9 @@ class Asking:
         """Returns a new query, such as the nameserver bears."""
         now = self.datagrams.loop.time()
         key = server, qtype
-        form = PLAIN_FORM if key in self.plain or now < server.plain_until else EDNS_FORM
+        is_plain = key in self.plain or now < server.plain_until
+        forms = PLAIN_FORMS if is_plain else EDNS_FORMS
+        form = forms[self.settings.watch.conf.trust_ad]
         if key in self.lowered or now < server.folds_until:
             return to_query(self.fqdn, qtype, form)
         return self.settings.new_query(self.fqdn, qtype, form)
@@ -4485,8 +4528,9 @@ async def ask_first(
         if not server.is_plain:
             turns.give_back()
             return None
+    form = EDNS_FORMS[settings.watch.conf.trust_ad]
     try:
-        datagrams.send(settings.new_query(fqdn, qtype, EDNS_FORM), server)
+        datagrams.send(settings.new_query(fqdn, qtype, form), server)
     except BaseException as error:
         turns.give_back()
         if not isinstance(error, OSError):
@@ -4563,6 +4607,18 @@ async def ask_nameservers(
     asking.end()
 
 
+def give_stale(settings: Settings, fqdn: bytes, outcomes: Outcomes, now: float) -> None:
+    """Puts expired answers in the place of failures, where there are some not too old."""
+    for qtype, outcome in outcomes.items():
+        if not isinstance(outcome, Failure) or not isinstance(outcome.error, OUTAGES):
+            continue
+        known = settings.memory.cache.get((fqdn.decode('ascii'), qtype))
+        stale = revive(known, now - settings.serve_stale, now)
+        if stale is not None:
+            outcomes[qtype] = stale
+            logger.warning('Gave an expired answer: %s', outcome.error)
+
+
 def outcome_text(outcome: Known | Failure | None, now: float) -> str:
     """Returns an outcome in words, for the log."""
     if outcome is LEFT:
@@ -4597,6 +4653,9 @@ async def lead(
         failure = Failure(error, error.__traceback__)
         for qtype in qtypes:
             outcomes.setdefault(qtype, failure)
+    else:
+        if settings.serve_stale:
+            give_stale(settings, fqdn, outcomes, loop.time())
     finally:
         end_flight(memory, name, qtypes, shared, outcomes, loop.time())
         if logger.isEnabledFor(logging.DEBUG):
@@ -4908,6 +4967,7 @@ def to_settings(
     get_nameservers: GetNameservers,
     transform_fqdn: TransformFqdn,
     search: Iterable[str | bytes] | None = None,
+    serve_stale: float = 0,
 ) -> Settings:
     """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what."""
     memory = Memory(OrderedDict(), {})
@@ -4916,7 +4976,10 @@ def to_settings(
     hosts = file_of(get_host, get_host_from_etc_hosts, parse_hosts)
     watch = Watch(resolv_conf, hosts, to_search(search))
     new_query = query_maker(transform_fqdn)
-    return Settings(get_host, get_nameservers, new_query, memory, {}, None, watch)
+    if not isinstance(serve_stale, (int, float)):
+        raise TypeError(f'serve_stale is a number of seconds, not {serve_stale!r}')
+    seconds = max(0.0, serve_stale)  # in this order, so that nan is 0
+    return Settings(get_host, get_nameservers, new_query, memory, {}, None, watch, seconds)
 
 
 def answers_of(outcome: Known | Failure) -> tuple[Any, ...]:
@@ -4934,18 +4997,22 @@ def Resolver(
     transform_fqdn: TransformFqdn = mix_case,
     *,
     search: Iterable[str | bytes] | None = None,
+    serve_stale: float = 0,
 ) -> tuple[Resolve, Callable[[], None]]:
     """Returns `resolve` and `clear_cache`. Reads no file yet, and needs no running loop.
 
     `get_host(fqdn, qtype)`: a coroutine function, asked first. None: ask a nameserver; `()`: known
     without such a record; else an address, or a tuple of them.
     `get_nameservers(fqdn)`: an async generator of `(timeout, nameserver, ...)`, the timeout in
-    seconds, a nameserver `(address, port)`; those of one tuple are asked at once.
+    seconds, a nameserver `(address, port)` or a URL, `tcp://192.0.2.1:53`; those of one tuple are
+    asked at once.
     `transform_fqdn(fqdn)`: a function from the name to the name that is sent.
     `search`: domains in which to look for a name without a final dot. None: those of the system,
     and none with a `get_nameservers` of the caller's.
+    `serve_stale`: for how many seconds after it has expired an answer is given when every
+    nameserver failed (RFC 8767); each time it is cached for 30 s. 0: not at all.
     """
-    settings = to_settings(get_host, get_nameservers, transform_fqdn, search)
+    settings = to_settings(get_host, get_nameservers, transform_fqdn, search, serve_stale)
     cache = settings.memory.cache
     watch = settings.watch
     get_running_loop = asyncio.get_running_loop
@@ -5033,8 +5100,9 @@ class HostResolver:
         transform_fqdn: TransformFqdn = mix_case,
         *,
         search: Iterable[str | bytes] | None = None,
+        serve_stale: float = 0,
     ) -> None:
-        self.settings = to_settings(get_host, get_nameservers, transform_fqdn, search)
+        self.settings = to_settings(get_host, get_nameservers, transform_fqdn, search, serve_stale)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

@@ -458,6 +458,17 @@ async def outcomes_of(settings, name, qtypes):
     return outcomes
 
 
+async def in_time(awaitable, seconds=60, step=0.1):
+    """Returns what comes of it while the clock goes on, for so many seconds at most."""
+    task = asyncio.ensure_future(awaitable)
+    for _ in range(round(seconds / step)):
+        await settle()
+        if task.done():
+            break
+        turn(step)
+    return await task
+
+
 def texts(answers):
     return [str(answer) for answer in answers]
 
@@ -3981,6 +3992,23 @@ async def test_an_answer_to_a_query_with_edns_is_heard_though_one_without_was_se
         assert has_edns(server.queries[-1])
 
 
+@on_every_loop
+@pytest.mark.parametrize('trust_ad', [False, True])
+async def test_queries_have_the_ad_bit_if_the_system_trusts_it(trust_ad):
+    def answer(query):
+        if has_edns(query):
+            return reply_to(query, rcode=RCODES.NOTIMP)
+        return reply_to(query, *THREE, tc=int(query not in server.over_tcp))
+
+    async with Nameserver(answer) as server:
+        settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
+        settings.watch.heed(module.Conf(trust_ad=trust_ad))
+        outcomes = await outcomes_of(settings, b'x.example', (TYPES.A,))
+        assert len(outcomes[TYPES.A].answers) == 3
+        assert list(map(has_edns, server.queries)) == [True, False, False]
+        assert [query.ad for query in server.queries] == [trust_ad] * 3
+
+
 EDE = ResourceRecord(b'', TYPES.OPT, 1232, 0, ((15, b'\0\7sig\x1b expired'),))
 
 
@@ -4183,15 +4211,143 @@ async def test_a_nameserver_that_is_dead_over_tcp_costs_its_timeout_once(over_tc
         assert 'over TCP' in str(raised.value)
 
 
-async def in_time(awaitable, seconds=60, step=0.1):
-    """Returns what comes of it while the clock goes on, for so many seconds at most."""
-    task = asyncio.ensure_future(awaitable)
-    for _ in range(round(seconds / step)):
-        await settle()
-        if task.done():
-            break
-        turn(step)
-    return await task
+def silent(query):
+    return None
+
+
+OUTAGES = {
+    'silence': silent,
+    'SERVFAIL': answering(rcode=RCODES.SERVFAIL),
+    'REFUSED': bare(RCODES.REFUSED),
+    'lame': answering(ra=0),
+    'truncated': answering(tc=1),
+}
+
+
+@on_every_loop
+@pytest.mark.parametrize('outage', OUTAGES)
+async def test_an_expired_answer_is_given_when_every_nameserver_failed(outage, caplog):
+    async with Nameserver(answering(a(b'x.example', ttl=60))) as server:
+        resolve, _ = resolver_of(server, serve_stale=3600)
+        await resolve('x.example', TYPES.A)
+        turn(60)
+        server.answer = server.answer_over_tcp = OUTAGES[outage]
+        both = await in_time(asyncio.gather(*[resolve('x.example', TYPES.A) for _ in range(2)]))
+        now = asyncio.get_running_loop().time()
+        (address,) = both[0]
+        assert (str(address), address.expires_at) == ('192.0.2.1', now + 30)
+        assert both[0] == both[1]
+        (record,) = [record for record in caplog.records if record.name == 'aiodnsresolver']
+        assert record.levelname == 'WARNING'
+        assert 'x.example. A' in record.getMessage()
+        asked = len(server.queries)
+        turn(29.9)
+        assert await resolve('x.example', TYPES.A) == both[0]
+        await server.asked(asked)
+        turn(0.1)
+        server.answer = answering(a(b'x.example', '192.0.2.2', ttl=60))
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.2']
+        await server.asked(asked + 1)
+
+
+@on_every_loop
+async def test_an_expired_answer_is_not_given_for_longer_however_often_it_is():
+    async with Nameserver(answering(a(b'x.example', ttl=60))) as server:
+        resolve, _ = resolver_of(server, serve_stale=100)
+        await resolve('x.example', TYPES.A)
+        server.answer = answering(rcode=RCODES.SERVFAIL)
+        turn(60)
+        for _ in range(4):  # 0, 30, 60 and 90 s after it expired
+            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+            turn(30)
+        with pytest.raises(ResponseCode):
+            await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+@pytest.mark.parametrize('arguments', [{}, {'serve_stale': 0}, {'serve_stale': float('nan')}])
+async def test_an_expired_answer_is_not_given_unless_that_is_asked_for(arguments):
+    async with Nameserver(answering(a(b'x.example', ttl=60))) as server:
+        resolve, _ = resolver_of(server, **arguments)
+        await resolve('x.example', TYPES.A)
+        server.answer = answering(rcode=RCODES.SERVFAIL)
+        turn(60)
+        with pytest.raises(ResponseCode):
+            await resolve('x.example', TYPES.A)
+
+
+@pytest.mark.parametrize('serve_stale', [None, '60', b''])
+def test_serve_stale_is_a_number(serve_stale):
+    with pytest.raises(TypeError):
+        Resolver(serve_stale=serve_stale)
+
+
+@on_every_loop
+async def test_an_absence_is_no_failure_and_is_not_given_once_it_has_expired():
+    absent = answering(rcode=RCODES.NXDOMAIN, ns=(soa(b'example'),))
+    async with Nameserver(answering(a(b'x.example', ttl=60))) as server:
+        resolve, _ = resolver_of(server, serve_stale=3600)
+        await resolve('x.example', TYPES.A)
+        turn(60)
+        server.answer = absent
+        with pytest.raises(DoesNotExist):
+            await resolve('x.example', TYPES.A)
+        turn(60)
+        server.answer = answering(rcode=RCODES.SERVFAIL)
+        with pytest.raises(ResponseCode):
+            await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+async def test_a_chain_across_replies_is_given_when_all_of_it_has_expired():
+    zone = cname(b'a', b'b', 50), cname(b'b', b'c', 40), a(b'c', ttl=90)
+    async with Nameserver(from_zone(*zone)) as server:
+        resolve, _ = resolver_of(server, serve_stale=3600)
+        await resolve('a', TYPES.A)
+        turn(90)
+        server.answer = answering(rcode=RCODES.SERVFAIL)
+        for _ in range(2):
+            (address,) = await resolve('a', TYPES.A)
+            assert (str(address), address.expires_at) == ('192.0.2.1', 1120.0)
+        assert server.names[3:] == [b'a', b'a', b'b', b'b', b'c', b'c']  # twice each, and once
+
+
+@on_every_loop
+async def test_what_was_forgotten_is_not_given_again():
+    async with Nameserver(answering(a(b'x.example', ttl=60))) as server:
+        resolve, clear_cache = resolver_of(server, serve_stale=3600)
+        await resolve('x.example', TYPES.A)
+        turn(60)
+        server.answer = silent
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await server.asked(2)
+        clear_cache()
+        with pytest.raises(QueryTimeout):
+            await in_time(task)
+
+
+@on_every_loop
+async def test_what_is_no_failure_of_a_nameserver_is_raised_though_there_is_an_expired_answer():
+    async def get_nameservers(fqdn):
+        if failing:
+            raise QueryTimeout('of the caller')
+        yield 0.5, server.nameserver
+
+    failing = False
+    async with Nameserver(answering(a(b'x.example', ttl=60))) as server:
+        resolve, _ = Resolver(no_host, get_nameservers, serve_stale=3600)
+        await resolve('x.example', TYPES.A)
+        turn(60)
+        failing = True
+        with pytest.raises(QueryTimeout, match='of the caller'):
+            await resolve('x.example', TYPES.A)
+        failing = False
+        server.answer = silent
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await server.asked(2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 @on_every_loop
