@@ -18,8 +18,8 @@ The map. A section uses only those above it, and so does a definition.
      9  Questions and answers     make_query, mix_case, what answers a query and what it says
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
-    14  Waiting                   readable sockets, timeouts, turns
-    15  Transports                datagrams
+    14  Waiting                   sockets, timeouts, turns: all that a loop is asked for
+    15  Transports                datagrams and streams to a nameserver
     18  Cache                     answers by TTL; one flight for many
     19  Resolver                  asking, following aliases, Resolver
     20  Guests                    aiohttp's resolver, made when it is first asked for
@@ -5168,7 +5168,7 @@ def __getattr__(name: str) -> Any:
 # when it is used.
 
 USAGE = """\
-Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT]]
+Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @tcp://NAMESERVER[:PORT]]
 
 Prints the records of each NAME and TYPE (A unless given), one a line. A word
 that is a type is a name in the first place or with a final dot. Without a final

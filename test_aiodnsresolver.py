@@ -7344,7 +7344,7 @@ def test_a_signal_ends_the_benchmark_and_all_that_it_started(name):
 def test_the_examples_of_the_readme_run(monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 11
+    assert len(examples) == 12
 
     def answer(query):
         zone = {
