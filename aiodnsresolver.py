@@ -3359,7 +3359,7 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
 NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
 UDP = socket.SOCK_DGRAM | NONBLOCK
 TCP = socket.SOCK_STREAM | NONBLOCK
-ADDRESS_AND_PORT = re.compile(r'(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?')
+ADDRESS_AND_PORT = r'(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?'
 PORT = 53  # RFC 1035 4.2
 
 
@@ -3399,6 +3399,13 @@ class Server:
         """Whether there is nothing to heed when it is asked."""
         return not (self.down_until or self.plain_until or self.folds_until or self.is_stream)
 
+    def look_at_clock(self, now: float) -> None:
+        """Forgets what has been known for long enough, save that it is down."""
+        if self.folds_until <= now:
+            self.folds_until = 0.0
+        if self.plain_until <= now:
+            self.plain_until = 0.0
+
     def may_be_up(self, now: float) -> bool:
         """Whether it is worth a query. Of those who ask after a while, one at a time finds out."""
         if now < self.down_until:
@@ -3417,7 +3424,7 @@ class Server:
 
 def split_port(text: str) -> tuple[str, int]:
     """Returns the address and the port of `ADDRESS[:PORT]` or `[ADDRESS][:PORT]`."""
-    matched = ADDRESS_AND_PORT.fullmatch(text)
+    matched = re.fullmatch(ADDRESS_AND_PORT, text)
     if matched is None:
         return text, PORT
     bracketed, plain, port = matched.groups()
@@ -4281,12 +4288,11 @@ class Asking:
 
     def query(self, server: Server, qtype: int) -> Query:
         """Returns a new query, such as the nameserver bears."""
-        now = self.datagrams.loop.time()
         key = server, qtype
-        is_plain = key in self.plain or now < server.plain_until
-        forms = PLAIN_FORMS if is_plain else EDNS_FORMS
+        server.look_at_clock(self.datagrams.loop.time())
+        forms = PLAIN_FORMS if key in self.plain or server.plain_until else EDNS_FORMS
         form = forms[self.settings.watch.conf.trust_ad]
-        if key in self.lowered or now < server.folds_until:
+        if key in self.lowered or server.folds_until:
             return to_query(self.fqdn, qtype, form)
         return self.settings.new_query(self.fqdn, qtype, form)
 
@@ -4502,52 +4508,42 @@ def check_set(servers: Servers, each: Any) -> tuple[float, tuple[Server, ...]]:
     """
     if not isinstance(each, tuple) or not each:
         raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {each!r}')
-    timeout, *nameservers = each
+    timeout = each[0]
     if not isinstance(timeout, (int, float)):
         raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
-    seconds = min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
-    return seconds, tuple([server_of(servers, nameserver) for nameserver in nameservers])
+    if not 0 <= timeout <= MAX_TIMEOUT:
+        timeout = min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
+    if len(each) == 2:  # nearly always
+        return timeout, (server_of(servers, each[1]),)
+    return timeout, tuple([server_of(servers, nameserver) for nameserver in each[1:]])
 
 
-async def ask_first(
-    settings: Settings,
-    datagrams: Datagrams,
-    fqdn: bytes,
-    qtype: int,
-    timeout: float,
-    server: Server,
-) -> Known | None:
-    """Returns records: a short cut for one question to one nameserver, which is nearly all.
-
-    Returns None for whatever else comes of it, which is kept in `datagrams`; or if nothing could
-    be sent, or nothing was, for others found the nameserver down before there was a turn.
-    """
-    turns = datagrams.waiting.turns
-    if not turns.take():
-        await turns.wait()
-        if not server.is_plain:
-            turns.give_back()
-            return None
+def send_first(
+    settings: Settings, datagrams: Datagrams, fqdn: bytes, qtype: int, server: Server
+) -> bool:
+    """Sends the first query on the turn that the caller has, and says whether it could."""
     form = EDNS_FORMS[settings.watch.conf.trust_ad]
     try:
         datagrams.send(settings.new_query(fqdn, qtype, form), server)
     except BaseException as error:
-        turns.give_back()
+        datagrams.waiting.turns.give_back()
         if not isinstance(error, OSError):
             raise
-        return None
-    datagrams.start(timeout)
-    await datagrams.wait()
+        return False
+    return True
+
+
+def first_answer(datagrams: Datagrams, server: Server) -> Known | None:
+    """Returns the records that came first, if anything did. All else is left where it is."""
     known = datagrams.events[0][2] if datagrams.events else None
     if not isinstance(known, Known) or known.absence is not None:
         return None
     if server.doubt or server.down_until:
         server.answered(True)
-    take_notice(settings, known)
     return known
 
 
-Sets = list[tuple[float, tuple[Server, ...]]]  # of nameservers, and the timeout of each
+Sets = tuple[tuple[float, tuple[Server, ...]], ...]  # of nameservers, and the timeout of each
 
 
 def is_to_wait(servers: tuple[Server, ...], put_aside: Sets, now: float) -> bool:
@@ -4572,23 +4568,32 @@ async def ask_nameservers(
     if not hasattr(sets, 'aclose'):
         raise TypeError(f'get_nameservers is an async generator function, and gave {sets!r}')
     datagrams = Datagrams(loop, read_datagram, read_frame)
+    turns = datagrams.waiting.turns
     asking = None
-    put_aside: Sets = []
+    put_aside: Sets = ()
     taken = 0
     try:
         async for each in sets:
             timeout, servers = check_set(settings.servers, each)
-            if asking is None and len(servers) == len(qtypes) == 1 and servers[0].is_plain:
-                qtype, server = qtypes[0], servers[0]
-                known = await ask_first(settings, datagrams, fqdn, qtype, timeout, server)
+            is_first = asking is None and len(servers) == len(qtypes) == 1 and servers[0].is_plain
+            if is_first and not turns.take():
+                await turns.wait()
+                is_first = servers[0].is_plain  # or others have found it down since
+                if not is_first:
+                    turns.give_back()
+            # A short cut, which answers nearly all names.
+            if is_first and send_first(settings, datagrams, fqdn, qtypes[0], servers[0]):
+                datagrams.start(timeout)
+                await datagrams.wait()
+                known = first_answer(datagrams, servers[0])
                 if known is not None:
-                    outcomes[qtype] = known
+                    outcomes[qtypes[0]] = known
+                    take_notice(settings, known)
                     return
-            if asking is None and (datagrams.flights or datagrams.events):
                 asking = Asking(settings, datagrams, fqdn, qtypes, outcomes)
                 await asking.adopt(timeout)
             elif is_to_wait(servers, put_aside, loop.time()):
-                put_aside.append((timeout, servers))
+                put_aside += ((timeout, servers),)
             else:
                 asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
                 await asking.ask(timeout, servers)
