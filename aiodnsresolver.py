@@ -3874,12 +3874,16 @@ def recall(known: Known, now: float) -> Known | None:
 
 
 def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
-    """Puts in the cache what may be kept, in place of what has been there for longest."""
+    """Puts in the cache what may be kept, in place of what has been there for longest.
+
+    What was known before is forgotten, also if this is not kept for a moment: it is older.
+    """
     keep_until, answers, _, alias, may_keep = known
     if alias is not None and not answers:
         keep_until = max(keep_until, alias.expires_at)
-    if may_keep and keep_until > now:
+    if may_keep:
         cache.pop(key, None)
+    if may_keep and keep_until > now:
         while len(cache) >= MAX_CACHED:  # each turn takes one out
             cache.popitem(last=False)
         cache[key] = known
@@ -4621,7 +4625,9 @@ def give_stale(settings: Settings, fqdn: bytes, outcomes: Outcomes, now: float) 
         stale = revive(known, now - settings.serve_stale, now)
         if stale is not None:
             outcomes[qtype] = stale
-            logger.warning('Gave an expired answer: %s', outcome.error)
+            take_notice(settings, stale)
+            # As text: a handler that keeps what it logs would keep the error's cause, too.
+            logger.warning('Gave an expired answer: %s', str(outcome.error))
 
 
 def outcome_text(outcome: Known | Failure | None, now: float) -> str:

@@ -47,6 +47,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import dns.update
 import pytest
 import uvloop
 from hypothesis import example, given, settings
@@ -3018,11 +3019,11 @@ def test_what_is_no_nameserver_is_refused(nameserver, error):
         module.to_server(nameserver)
 
 
-def stream_to(server, read=module.read_frame):
-    """A stream to a scripted nameserver, and the turn that it takes."""
+def stream_to(url, read=module.read_frame):
+    """A stream to a nameserver, and the turn that it takes."""
     loop = asyncio.get_running_loop()
     assert module.waiting_on(loop).turns.take()
-    return module.Stream(module.to_server(server.tcp), read, loop)
+    return module.Stream(module.to_server(url), read, loop)
 
 
 def query_for(name, qtype=TYPES.A):
@@ -3048,7 +3049,7 @@ async def test_a_stream_carries_many_queries_and_replies_in_any_order():
         return held if len(held) == 200 else None
 
     async with Nameserver(answer) as server:
-        stream = stream_to(server)
+        stream = stream_to(server.tcp)
         queries = [query_for(b'%d.example' % number) for number in range(200)]
         told = await told_over(stream, *queries)
         assert [query for query, _ in told] == queries[::-1]
@@ -3067,7 +3068,7 @@ async def test_what_nobody_asked_for_is_dropped_and_the_stream_goes_on():
         return [reply._replace(qid=query.qid ^ 1), b'', b'x', reply, reply]
 
     async with Nameserver(answer) as server:
-        stream = stream_to(server)
+        stream = stream_to(server.tcp)
         for name in (b'x.example', b'y.example'):
             ((_, outcome),) = await told_over(stream, query_for(name))
             assert texts(outcome.answers) == ['192.0.2.1']
@@ -3085,7 +3086,7 @@ async def test_two_queries_with_one_id_each_get_their_answer():
         return held if len(held) == 2 else None
 
     async with Nameserver(answer) as server:
-        stream = stream_to(server)
+        stream = stream_to(server.tcp)
         one, two = query_for(b'one.example'), query_for(b'two.example')
         two = two._replace(octets=one.octets[:2] + two.octets[2:])
         told = await told_over(stream, one, two)
@@ -3097,7 +3098,7 @@ async def test_two_queries_with_one_id_each_get_their_answer():
 @pytest.mark.parametrize('answer', [lambda query: HANG_UP, lambda query: [Raw(b'\1'), HANG_UP]])
 async def test_when_a_stream_ends_all_who_wait_are_told_and_the_turn_is_given_back(answer):
     async with Nameserver(answer) as server:
-        stream = stream_to(server)
+        stream = stream_to(server.tcp)
         told = await told_over(stream, query_for(b'x.example'), query_for(b'y.example'))
         assert [type(outcome) for _, outcome in told] == [ConnectionResetError] * 2
         assert not stream.is_open
@@ -3115,7 +3116,7 @@ async def test_a_reply_of_64_kib_comes_over_a_stream():
         return reply_to(query, *[rr(name, TYPES.TXT, string) for string in strings])
 
     async with Nameserver(answer) as server:
-        stream = stream_to(server)
+        stream = stream_to(server.tcp)
         ((_, outcome),) = await told_over(stream, query_for(b'x.example', TYPES.TXT))
         assert outcome.answers == tuple(strings)
         stream.close()
@@ -3124,7 +3125,7 @@ async def test_a_reply_of_64_kib_comes_over_a_stream():
 @on_every_loop
 async def test_more_queries_than_the_system_takes_at_once_go_over_a_stream():
     async with Nameserver(lambda query: reply_to(query, a(query.qd[0].name))) as server:
-        stream = stream_to(server)
+        stream = stream_to(server.tcp)
         sock = getattr(stream.sock, 'sock', stream.sock)  # an endpoint's own
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         names = [b'%d.' % number + b'.'.join([b'x' * 60] * 3) for number in range(500)]
@@ -3138,7 +3139,7 @@ async def test_more_queries_than_the_system_takes_at_once_go_over_a_stream():
 async def test_a_stream_that_is_closed_while_it_connects_leaves_nothing():
     async with Nameserver(lambda query: None) as server:
         for turns in range(4):
-            stream = stream_to(server)
+            stream = stream_to(server.tcp)
             stream.send(query_for(b'x.example'), pytest.fail)
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -4293,6 +4294,23 @@ async def test_an_absence_is_no_failure_and_is_not_given_once_it_has_expired():
         with pytest.raises(DoesNotExist):
             await resolve('x.example', TYPES.A)
         turn(60)
+        server.answer = answering(rcode=RCODES.SERVFAIL)
+        with pytest.raises(ResponseCode):
+            await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'answer', [answering(rcode=RCODES.NXDOMAIN), answering(a(b'x.example', '192.0.2.2', ttl=0))]
+)
+async def test_what_is_not_kept_still_takes_the_place_of_what_was_known_before(answer):
+    async with Nameserver(answering(a(b'x.example', ttl=60))) as server:
+        resolve, _ = resolver_of(server, serve_stale=3600)
+        await resolve('x.example', TYPES.A)
+        turn(60)
+        server.answer = answer
+        with contextlib.suppress(DoesNotExist):
+            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.2']
         server.answer = answering(rcode=RCODES.SERVFAIL)
         with pytest.raises(ResponseCode):
             await resolve('x.example', TYPES.A)
@@ -5889,6 +5907,33 @@ options {
 };
 controls { };
 zone "servers.example" { type primary; file "zone"; };
+zone "changing.example" { type primary; file "changing"; allow-update { 127.0.0.1; }; };
+"""
+
+CHANGING_ZONE = """
+$TTL 30
+@     SOA  ns root 1 3600 600 86400 20
+      NS   ns
+ns    A    127.0.0.1
+"""
+
+KNOT_OPTIONS = """
+server:
+    listen: 127.0.0.1@%(port)d
+    rundir: "%(folder)s"
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+log:
+  - target: stderr
+    any: warning
+database:
+    storage: "%(folder)s"
+zone:
+  - domain: servers.example
+    storage: "%(folder)s"
+    file: zone
+    semantic-checks: off
 """
 
 NSD_OPTIONS = """
@@ -6034,6 +6079,7 @@ def bind(tmp_path_factory):
     folder = tmp_path_factory.mktemp('bind')
     port = free_port()
     (folder / 'zone').write_text(whole_zone())
+    (folder / 'changing').write_text(CHANGING_ZONE)
     (folder / 'named.conf').write_text(BIND_OPTIONS % {'folder': folder, 'port': port})
     command = [find_program('named', 'bind9'), '-g', '-n', '1', '-c', folder / 'named.conf']
     with running(command, ('127.0.0.1', port), folder / 'log') as server:
@@ -6060,6 +6106,47 @@ def unbound(bind, nsd, tmp_path_factory):
     values = {'folder': folder, 'port': port, 'bind_port': bind[1], 'nsd_port': nsd[1]}
     (folder / 'unbound.conf').write_text(UNBOUND_OPTIONS % values)
     command = [find_program('unbound', 'unbound'), '-d', '-c', folder / 'unbound.conf']
+    with running(command, ('127.0.0.1', port), folder / 'log') as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def dead_end(nsd, tmp_path_factory):
+    """The address and port of an Unbound that forwards to a port where nobody listens."""
+    folder = tmp_path_factory.mktemp('dead_end')
+    port = free_port()
+    values = {'folder': folder, 'port': port, 'bind_port': free_port(), 'nsd_port': nsd[1]}
+    options = UNBOUND_OPTIONS.replace('stub-zone:', 'forward-zone:', 1)
+    options = options.replace('stub-addr:', 'forward-addr:', 1)
+    (folder / 'unbound.conf').write_text(options % values)
+    command = [find_program('unbound', 'unbound'), '-d', '-c', folder / 'unbound.conf']
+    with running(command, ('127.0.0.1', port), folder / 'log', 'obsolete.example') as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def dnsmasq(bind, tmp_path_factory):
+    """The address and port of dnsmasq, which forwards to BIND."""
+    folder = tmp_path_factory.mktemp('dnsmasq')
+    port = free_port()
+    options = ['--no-daemon', '--no-resolv', '--no-hosts', '--conf-file=/dev/null', '--pid-file=']
+    options += [f'--port={port}', '--listen-address=127.0.0.1', '--bind-interfaces', '--user=']
+    options += [f'--server=127.0.0.1#{bind[1]}', '--no-negcache']
+    command = [find_program('dnsmasq', 'dnsmasq-base'), *options]
+    with running(command, ('127.0.0.1', port), folder / 'log') as server:
+        yield server
+
+
+@pytest.fixture(scope='session')
+def knot(tmp_path_factory):
+    """The address and port of Knot, which has what of the zone it understands."""
+    folder = tmp_path_factory.mktemp('knot')
+    port = free_port()
+    lines = [line for line in ZONE.splitlines() if not line.startswith('old-mail')]
+    lines += [f'many A {address}' for address in MANY]
+    (folder / 'zone').write_text('\n'.join(lines) + '\n')
+    (folder / 'knot.conf').write_text(KNOT_OPTIONS % {'folder': folder, 'port': port})
+    command = [find_program('knotd', 'knot'), '-c', folder / 'knot.conf']
     with running(command, ('127.0.0.1', port), folder / 'log') as server:
         yield server
 
@@ -6268,6 +6355,66 @@ async def test_without_tcp_the_records_that_bind_leaves_in_a_truncated_reply_are
             await relay.asked(count)
 
 
+def change(bind, name, address):
+    """Has BIND change the address of a name in its zone, or remove it."""
+    update = dns.update.UpdateMessage('changing.example')
+    update.delete(name, 'A')
+    if address is not None:
+        update.add(name, 30, 'A', address)
+    reply = dns.query.udp(update, bind[0], port=bind[1], timeout=5)
+    assert reply.rcode() == dns.rcode.NOERROR
+
+
+@pytest.mark.servers
+@on_every_loop
+async def test_a_zone_that_changes_is_seen_when_the_ttl_has_passed(bind):
+    change(bind, 'www', '192.0.2.1')
+    change(bind, 'new', None)
+    resolve, _ = real_resolver(bind)
+    assert texts(await resolve('www.changing.example', TYPES.A)) == ['192.0.2.1']
+    await absence(resolve('new.changing.example', TYPES.A))
+    change(bind, 'www', '192.0.2.2')
+    change(bind, 'new', '192.0.2.3')
+    turn(19.9)
+    assert texts(await resolve('www.changing.example', TYPES.A)) == ['192.0.2.1']
+    await absence(resolve('new.changing.example', TYPES.A))
+    turn(0.1)  # which the SOA says that an absence lasts
+    assert texts(await resolve('new.changing.example', TYPES.A)) == ['192.0.2.3']
+    turn(10)
+    assert texts(await resolve('www.changing.example', TYPES.A)) == ['192.0.2.2']
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('server', ['dnsmasq', 'knot'], indirect=True)
+@on_every_loop
+async def test_dnsmasq_and_knot_are_understood_too(server):
+    async with relaying(server, over_tcp=REFUSES) as relay:
+        resolve, _ = resolver_of(relay)
+        assert texts(await resolve('number.wild.servers.example', TYPES.A)) == ['192.0.2.4']
+        await relay.asked(1)  # with EDNS, and the letter case is kept
+        assert has_edns(relay.queries[0])
+        _, rcode = await absence(resolve('nothing.servers.example', TYPES.A))
+        assert rcode == RCODES.NXDOMAIN
+        _, rcode = await absence(resolve('www.servers.example', TYPES.MX))
+        assert rcode == RCODES.NOERROR
+    resolve, _ = real_resolver(server)
+    assert set(texts(await resolve('many.servers.example', TYPES.A))) == set(MANY)
+    (alias,) = await resolve('chain.servers.example', TYPES.CNAME)
+    assert alias.endswith(b'.servers.example')
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('server', ['bind', 'unbound', 'knot', 'dnsmasq'], indirect=True)
+@on_every_loop
+async def test_real_nameservers_answer_many_queries_on_one_stream(server):
+    stream = stream_to(f'tcp://{server[0]}:{server[1]}')
+    queries = [query_for(b'%d.wild.servers.example' % number) for number in range(50)]
+    told = await told_over(stream, *queries)
+    assert {query.fqdn for query, _ in told} == {query.fqdn for query in queries}
+    assert {texts(outcome.answers)[0] for _, outcome in told} == {'192.0.2.4'}
+    stream.close()
+
+
 class InTime:
     """An event loop's own clock and timers, none of which `leaving_nothing` has to look for."""
 
@@ -6284,6 +6431,30 @@ class AsyncioInTime(InTime, asyncio.SelectorEventLoop):
 
 class UvloopInTime(InTime, uvloop.Loop):
     pass
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('loop_factory', [AsyncioInTime, UvloopInTime])
+def test_an_unbound_with_a_dead_forwarder_costs_its_timeout_once(dead_end, bind, loop_factory):
+    async def main():
+        settings = module.to_settings(no_host, asking(dead_end, bind, timeout=0.3), mix_case)
+        for number in range(20):
+            name = b'name-%d.wild.servers.example' % number
+            outcomes = await outcomes_of(settings, name, (TYPES.A,))
+            assert texts(outcomes[TYPES.A].answers) == ['192.0.2.4']
+        now = asyncio.get_running_loop().time()
+        assert settings.servers[dead_end].down_until > now
+        assert settings.servers[bind].is_plain
+        # What it knew before is given when there is no other.
+        stale = asking(dead_end, timeout=0.05)
+        settings = settings._replace(get_nameservers=stale, serve_stale=3600.0)
+        cache = settings.memory.cache
+        for key, known in list(cache.items()):
+            cache[key] = known._replace(expires_at=now - 1)
+        outcomes = await outcomes_of(settings, name, (TYPES.A,))
+        assert texts(outcomes[TYPES.A].answers) == ['192.0.2.4']
+
+    run(main(), loop_factory)
 
 
 # A nameserver's socket may have no room for so many: what is lost has to be asked for again.
