@@ -2872,7 +2872,6 @@ class Watch:
 
 
 Address = tuple[Any, ...]  # as `connect` takes it
-Loop = asyncio.AbstractEventLoop
 
 
 class Owner(Protocol):
@@ -2915,7 +2914,13 @@ class Readiness(Protocol):
     def owners(self) -> Mapping[int, Any]:
         """Who waits, by descriptor."""
 
-    def open(self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop) -> Socket:
+    def open(
+        self,
+        sock: socket.SocketType,
+        address: Address,
+        owner: Owner,
+        loop: asyncio.AbstractEventLoop,
+    ) -> Socket:
         """Returns a socket, to be used in place of `sock`, and from now on tells its owner.
 
         It is connected to `address`, or is being so. Raises OSError, and closes `sock` then.
@@ -2956,7 +2961,11 @@ class Epoll:
         self.owners: dict[int, Owner] = {}
 
     def open(
-        self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop
+        self,
+        sock: socket.SocketType,
+        address: Address,
+        owner: Owner,
+        loop: asyncio.AbstractEventLoop,
     ) -> socket.SocketType:
         """Returns the socket itself."""
         fd = sock.fileno()
@@ -3002,10 +3011,14 @@ class Readers:
     __slots__ = ('owners',)
 
     def __init__(self) -> None:
-        self.owners: dict[int, tuple[Owner, Loop]] = {}
+        self.owners: dict[int, tuple[Owner, asyncio.AbstractEventLoop]] = {}
 
     def open(
-        self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop
+        self,
+        sock: socket.SocketType,
+        address: Address,
+        owner: Owner,
+        loop: asyncio.AbstractEventLoop,
     ) -> socket.SocketType:
         """Returns the socket itself."""
         fd = sock.fileno()
@@ -3052,7 +3065,11 @@ class Endpoint(asyncio.BaseProtocol):
     __slots__ = ('came', 'fd', 'loop', 'owner', 'sock', 'task', 'transport', 'was_handed_over')
 
     def __init__(
-        self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop
+        self,
+        sock: socket.SocketType,
+        address: Address,
+        owner: Owner,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         # Of the class that uvloop's transports know to detach: others it closes twice.
         self.sock = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
@@ -3186,7 +3203,11 @@ class Endpoints:
         self.owners: dict[int, Endpoint] = {}
 
     def open(
-        self, sock: socket.SocketType, address: Address, owner: Owner, loop: Loop
+        self,
+        sock: socket.SocketType,
+        address: Address,
+        owner: Owner,
+        loop: asyncio.AbstractEventLoop,
     ) -> DatagramEndpoint | StreamEndpoint:
         """Returns an endpoint, which has the socket now."""
         endpoint: DatagramEndpoint | StreamEndpoint
@@ -3327,7 +3348,7 @@ class Waiting(NamedTuple):
 WAITING: WeakKeyDictionary[asyncio.AbstractEventLoop, Waiting] = WeakKeyDictionary()
 
 
-def way_to_wait_on(loop: Loop) -> Readiness:
+def way_to_wait_on(loop: asyncio.AbstractEventLoop) -> Readiness:
     """Returns the best way to wait for sockets that an event loop can have."""
     # AbstractEventLoop's own raises NotImplementedError, and the loop of Windows has no other.
     if getattr(loop.add_reader, '__func__', None) is asyncio.AbstractEventLoop.add_reader:
@@ -3477,7 +3498,9 @@ def scoped_address(server: Server) -> Address:
     return *server.address, 0, int(scope) if scope.isdecimal() else interface_index(scope)
 
 
-def open_datagram(server: Server, waiting: Waiting, owner: Owner, loop: Loop) -> Socket:
+def open_datagram(
+    server: Server, waiting: Waiting, owner: Owner, loop: asyncio.AbstractEventLoop
+) -> Socket:
     """Returns a socket connected to a nameserver, so that the kernel drops what others send.
 
     The kernel draws its port at random. Raises OSError.
@@ -3487,7 +3510,9 @@ def open_datagram(server: Server, waiting: Waiting, owner: Owner, loop: Loop) ->
     return waiting.readiness.open(sock, address, owner, loop)
 
 
-def open_stream(server: Server, waiting: Waiting, owner: Owner, loop: Loop) -> Socket:
+def open_stream(
+    server: Server, waiting: Waiting, owner: Owner, loop: asyncio.AbstractEventLoop
+) -> Socket:
     """Returns a socket that is being connected to a nameserver. Raises OSError."""
     address = scoped_address(server) if server.scope else server.address
     sock = socket.SocketType(server.family, TCP, socket.IPPROTO_TCP)
