@@ -2660,7 +2660,7 @@ def parse_search(domains: Iterable[str]) -> tuple[bytes, ...]:
         try:
             search.append(to_name(domain).lower())
         except InvalidName as error:
-            logger.warning('Skipped a domain of the search list: %s', error)
+            logger.warning('Skipped a domain of the search list: %s', str(error))
     return tuple(dict.fromkeys(search))
 
 
@@ -2703,7 +2703,7 @@ def parse_resolv_conf(lines: Iterable[str], environ: Mapping[str, str], host_nam
             if keyword == 'nameserver':
                 nameservers.append((ip_address(values[0] if values else ''), 53))
         except ValueError as error:
-            logger.warning('Skipped %.256r of resolv.conf: %.256s', line.rstrip('\n'), error)
+            logger.warning('Skipped %.256r of resolv.conf: %.256s', line.rstrip('\n'), str(error))
         if keyword == 'options':
             options += values
         elif keyword in ('search', 'domain') and values:
@@ -2733,7 +2733,7 @@ def parse_hosts(lines: Iterable[str]) -> Hosts:
             address = ip_address(words[0])
             names = [to_name(word).lower() for word in words[1:]]
         except ValueError as error:
-            logger.warning('Skipped %r of hosts: %s', line.rstrip('\n'), error)
+            logger.warning('Skipped %r of hosts: %s', line.rstrip('\n'), str(error))
             continue
         qtype = TYPES.A if address.version == 4 else TYPES.AAAA
         for name in names:
@@ -2771,7 +2771,7 @@ class ConfigFile:
             self.value = self.read()
             self.signature = signature
         except OSError as error:
-            logger.warning('Cannot read %s for now: %s', self.path, error)
+            logger.warning('Cannot read %s for now: %s', self.path, str(error))
             if self.value is None:
                 self.value = self.parse(())
 
@@ -2794,7 +2794,7 @@ class ConfigFile:
         except OSError as error:
             if error.errno not in UNREADABLE:
                 raise
-            logger.warning('Cannot read %s: %s', self.path, error)
+            logger.warning('Cannot read %s: %s', self.path, str(error))
             return self.parse(())
 
 
