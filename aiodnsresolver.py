@@ -48,7 +48,15 @@ import struct
 import sys
 import time
 from collections import OrderedDict, deque, namedtuple
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, NoReturn, Protocol, overload
@@ -341,6 +349,7 @@ MAX_TIMEOUT = 24 * 3600.0  # a longer one is a mistake, and an infinite one brea
 MAX_FAILURES = 2  # a nameserver that failed is asked once more
 MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
 MAX_SELECTED = 512  # sockets for which select(2) can wait on Windows
+MAX_UNASKED = 16  # messages of a stream that nobody asked for: a flood of them stops the loop
 MAX_READS = 16  # datagrams of one socket before others have their turn
 FOLDING_SECONDS = 600.0  # for how long a nameserver is known to fold letter case
 PLAIN_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that does not bear it
@@ -349,6 +358,7 @@ DOWN_SECONDS = 30.0  # for how long a nameserver that gave no reply is put aside
 PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
 MAX_SERVERS = 1000  # nameservers of which that is known
 DESCRIPTOR_PAUSE = 0.05  # seconds between two tries when there is no free descriptor
+MAX_STALE = 366 * 24 * 3600.0  # seconds: a longer time is a mistake, or no float at all
 STALE_SECONDS = 30.0  # RFC 8767 4: for how long an expired answer is given anew
 STAT_SECONDS = 2.0  # between two looks at whether a file of the system's has changed
 
@@ -2397,23 +2407,26 @@ def extra_text(octets: bytes) -> str:
     return ''.join(characters)
 
 
+def read_extended_errors(message: Message) -> Iterator[ExtendedError]:
+    """Yields what `extended_errors` returns."""
+    edns = message.edns
+    for option, value in () if edns is None else edns.rdata:
+        if option == EDNS_OPTIONS.EDE and len(value) >= 2:
+            code = int.from_bytes(value[:2], 'big')
+            yield ExtendedError(EDE_OF.get(code, code), extra_text(value[2:]))
+
+
 def extended_errors(message: Message) -> tuple[ExtendedError, ...]:
     """Returns what the server says of what was wrong, or of what its answer lacks (RFC 8914).
 
     An option that is too short for a code is passed over.
     """
-    edns = message.edns
-    errors = []
-    for option, value in () if edns is None else edns.rdata:
-        if option == EDNS_OPTIONS.EDE and len(value) >= 2:
-            code = int.from_bytes(value[:2], 'big')
-            errors.append(ExtendedError(EDE_OF.get(code, code), extra_text(value[2:])))
-    return tuple(errors)
+    return tuple(read_extended_errors(message))
 
 
 def explanation(message: Message) -> str:
     """Returns what a server says of what was wrong, to follow the text of an error, or nothing."""
-    errors = extended_errors(message)[:MAX_EXTENDED_ERRORS] if message.ar else ()
+    errors = list(itertools.islice(read_extended_errors(message), MAX_EXTENDED_ERRORS))
     return f' ({"; ".join(map(str, errors))})' if errors else ''
 
 
@@ -2563,7 +2576,7 @@ class Folded(NamedTuple):
 
 
 def read_frame(query: Query, reply: bytes, now: float) -> Known | ResolverError | Folded:
-    """Returns what a message of a stream says, or the error that it is or that reading it is.
+    """Returns what a message of a stream says, or the error that it is: BadResponse if no answer.
 
     Over a stream forging is hard, and letter case is not compared.
     """
@@ -2575,7 +2588,9 @@ def read_frame(query: Query, reply: bytes, now: float) -> Known | ResolverError 
     try:
         outcome = read_reply(query, reply, now)
     except ResolverError as error:
-        return error
+        bad = BadResponse(str(error))
+        bad.__cause__ = error.with_traceback(None)
+        return bad
     return Folded(outcome) if is_folded and isinstance(outcome, Known) else outcome
 
 
@@ -3387,7 +3402,8 @@ PORT = 53  # RFC 1035 4.2
 class Server:
     """A nameserver as the system wants it, and what those who ask it know of it.
 
-    That is until when it folds letter case, lacks EDNS, is down; by the loop's clock.
+    That is until when it folds letter case, lacks EDNS, is down, and when it replied last; by the
+    loop's clock.
     """
 
     __slots__ = (
@@ -3396,6 +3412,7 @@ class Server:
         'down_until',
         'family',
         'folds_until',
+        'heard_at',
         'is_stream',
         'plain_until',
         'scope',
@@ -3413,12 +3430,18 @@ class Server:
         self.folds_until = 0.0
         self.plain_until = 0.0
         self.down_until = 0.0
+        self.heard_at = -1.0
         self.doubt = MAX_DOUBT - 1  # that it bears EDNS: there is less once it has answered
 
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing to heed when it is asked."""
         return not (self.down_until or self.plain_until or self.folds_until or self.is_stream)
+
+    @property
+    def url(self) -> str:
+        """What it is called, whatever else it may be called."""
+        return f'{"tcp" if self.is_stream else "udp"}://{self.text}'
 
     def look_at_clock(self, now: float) -> None:
         """Forgets what has been known for long enough, save that it is down."""
@@ -3435,12 +3458,23 @@ class Server:
             self.down_until = now + PROBE_SECONDS
         return True
 
-    def answered(self, has_edns: bool) -> None:
-        """It gave a good reply, perhaps a late one, to a query with EDNS or without."""
+    def heard(self, now: float) -> None:
+        """It gave a reply, perhaps a late one, or an error: it is not down."""
+        self.heard_at = now
         self.down_until = 0.0
-        if has_edns:
-            self.doubt = 0
-            self.plain_until = 0.0
+
+    def not_heard(self, since: float, now: float) -> None:
+        """It gave no reply in time: it is down, unless it gave one to others meanwhile.
+
+        Else who has it asked for a name that takes long would have it put aside for all names.
+        """
+        if self.heard_at < since:
+            self.down_until = now + DOWN_SECONDS
+
+    def bears_edns(self) -> None:
+        """It gave a good reply to a query with EDNS."""
+        self.doubt = 0
+        self.plain_until = 0.0
 
 
 def split_port(text: str) -> tuple[str, int]:
@@ -3544,6 +3578,7 @@ class Stream:
     __slots__ = (
         'asked',
         'fd',
+        'has_answered',
         'incoming',
         'is_connected',
         'is_open',
@@ -3551,6 +3586,7 @@ class Stream:
         'outgoing',
         'read',
         'sock',
+        'unasked',
         'waiting',
     )
 
@@ -3562,6 +3598,8 @@ class Stream:
         self.asked: dict[bytes, list[Asked]] = {}  # by id
         self.incoming = bytearray()
         self.outgoing = bytearray()
+        self.has_answered = False  # any of them
+        self.unasked = 0  # messages that nobody asked for
         self.sock = open_stream(server, self.waiting, self, loop)
         self.fd = self.sock.fileno()
         self.is_open = True
@@ -3610,18 +3648,27 @@ class Stream:
             for reply in take_frames(self.incoming):
                 self.take(reply)
         self.waiting.readiness.again(self.fd)
+        if self.outgoing:
+            self.waiting.readiness.writable(self.fd)
 
     def take(self, reply: bytes) -> None:
-        """Takes a message: what it says is told to who asked for it."""
+        """Takes a message: what it says is told to who asked for it. Raises OSError."""
         asked = self.asked.get(id_of(reply), [])
         at = find_query([each.query for each in asked], reply)
         if at is None:
-            logger.debug('Dropped a message of %d octets: nobody asked for it', len(reply))
-            return
+            return self.drop(reply)
+        self.has_answered = True
         query, sent_at, tell = asked.pop(at)
         if not asked:
             del self.asked[id_of(reply)]
         tell(self.read(query, reply, sent_at))
+
+    def drop(self, reply: bytes) -> None:
+        """Drops a message that nobody asked for. Raises OSError after many: each costs time."""
+        logger.debug('Dropped a message of %d octets: nobody asked for it', len(reply))
+        self.unasked += 1
+        if self.unasked > MAX_UNASKED:
+            raise OSError(errno.EPROTO, 'The stream brought much that nobody asked for')
 
     def lose(self, error: OSError) -> None:
         """Closes it, and tells all who wait why."""
@@ -3698,14 +3745,24 @@ class Datagrams:
         self.dropped: ResolverError | None = None  # the last thing that was
 
     async def turn(self) -> None:
-        """Takes a turn when none is free: that of its oldest socket, else it waits for one."""
-        for key, flight in self.flights.items():
-            if not flight.is_stream:
-                return self.end(key)
-        for stream in (self.streams or {}).values():
-            if stream.is_open:
-                return self.end_stream(stream)
-        await self.waiting.turns.wait()
+        """Takes a turn when none is free: one of its own, else it waits for one."""
+        if not self.end_one():
+            await self.waiting.turns.wait()
+
+    def end_one(self) -> bool:
+        """Closes what is needed least, and keeps its turn; says whether there was anything.
+
+        That is a stream that brings nothing any more, else the oldest socket, else a stream.
+        """
+        streams = [stream for stream in (self.streams or {}).values() if stream.is_open]
+        busy = [flight.sock for flight in self.flights.values()]
+        idle = [stream for stream in streams if stream not in busy]
+        fd = next((key for key in self.flights if key >= 0), None)
+        if fd is not None and not idle:
+            self.end(fd)
+        elif streams:
+            self.end_stream((idle or streams)[0])
+        return fd is not None or bool(streams)
 
     def send(self, query: Query, server: Server) -> int:
         """Sends a query from a socket of its own, and returns its descriptor.
@@ -3988,6 +4045,8 @@ LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6A
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
 ROTATION: itertools.count[int] = itertools.count()  # resolutions with `options rotate`
 OUTAGES = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
+SHORTAGES = (errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)  # of this machine
+STREAM_ENDS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 RANKS = (CnameChainTooLong, *OUTAGES)
 
 
@@ -4037,7 +4096,9 @@ def server_of(servers: Servers, nameserver: Nameserver) -> Server:
     if server is None:
         if len(servers) >= MAX_SERVERS:
             servers.clear()
-        server = servers[nameserver] = to_server(nameserver)
+        server = to_server(nameserver)
+        # Another spelling of one that is known is no other nameserver.
+        server = servers[nameserver] = servers.setdefault(server.url, server)
     return server
 
 
@@ -4135,7 +4196,7 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
 
 def rank(error: ResolverError) -> int:
     """Returns how little an error says, of those that a resolution may end with."""
-    return next(at for at, kind in enumerate(RANKS) if isinstance(error, kind))
+    return next((at for at, kind in enumerate(RANKS) if isinstance(error, kind)), len(RANKS))
 
 
 def is_special(name: bytes, qtype: int, now: float) -> bool:
@@ -4228,13 +4289,18 @@ class Asking:
         if self.datagrams.events:  # that came while this set was thought of
             self.take_all()
         self.sent.clear()
-        self.unsent += [
-            Attempt(server, qtype, server.is_stream)
-            for server in servers
-            for qtype in self.pending
-            if self.failures.get((server, qtype), 0) < MAX_FAILURES
-        ]
+        for server in servers:
+            for qtype in self.pending:
+                self.ask_for(server, qtype)
         await self.go_on(timeout)
+
+    def ask_for(self, server: Server, qtype: int) -> None:
+        """Has a nameserver of the set asked. What it was asked over a stream is waited for."""
+        on_stream = self.on_stream(server, qtype)
+        if on_stream is not None:
+            self.sent.add(on_stream)
+        elif self.failures.get((server, qtype), 0) < MAX_FAILURES:
+            self.unsent.append(Attempt(server, qtype, server.is_stream))
 
     async def adopt(self, timeout: float) -> None:
         """Goes on with the one query that was sent before, the first of all."""
@@ -4247,7 +4313,8 @@ class Asking:
     async def go_on(self, timeout: float) -> None:
         """Sends what is unsent, and waits for what comes of it."""
         give_up_at = None
-        while self.unsent:  # each turn sends one at least, or fails it, or pauses until give_up_at
+        # Each turn sends one at least, or fails it, or time is up, or pauses until give_up_at.
+        while self.unsent or self.sent:
             await self.send()
             if self.starved is None:
                 self.datagrams.start(timeout)
@@ -4260,6 +4327,13 @@ class Asking:
                     continue
                 self.datagrams.start(min(timeout, DESCRIPTOR_PAUSE))
             await self.receive()
+        self.make_do()
+
+    def make_do(self) -> None:
+        """Makes do with what truncated replies had of use, where a stream brought nothing."""
+        waited_for = {flight.query.qtype for flight in self.flights_on_streams()}
+        for qtype in self.cuts.keys() & set(self.pending) - waited_for:
+            self.settle(qtype, self.cuts[qtype])
 
     async def send(self) -> None:
         """Sends what is unsent on as many turns as are free, on one at least.
@@ -4342,6 +4416,8 @@ class Asking:
         for key, flight, outcome in events:
             if not isinstance(outcome, FoldedCase):  # after which it is still listened to
                 self.sent.discard(key)
+            if not isinstance(outcome, OSError):
+                flight.server.heard(self.datagrams.loop.time())
             if flight.query.qtype in self.pending:
                 self.take(flight, outcome)
         return self.is_urgent
@@ -4360,19 +4436,23 @@ class Asking:
             self.take_cut(flight, outcome.rest)
         elif flight.query.has_edns and refuses_edns(outcome):
             self.ask_plain(flight, outcome)
-        elif not self.fall_back(flight):
+        elif flight.is_stream and isinstance(outcome, STREAM_ENDS) and flight.sock.has_answered:
+            self.ask_again(flight.server, flight.query.qtype, True)  # RFC 7766 6.2.4
+        else:
             self.fail(flight.server, flight.query.qtype, outcome, flight.is_stream)
+            if flight.is_stream:
+                self.try_otherwise(flight, outcome)
 
     def accept(self, flight: Flight, known: Known) -> None:
         """Takes a good reply: it is the outcome, and tells what the nameserver bears."""
         _, query, server, _ = flight
         key = server, query.qtype
-        server.answered(query.has_edns)
-        now = self.datagrams.loop.time()
-        if not query.has_edns and key in self.plain:
+        if query.has_edns:
+            server.bears_edns()
+        elif key in self.plain:
             server.doubt += 1
             if self.plain[key] or server.doubt >= MAX_DOUBT:
-                server.plain_until = now + PLAIN_SECONDS
+                server.plain_until = self.datagrams.loop.time() + PLAIN_SECONDS
         if key in self.lowered and query.name == query.name.lower():
             self.note_folding(server)
         if known.absence is not None:
@@ -4404,13 +4484,21 @@ class Asking:
             self.note(key[1], self.explain(rest, *key))
         if key not in self.streamed:
             self.ask_on_stream(flight)
-        elif not self.is_on_its_way(key) and not self.fall_back(flight):
+        elif self.on_stream(*key) is None:
             self.count_failure(key)
 
-    def is_on_its_way(self, key: tuple[Server, int]) -> bool:
-        """Whether a nameserver has been asked over a stream, and may still answer."""
-        flights = self.datagrams.flights.values()
-        return any(one.is_stream and (one.server, one.query.qtype) == key for one in flights)
+    def flights_on_streams(self) -> list[Flight]:
+        """Returns what was asked over streams, and may still be answered."""
+        return [flight for flight in self.datagrams.flights.values() if flight.is_stream]
+
+    def on_stream(self, server: Server, qtype: int) -> int | None:
+        """Returns what a nameserver was asked over a stream, by key, if it may still answer."""
+        if self.datagrams.streams is None:
+            return None
+        for key, flight in self.datagrams.flights.items():
+            if flight.is_stream and flight.server is server and flight.query.qtype == qtype:
+                return key
+        return None
 
     def ask_plain(self, flight: Flight, error: ResolverError) -> None:
         """Has the same asked without EDNS, once; else the error is one like others."""
@@ -4421,22 +4509,14 @@ class Asking:
             self.plain[key] = True
             self.ask_again(*key, flight.is_stream)
 
-    def fall_back(self, flight: Flight) -> bool:
-        """Makes do with what there is if a stream brought nothing, and says whether there is.
-
-        That is what a truncated reply had of use, or a query in lower case.
-        """
+    def try_otherwise(self, flight: Flight, error: Any) -> None:
+        """Has the same asked again as a stream failed: on a new one if it ended, else without."""
         key = flight.server, flight.query.qtype
-        if key not in self.streamed:
-            return False
-        if key[1] in self.cuts:
-            self.settle(key[1], self.cuts[key[1]])
-            return True
-        if not flight.is_stream or key not in self.folded or key in self.lowered:
-            return False
-        self.lowered.add(key)
-        self.ask_again(*key, False)
-        return True
+        if isinstance(error, STREAM_ENDS) and self.failures[key] < MAX_FAILURES:
+            self.ask_again(*key, True)
+        elif key in self.folded and key not in self.lowered:
+            self.lowered.add(key)
+            self.ask_again(*key, False)
 
     def settle(self, qtype: int, outcome: Known | Failure) -> None:
         """Has the outcome for a type: nothing more is sent or waited for on its behalf."""
@@ -4462,18 +4542,14 @@ class Asking:
     ) -> None:
         """Counts a failure of a nameserver's, and notes the error."""
         self.count_failure((server, qtype))
-        if isinstance(error, OSError) and not isinstance(error, ResolverError):
-            self.note_down(server, is_stream)
+        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES
+        if is_far and is_stream == server.is_stream:
+            server.down_until = self.datagrams.loop.time() + DOWN_SECONDS
         self.note(qtype, self.explain(error, server, qtype, is_stream))
 
     def count_failure(self, key: tuple[Server, int]) -> None:
         """Counts a failure: after so many it is not asked again."""
         self.failures[key] = self.failures.get(key, 0) + 1
-
-    def note_down(self, server: Server, is_stream: bool) -> None:
-        """Remembers that a nameserver gives no reply. Of datagrams, a stream tells nothing."""
-        if is_stream == server.is_stream:
-            server.down_until = self.datagrams.loop.time() + DOWN_SECONDS
 
     def explain(
         self,
@@ -4506,15 +4582,23 @@ class Asking:
         late = [flights[key] for key in self.sent & flights.keys()]
         self.sent.clear()
         for flight in late:
-            _, query, server, _ = flight
+            _, query, server, sent_at = flight
             key = server, query.qtype
-            self.note_down(server, flight.is_stream)
+            if flight.is_stream == server.is_stream:  # of datagrams a stream tells nothing
+                server.not_heard(sent_at, self.datagrams.loop.time())
             if query.has_edns and not flight.is_stream:
                 self.plain.setdefault(key, False)  # it may be silent to EDNS only
-            if query.qtype in self.pending and not self.fall_back(flight):
+            if query.qtype in self.pending:
                 error = QueryTimeout('no usable reply in time')
                 error.__cause__ = self.datagrams.dropped
                 self.note(query.qtype, self.explain(error, *key, flight.is_stream))
+                if flight.is_stream:
+                    self.try_otherwise(flight, error)
+
+    def let_one_go(self) -> None:
+        """Gives one turn back, if it has any."""
+        if self.has_turn or self.datagrams.end_one():
+            self.give_back()
 
     def close(self) -> None:
         """Takes what has come to the last, and gives the turn back."""
@@ -4567,8 +4651,10 @@ def first_answer(datagrams: Datagrams, server: Server) -> Known | None:
     known = datagrams.events[0][2] if datagrams.events else None
     if not isinstance(known, Known) or known.absence is not None:
         return None
-    if server.doubt or server.down_until:
-        server.answered(True)
+    server.heard_at = datagrams.loop.time()
+    server.down_until = 0.0
+    if server.doubt:
+        server.bears_edns()
     return known
 
 
@@ -4629,6 +4715,8 @@ async def ask_nameservers(
             taken += 1
             if taken == MAX_SETS or (asking is not None and not asking.pending):
                 break
+            if asking is not None and not turns.free:  # get_nameservers may need one
+                asking.let_one_go()
         asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
         for timeout, servers in put_aside:
             if asking.pending:
@@ -4928,9 +5016,10 @@ async def resolve_first(
     outcomes: Outcomes = {}
     loop = asyncio.get_running_loop()
     grace = asyncio.timeout(None)
+    is_over = False
 
     def notice() -> None:
-        if grace.when() is None:
+        if grace.when() is None and not is_over:  # a flight of others ends when it will
             grace.reschedule(loop.time() + seconds)
 
     try:
@@ -4939,6 +5028,8 @@ async def resolve_first(
     except TimeoutError:
         if not grace.expired():  # then it is of a callable of the caller's
             raise
+    finally:
+        is_over = True
     return outcomes
 
 
@@ -5014,7 +5105,7 @@ def to_settings(
     new_query = query_maker(transform_fqdn)
     if not isinstance(serve_stale, (int, float)):
         raise TypeError(f'serve_stale is a number of seconds, not {serve_stale!r}')
-    seconds = max(0.0, serve_stale)  # in this order, so that nan is 0
+    seconds = min(max(0.0, serve_stale), MAX_STALE)  # in this order, so that nan is 0
     return Settings(get_host, get_nameservers, new_query, memory, {}, None, watch, seconds)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import copy
+import errno
 import faulthandler
 import functools
 import gc
@@ -2518,7 +2519,9 @@ def test_on_a_stream_letter_case_is_not_compared_and_errors_are_outcomes():
     assert module.read_frame(query, pack(folded(whole)), 1000.0) == module.Folded(known)
     refused = folded(whole)._replace(rcode=RCODES.REFUSED)
     assert isinstance(module.read_frame(query, pack(refused), 1000.0), ResponseCode)
-    assert isinstance(module.read_frame(query, pack(whole)[:-1], 1000.0), MalformedMessage)
+    broken = module.read_frame(query, pack(whole)[:-1], 1000.0)
+    assert isinstance(broken, BadResponse)
+    assert isinstance(broken.__cause__, MalformedMessage)
     assert isinstance(module.read_frame(query, query.octets, 1000.0), BadResponse)
     for size in range(query.end):
         assert isinstance(module.read_frame(query, pack(whole)[:size], 1000.0), BadResponse)
@@ -3072,6 +3075,33 @@ async def test_what_nobody_asked_for_is_dropped_and_the_stream_goes_on():
         for name in (b'x.example', b'y.example'):
             ((_, outcome),) = await told_over(stream, query_for(name))
             assert texts(outcome.answers) == ['192.0.2.1']
+        stream.close()
+
+
+@on_every_loop
+@pytest.mark.parametrize('frame', [b'', bytes(12), b'whatever it is'])
+async def test_a_flood_of_what_nobody_asked_for_ends_the_stream(frame):
+    flood = Raw(module.to_frame(frame) * 10_000)
+    async with Nameserver(lambda query: [flood, reply_to(query, *THREE)]) as server:
+        stream = stream_to(server.tcp)
+        ((_, outcome),) = await told_over(stream, query_for(b'x.example'))
+        assert outcome.errno == errno.EPROTO
+        assert not stream.is_open
+
+
+@on_every_loop
+async def test_a_stream_that_was_read_to_the_last_goes_on_sending(monkeypatch):
+    def answer(query):
+        is_last = query.qd[0].name.lower() == b'last.example'
+        return reply_to(query, *THREE) if is_last else b'' if len(server.queries) == 1 else None
+
+    monkeypatch.setattr(module, 'MAX_READS', 1)  # so that more might be unread at each time
+    long = query_for(b'.'.join([b'x' * 60] * 4))
+    async with Nameserver(answer) as server:
+        stream = stream_to(server.tcp)
+        for _ in range(30_000):  # more than the system takes at once
+            stream.send(long, print)
+        assert len(await told_over(stream, query_for(b'last.example'))) == 1
         stream.close()
 
 
@@ -3836,7 +3866,7 @@ async def test_if_tcp_fails_the_whole_records_of_a_truncated_reply_are_given_unc
 @pytest.mark.parametrize(
     'fault', ['another id', 'another name', 'another type', 'silent', 'never whole']
 )
-async def test_if_tcp_brings_nothing_the_truncated_reply_is_used_after_the_timeout(fault):
+async def test_if_tcp_brings_nothing_the_truncated_reply_is_used_at_the_end(fault):
     def over_tcp(query):
         reply = reply_to(query, a(b'x.example', '192.0.2.66'))
         question = reply.qd[0]
@@ -3850,10 +3880,97 @@ async def test_if_tcp_brings_nothing_the_truncated_reply_is_used_after_the_timeo
 
     async with Nameserver(truncated, over_tcp=over_tcp) as server:
         resolve, _ = resolver_of(server)
+        assert texts(await in_time(resolve('x.example', TYPES.A))) == ['192.0.2.0', '192.0.2.1']
+        assert len(server.over_tcp) == 1
+
+
+@on_every_loop
+async def test_a_reply_over_tcp_that_is_broken_and_nothing_else_is_a_bad_response():
+    async with Nameserver(answering(tc=1), over_tcp=TCP_FAULTS['broken']) as server:
+        with pytest.raises(BadResponse) as raised:
+            await Resolver(no_host, asking(server.tcp))[0]('x.example', TYPES.A)
+        assert isinstance(raised.value.__cause__, MalformedMessage)
+        with pytest.raises(Truncated):
+            await resolver_of(server)[0]('x.example', TYPES.A)
+
+
+@on_every_loop
+@pytest.mark.parametrize('url', [False, True])
+async def test_a_reply_over_tcp_may_take_longer_than_a_timeout(url):
+    go_on = asyncio.Event()
+
+    async def late(query):
+        await go_on.wait()
+        return reply_to(query, *THREE)
+
+    async with Nameserver(truncated, over_tcp=late) as server:
+        resolve, _ = Resolver(no_host, asking(server.tcp if url else server.nameserver))
         task = asyncio.ensure_future(resolve('x.example', TYPES.A))
-        await server.asked(2)
-        turn(0.5)
-        assert texts(await task) == ['192.0.2.0', '192.0.2.1']
+        await server.asked(1 if url else 2)
+        for _ in range(4):  # which is waited for, and not asked again
+            turn(0.5)
+            await settle()
+        go_on.set()
+        assert len(await task) == 3
+        await server.asked(1 if url else 2)
+
+
+@on_every_loop
+async def test_what_a_stream_left_unanswered_as_it_closed_is_asked_on_a_new_one():
+    aaaa = rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
+    answer = from_zone(*THREE, aaaa)
+    one_each = Nameserver(answering(tc=1), over_tcp=lambda query: [answer(query), HANG_UP])
+    async with one_each as server:
+        settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
+        outcomes = await outcomes_of(settings, b'x.example', (TYPES.A, TYPES.AAAA))
+        assert len(outcomes[TYPES.A].answers) == 3
+        assert texts(outcomes[TYPES.AAAA].answers) == ['2001:db8::1']
+        assert len(server.streams) == 2
+
+
+@on_every_loop
+@pytest.mark.parametrize('faults', [1, 2])
+async def test_a_stream_that_closed_without_an_answer_is_opened_once_more(faults):
+    def over_tcp(query):
+        return HANG_UP if len(server.over_tcp) <= faults else reply_to(query, *THREE)
+
+    async with Nameserver(truncated, over_tcp=over_tcp) as server:
+        resolve, _ = resolver_of(server)
+        assert len(await resolve('x.example', TYPES.A)) == (3 if faults == 1 else 2)
+        assert len(server.over_tcp) == 2
+
+
+@on_every_loop
+async def test_the_truncated_reply_of_one_waits_for_the_stream_of_another():
+    go_on = asyncio.Event()
+
+    async def late(query):
+        await go_on.wait()
+        return reply_to(query, *THREE)
+
+    async def get_nameservers(fqdn):
+        yield 0.5, one.nameserver, two.nameserver
+
+    one = Nameserver(truncated, over_tcp=late)
+    async with one, Nameserver(truncated, over_tcp=REFUSES) as two:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await one.asked(2)
+        await two.asked(1)
+        go_on.set()
+        assert len(await task) == 3
+
+
+@on_every_loop
+async def test_an_error_over_tcp_after_a_folded_reply_is_not_forgotten():
+    def folding(query):
+        return None if is_lower(query) else folded(reply_to(query, a(FOLDING.encode())))
+
+    servfail = answering(rcode=RCODES.SERVFAIL)
+    async with Nameserver(folding, over_tcp=servfail) as server:
+        resolve, _ = resolver_of(server)
+        with pytest.raises(ResponseCode):
+            await in_time(resolve(FOLDING, TYPES.A))
 
 
 @on_every_loop
@@ -4105,6 +4222,80 @@ async def test_a_late_reply_clears_the_mark():
 
 
 @on_every_loop
+async def test_a_name_that_takes_long_marks_no_nameserver_that_answers_others():
+    def answer(query):
+        name = query.qd[0].name
+        return None if name.lower() == b'slow.example' else reply_to(query, a(name))
+
+    async with Nameserver(answer) as one, Nameserver(answering(rcode=RCODES.NXDOMAIN)) as two:
+        resolve, _ = resolver_of(one, two)
+        task = asyncio.ensure_future(resolve('slow.example', TYPES.A))
+        await one.asked(1)
+        turn(0.4)
+        assert len(await resolve('x.example', TYPES.A)) == 1
+        turn(0.1)
+        with pytest.raises(DoesNotExist):
+            await task
+        assert len(await resolve('y.example', TYPES.A)) == 1
+        await two.asked(1)
+
+
+@on_every_loop
+async def test_an_error_clears_the_mark_too():
+    def answer(query):
+        return reply_to(query, a(query.qd[0].name))
+
+    async with Nameserver(silent) as one, Nameserver(answer) as two:
+        resolve, _ = resolver_of(one, two)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await one.asked(1)
+        turn(0.5)
+        await task
+        turn(30)
+        one.answer = answering(rcode=RCODES.SERVFAIL)
+        for number, asked in enumerate([2, 3, 4]):  # each time first of all
+            await resolve(f'{number}.example', TYPES.A)
+            await one.asked(asked)
+
+
+@on_every_loop
+@pytest.mark.parametrize('number', [errno.ENOBUFS, errno.EADDRNOTAVAIL])
+async def test_what_this_machine_lacks_marks_no_nameserver(monkeypatch, number):
+    def lacking(server, *rest):
+        if server.address == one.nameserver:
+            raise OSError(number, os.strerror(number))
+        return open_datagram(server, *rest)
+
+    def answer(query):
+        return reply_to(query, a(query.qd[0].name))
+
+    open_datagram = module.open_datagram
+    async with Nameserver(answer) as one, Nameserver(answer) as two:
+        resolve, _ = resolver_of(one, two)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, 'open_datagram', lacking)
+            await resolve('x.example', TYPES.A)
+        await two.asked(1)
+        await resolve('y.example', TYPES.A)
+        await one.asked(1)
+
+
+@on_every_loop
+async def test_other_spellings_of_a_nameserver_are_no_other_nameservers():
+    async def get_nameservers(fqdn):
+        for host in ('127.0.0.1', IPv4Address('127.0.0.1')):
+            yield 0.5, (host, server.port)
+            yield 0.5, f'udp://127.0.0.1:{server.port}'
+            yield 0.5, f'udp://[127.0.0.1]:{server.port}'
+
+    async with Nameserver(answering(rcode=RCODES.SERVFAIL)) as server:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        with pytest.raises(ResponseCode):
+            await resolve('x.example', TYPES.A)
+        await server.asked(2)
+
+
+@on_every_loop
 async def test_when_all_are_marked_they_are_asked_all_the_same():
     silent = Nameserver(lambda query: None)
     async with silent, Nameserver(lambda query: None) as two:
@@ -4275,6 +4466,17 @@ async def test_an_expired_answer_is_not_given_unless_that_is_asked_for(arguments
         turn(60)
         with pytest.raises(ResponseCode):
             await resolve('x.example', TYPES.A)
+
+
+@on_every_loop
+@pytest.mark.parametrize('serve_stale', [10**400, float('inf')])
+async def test_an_expired_answer_may_be_given_for_a_very_long_time(serve_stale):
+    async with Nameserver(answering(a(b'x.example', ttl=60))) as server:
+        resolve, _ = resolver_of(server, serve_stale=serve_stale)
+        await resolve('x.example', TYPES.A)
+        turn(30 * 24 * 3600)
+        server.answer = answering(rcode=RCODES.SERVFAIL)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
 
 
 @pytest.mark.parametrize('serve_stale', [None, '60', b''])
@@ -4982,6 +5184,53 @@ async def test_with_one_turn_all_is_answered_all_the_same():
             await silent.asked(1)
             turn(0.5)  # the second of the set is asked with the turn of the first
             assert texts(await task) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_get_nameservers_may_resolve_when_all_turns_are_taken():
+    def answer(query):
+        return reply_to(query, a(query.qd[0].name))
+
+    async with Nameserver(silent) as dead, Nameserver(answer) as server:
+
+        async def get_nameservers(fqdn):
+            yield 0.5, dead.nameserver
+            await inner(b'of.' + fqdn, TYPES.A)
+            yield 0.5, server.nameserver
+
+        inner, _ = resolver_of(server)
+        outer, _ = Resolver(no_host, get_nameservers)
+        with turns_of(4):
+            tasks = [asyncio.ensure_future(outer(f'{n}.example', TYPES.A)) for n in range(10)]
+            assert len(await in_time(asyncio.gather(*tasks))) == 10
+
+
+@on_every_loop
+async def test_a_stream_with_nothing_on_it_is_closed_before_a_socket_that_listens():
+    go_on = asyncio.Event()
+
+    async def late(query):
+        if query.qd[0].qtype == TYPES.A:
+            return reply_to(query, tc=1)
+        if query.qd[0].qtype in answered:
+            return None
+        answered.append(query.qd[0].qtype)
+        await go_on.wait()
+        return reply_to(query, rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1')))
+
+    answered = []
+
+    async with Nameserver(late, over_tcp=answering(*THREE)) as server:
+        with turns_of(2):
+            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
+            both = TYPES.A, TYPES.AAAA
+            task = asyncio.ensure_future(outcomes_of(settings, b'x.example', both))
+            await server.asked(3)
+            turn(0.5)
+            await server.asked(4)
+            go_on.set()
+            outcomes = await task
+            assert texts(outcomes[TYPES.AAAA].answers) == ['2001:db8::1']
 
 
 @on_every_loop
@@ -6824,6 +7073,27 @@ async def test_the_grace_counts_when_only_the_other_family_is_asked_for_by_anoth
         assert families_of(await both) == [V4]
         one.cancel()
         await asyncio.gather(one, return_exceptions=True)
+
+
+@on_every_loop
+async def test_who_is_cancelled_while_another_asks_is_told_nothing_afterwards():
+    arrived = asyncio.Event()
+
+    async def answer(query):
+        await arrived.wait()
+        return answering_by_type()(query)
+
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server)
+        one, two = [
+            asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+            for _ in range(2)
+        ]
+        await server.asked(2)
+        two.cancel()
+        await asyncio.wait([two])
+        arrived.set()
+        assert len(await one) == 2
 
 
 @on_every_loop
