@@ -59,7 +59,7 @@ from collections.abc import (
 )
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, NoReturn, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol, overload
 from weakref import WeakKeyDictionary
 
 __all__ = [
@@ -1670,14 +1670,10 @@ HIP_FORM = Form(parse_hip, pack_hip, present_fields)
 LOC_FORM = Form(parse_fields, pack_fields, present_loc)
 
 
-class Presentable(tuple[Any, ...]):
-    """Rdata of several fields: `str()` of it is its presentation form."""
-
-    __slots__ = ()
-    row: ClassVar[Layout]
-
-    def __str__(self) -> str:
-        return self.row.form.present(self.row, self)
+def present_values(rdata: Any) -> str:
+    """Returns rdata of several fields as a master file has it."""
+    row: Layout = rdata.row
+    return row.form.present(row, rdata)
 
 
 def layout(
@@ -1686,12 +1682,12 @@ def layout(
     """Adds a row to the table: the fields of a type, in the order of the wire."""
     record: Any = None
     if len(fields) > 1:
-        module = {'__module__': __name__}
-        text = f'Rdata of type {mnemonic}: {", ".join(fields)}.'
-        plain = namedtuple(mnemonic, fields)  # type: ignore[misc]
-        own = {'__slots__': (), '__doc__': text, **module}
-        record = type(mnemonic, (Presentable, plain), own)
-        expires: Any = type(f'{mnemonic}ExpiresAt', (RecordExpiresAt, record), module)
+        made: Any = namedtuple(mnemonic, fields, module=__name__)  # type: ignore[misc]
+        record = made
+        record.__doc__ = f'Rdata of type {mnemonic}: {", ".join(fields)}.'
+        record.__str__ = present_values
+        own = {'__module__': __name__}
+        expires: Any = type(f'{mnemonic}ExpiresAt', (RecordExpiresAt, record), own)
         EXPIRING[record] = EXPIRING[expires] = expires
         globals().update({record.__name__: record, expires.__name__: expires})
     row = LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, record, form)

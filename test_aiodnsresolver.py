@@ -1329,7 +1329,7 @@ def test_each_type_is_read_and_written(mnemonic, octets, rdata, text):
     assert pack(message).endswith(octets)
     if text is not None:
         assert presentation(record) == f'x. 60 IN {module.present_type(qtype)} {text}'.rstrip()
-        if isinstance(rdata, module.Presentable):
+        if hasattr(rdata, '_fields'):
             assert str(rdata) == text
 
 
