@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-import copy
 import errno
 import functools
 import itertools
@@ -3554,14 +3553,7 @@ def open_stream(
     return waiting.readiness.open(sock, address, owner, loop)
 
 
-class Asked(NamedTuple):
-    """A query on a stream, when it was sent, and whom to tell what comes of it."""
-
-    query: Query
-    sent_at: float
-    tell: Callable[[Any], None]
-
-
+Asked = tuple[Query, float, Callable[[Any], None]]  # what, when it was sent, whom to tell
 Read = Callable[[Query, bytes, float], Any]
 
 
@@ -3604,7 +3596,7 @@ class Stream:
 
     def send(self, query: Query, tell: Callable[[Any], None]) -> None:
         """Sends a query; `tell` is called once with what comes of it, an OSError among others."""
-        asked = Asked(query, self.loop.time(), tell)
+        asked = query, self.loop.time(), tell
         self.asked.setdefault(id_of(query.octets), []).append(asked)
         self.outgoing += to_frame(query.octets)
         if self.is_connected:
@@ -3650,7 +3642,7 @@ class Stream:
     def take(self, reply: bytes) -> None:
         """Takes a message: what it says is told to who asked for it. Raises OSError."""
         asked = self.asked.get(id_of(reply), [])
-        at = find_query([each.query for each in asked], reply)
+        at = find_query([query for query, *_ in asked], reply)
         if at is None:
             return self.drop(reply)
         self.has_answered = True
@@ -3938,6 +3930,8 @@ def raise_failure(failure: Failure) -> NoReturn:
     """
     error, traceback = failure
     if traceback is None:
+        import copy  # here, for it is a twentieth of what importing us takes
+
         raise copy.copy(error) from error.__cause__
     raise error.with_traceback(traceback)
 
@@ -4217,12 +4211,7 @@ def refuses_edns(error: Any) -> bool:
     )
 
 
-class Attempt(NamedTuple):
-    """What is to be asked next: of whom, and whether over a stream."""
-
-    server: Server
-    qtype: int
-    is_stream: bool
+Attempt = tuple[Server, int, bool]  # whom to ask next for a type, and whether over a stream
 
 
 class Asking:
@@ -4296,7 +4285,7 @@ class Asking:
         if on_stream is not None:
             self.sent.add(on_stream)
         elif self.failures.get((server, qtype), 0) < MAX_FAILURES:
-            self.unsent.append(Attempt(server, qtype, server.is_stream))
+            self.unsent.append((server, qtype, server.is_stream))
 
     async def adopt(self, timeout: float) -> None:
         """Goes on with the one query that was sent before, the first of all."""
@@ -4339,26 +4328,26 @@ class Asking:
         self.starved = None
         has_begun = False
         while self.unsent:  # each turn takes one out
-            attempt = self.unsent[0]
-            if not await self.find_turn(attempt, has_begun):
+            server, qtype, is_stream = self.unsent[0]
+            if not await self.find_turn(server, is_stream, has_begun):
                 break
             has_begun = True
             try:
-                self.send_one(attempt)
+                self.send_one(server, qtype, is_stream)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self.starved = None if self.sent else error
                     break
-                self.fail(attempt.server, attempt.qtype, error)
+                self.fail(server, qtype, error)
             del self.unsent[0]
             self.attempts += 1
         if self.has_turn and self.starved is None:
             self.give_back()
 
-    async def find_turn(self, attempt: Attempt, only_if_free: bool) -> bool:
+    async def find_turn(self, server: Server, is_stream: bool, only_if_free: bool) -> bool:
         """Takes a turn for a socket unless there is one already, and says whether there is."""
         datagrams = self.datagrams
-        if self.has_turn or (attempt.is_stream and datagrams.has_stream(attempt.server)):
+        if self.has_turn or (is_stream and datagrams.has_stream(server)):
             return True
         if not datagrams.waiting.turns.take():
             if only_if_free:
@@ -4367,9 +4356,8 @@ class Asking:
         self.has_turn = True
         return True
 
-    def send_one(self, attempt: Attempt) -> None:
+    def send_one(self, server: Server, qtype: int, is_stream: bool) -> None:
         """Sends a query. Raises OSError."""
-        server, qtype, is_stream = attempt
         datagrams = self.datagrams
         query = self.query(server, qtype)
         if not is_stream:
@@ -4461,7 +4449,7 @@ class Asking:
 
     def ask_again(self, server: Server, qtype: int, is_stream: bool) -> None:
         """Has the same asked again before all else."""
-        self.unsent.insert(0, Attempt(server, qtype, is_stream))
+        self.unsent.insert(0, (server, qtype, is_stream))
         self.is_urgent = True
 
     def ask_on_stream(self, flight: Flight) -> None:
@@ -4520,7 +4508,7 @@ class Asking:
         take_notice(self.settings, outcome)
         self.pending.remove(qtype)
         if self.unsent:
-            self.unsent = [attempt for attempt in self.unsent if attempt.qtype != qtype]
+            self.unsent = [attempt for attempt in self.unsent if attempt[1] != qtype]
         if not self.pending:  # all sockets are closed at the end
             self.sent.clear()
             return
