@@ -348,11 +348,17 @@ MAX_TIMEOUT = 24 * 3600.0  # a longer one is a mistake, and an infinite one brea
 MAX_FAILURES = 2  # a nameserver that failed is asked once more
 MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
 MAX_SELECTED = 512  # sockets for which select(2) can wait on Windows
+GLANCE_SECONDS = 0.01  # between two looks at a socket for which a loop cannot wait
 MAX_UNASKED = 16  # messages of a stream that nobody asked for: a flood of them stops the loop
 MAX_READS = 16  # datagrams of one socket before others have their turn
 FOLDING_SECONDS = 600.0  # for how long a nameserver is known to fold letter case
 PLAIN_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that does not bear it
 MAX_DOUBT = 3  # times that only a query without EDNS was answered, before it is loss no more
+IDLE_SECONDS = 10.0  # for how long a stream is kept that nothing is asked on (RFC 7766 6.2.3)
+MAX_IDLE = 120.0  # the same where the nameserver says for how long (RFC 7828)
+PADDED_TO = 128  # octets of a query that others must not know (RFC 8467 4.1)
+SILENT_SECONDS = 2.0  # after that, a stream on which nothing has come is not used any more
+MAX_GIVEN_UP = 1000  # queries of a stream that were given up and never answered
 DOWN_SECONDS = 30.0  # for how long a nameserver that gave no reply is put aside
 PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
 MAX_SERVERS = 1000  # nameservers of which that is known
@@ -2246,8 +2252,46 @@ def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
     return tuple.__new__(Query, (octets, size + 16, fqdn, qtype))
 
 
+OPTION = struct.Struct('>HH')  # RFC 6891 6.1.2: the code and the length before the octets
+
+
+def for_stream(query: Query, is_private: bool) -> Query:
+    """Returns a query that `to_query` made as it goes over a stream, if it has EDNS.
+
+    It asks for how long the stream may be kept (RFC 7828 3.2.1). If it `is_private`, it is padded
+    to a multiple of 128 octets (RFC 8467 4.1), as its size would tell what nobody can read.
+    """
+    if not query.has_edns:
+        return query
+    options = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 0)
+    if is_private:
+        size = -(len(query.octets) + len(options) + OPTION.size) % PADDED_TO
+        options += OPTION.pack(EDNS_OPTIONS.PADDING, size) + bytes(size)
+    return query._replace(octets=query.octets[:-2] + struct.pack('>H', len(options)) + options)
+
+
+def keepalive_of(reply: bytes) -> float | None:
+    """Returns for how many seconds a server lets a stream be idle, if it says so (RFC 7828)."""
+    option = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)
+    if option not in reply:  # nearly always
+        return None
+    try:
+        edns = parse(reply).edns
+    except MalformedMessage:
+        return None
+    for code, value in edns.rdata if edns is not None else ():
+        if code == EDNS_OPTIONS.TCP_KEEPALIVE and len(value) == 2:
+            return int.from_bytes(value, 'big') / 10
+    return None
+
+
 class FoldedCase(BadResponse):
     """The question differs only in letter case: a forger's reply, or a server that folds it."""
+
+
+def is_update(octets: bytes) -> bool:
+    """Whether a message is an UPDATE, the reply to which may lack the zone (RFC 2136 3.8)."""
+    return octets[2] >> 3 & 15 == OPCODES.UPDATE
 
 
 def check_reply(query: Query, reply: bytes) -> None:
@@ -2262,13 +2306,13 @@ def check_reply(query: Query, reply: bytes) -> None:
         raise BadResponse(f'{len(reply)} octets are not even a header')
     if reply[2] & 0xF8 != octets[2] & 0x78 | 0x80:
         raise BadResponse('It is no response, or one of another opcode')
-    if reply[4:6] == b'\0\1':
+    if reply[4:6] == octets[4:6]:
         if reply[12:end] == octets[12:end]:
             return
         name, tail = slice(12, end - 4), slice(end - 4, end)
         if reply[name].lower() == octets[name].lower() and reply[tail] == octets[tail]:
             raise FoldedCase('The question is not in the letter case of the query')
-    elif reply[4:6] == b'\0\0' and reply[3] & 15 in MAY_LACK_QUESTION:
+    elif reply[4:6] == b'\0\0' and (reply[3] & 15 in MAY_LACK_QUESTION or is_update(octets)):
         return
     raise BadResponse('The question is not that of the query')
 
@@ -2298,6 +2342,67 @@ def parse_reply(query: Query, reply: bytes) -> Message:
         if not reply[2] & 2:
             raise MalformedMessage(f'The message of {len(reply)} octets is broken') from error
     return to_message(header, questions, sections)
+
+
+def query_in(message: Message | bytes) -> Query:
+    """Returns a message of a caller's, or the octets of one, as what is sent.
+
+    Raises InvalidName or MalformedMessage, TypeError for what is neither.
+    """
+    octets = pack(message) if isinstance(message, Message) else message
+    if not isinstance(octets, bytes):
+        raise TypeError(f'A query is a Message or bytes, not {type(octets).__name__}')
+    if not HEADER.size <= len(octets) <= MAX_MESSAGE:
+        raise MalformedMessage(f'{len(octets)} octets are no message')
+    questions: list[QuestionRecord] = []
+    try:
+        end = parse_questions(octets, HEADER.unpack_from(octets)[2], {}, questions)
+    except (IndexError, struct.error) as error:
+        raise MalformedMessage('The question of the query is cut short') from error
+    name, qtype, _ = questions[0] if questions else (b'', 0, 0)
+    return Query(octets, end, name.lower(), qtype)
+
+
+def parse_response(data: bytes, ignore_trailing: bool) -> Message:
+    """Returns what `parse` does, and of a message with TC all up to its last whole record.
+
+    Raises MalformedMessage.
+    """
+    try:
+        return parse(data, ignore_trailing)
+    except MalformedMessage:
+        if len(data) < HEADER.size or not data[2] & 2:
+            raise
+    header = HEADER.unpack_from(data)
+    names: Names = {}
+    questions: list[QuestionRecord] = []
+    sections: Sections = ([], [], [])
+    try:
+        offset = parse_questions(data, header[2], names, questions)
+        parse_records(data, offset, header, names, sections)
+    except (IndexError, struct.error, MalformedMessage):
+        pass  # where it is cut
+    return to_message(header, questions, sections)
+
+
+def whole(message: Message) -> Message:
+    """Returns a message, or raises Truncated if it has TC."""
+    if message.tc:
+        raise Truncated('The message is truncated', message)
+    return message
+
+
+def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
+    """Returns the reply to a query of a caller's. Letter case is not compared.
+
+    Raises MalformedMessage or BadResponse.
+    """
+    message = parse_response(reply, ignore_trailing)
+    try:
+        check_reply(query, reply)
+    except FoldedCase:
+        pass  # only case that was mixed on purpose tells of a forger
+    return message
 
 
 class Alias(NamedTuple):
@@ -2608,9 +2713,22 @@ def take_frames(incoming: bytearray) -> list[bytes]:
     return frames
 
 
-def id_of(octets: bytes) -> bytes:
-    """Returns the id of a message, in octets."""
-    return octets[:2]
+class Frames:
+    """Messages on a stream with their lengths before them, told apart by their ids."""
+
+    __slots__ = ('incoming',)
+
+    def __init__(self) -> None:
+        self.incoming = bytearray()
+
+    def pack(self, octets: bytes) -> tuple[bytes, bytes]:
+        """Returns the key of a query, and what to send."""
+        return octets[:2], to_frame(octets)
+
+    def take(self, octets: bytes) -> list[tuple[bytes, bytes]]:
+        """Returns the messages that are whole now, each with the key of what it may answer."""
+        self.incoming += octets
+        return [(frame[:2], frame) for frame in take_frames(self.incoming)]
 
 
 def find_query(queries: Sequence[Query], reply: bytes) -> int | None:
@@ -2945,6 +3063,12 @@ class Readiness(Protocol):
     def close(self, fd: int) -> None:
         """The owner is told no longer. It closes the socket next."""
 
+    def watch(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        """The owner is told of a socket that stays open. Raises OSError if another is already."""
+
+    def unwatch(self, fd: int, owner: Owner) -> None:
+        """The owner is told no longer of a socket that it watched."""
+
 
 def begin_to_connect(sock: socket.SocketType, address: Address) -> None:
     """Connects a socket: one for datagrams at once, a stream in a while. Raises OSError."""
@@ -2980,17 +3104,31 @@ class Epoll:
         """Returns the socket itself."""
         fd = sock.fileno()
         try:
-            if self.epoll is None:
-                epoll = select.epoll()
-                loop.add_reader(epoll.fileno(), self.drain)
-                self.epoll = epoll
             begin_to_connect(sock, address)
-            self.epoll.register(fd, EPOLL_READ)
+            self.watch(fd, owner, loop)
         except BaseException:
             sock.close()
             raise
-        self.owners[fd] = owner
         return sock
+
+    def watch(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        """The owner is told of a socket that stays open. Raises OSError if another is already."""
+        if self.epoll is None:
+            epoll = select.epoll()
+            loop.add_reader(epoll.fileno(), self.drain)
+            self.epoll = epoll
+        self.epoll.register(fd, EPOLL_READ)
+        self.owners[fd] = owner
+
+    def unwatch(self, fd: int, owner: Owner) -> None:
+        """The owner is told no longer of a socket that it watched."""
+        if self.owners.get(fd) is owner:
+            assert self.epoll is not None
+            del self.owners[fd]
+            try:
+                self.epoll.unregister(fd)
+            except OSError:
+                pass  # it was closed under our hands
 
     def again(self, fd: int) -> None:
         """The owner has left something unread: it is told anew."""
@@ -3035,12 +3173,23 @@ class Readers:
         try:
             sock.setblocking(False)
             begin_to_connect(sock, address)
-            loop.add_reader(fd, owner.receive, fd)
+            self.watch(fd, owner, loop)
         except BaseException:
             sock.close()
             raise
-        self.owners[fd] = owner, loop
         return sock
+
+    def watch(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        """The owner is told of a socket that stays open. Raises OSError if another is already."""
+        if fd in self.owners:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        loop.add_reader(fd, owner.receive, fd)
+        self.owners[fd] = owner, loop
+
+    def unwatch(self, fd: int, owner: Owner) -> None:
+        """The owner is told no longer of a socket that it watched."""
+        if self.owners.get(fd, (None,))[0] is owner:
+            self.close(fd)
 
     def again(self, fd: int) -> None:
         """Does nothing: a loop tells of what is left unread by itself."""
@@ -3201,16 +3350,35 @@ class StreamEndpoint(Endpoint, asyncio.Protocol):
         return len(octets)
 
 
+class Glance:
+    """Has the owner of a socket that stays open look at it again and again."""
+
+    __slots__ = ('fd', 'handle', 'loop', 'owner')
+
+    def __init__(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self.fd = fd
+        self.owner = owner
+        self.loop = loop
+        self.handle: asyncio.Handle = loop.call_soon(self.tell)
+
+    def tell(self) -> None:
+        """Has the owner look at the socket now, and in a while."""
+        self.handle = self.loop.call_later(GLANCE_SECONDS, self.tell)
+        self.owner.receive(self.fd)
+
+
 class Endpoints:
     """Waits with a transport for each socket: where a loop has no readers.
 
-    That is the one of Windows, asyncio.ProactorEventLoop.
+    That is the one of Windows, asyncio.ProactorEventLoop. A socket that stays open cannot be had
+    back from a transport, and is looked at from time to time.
     """
 
-    __slots__ = ('owners',)
+    __slots__ = ('glances', 'owners')
 
     def __init__(self) -> None:
         self.owners: dict[int, Endpoint] = {}
+        self.glances: dict[int, Glance] = {}
 
     def open(
         self,
@@ -3244,6 +3412,17 @@ class Endpoints:
     def close(self, fd: int) -> None:
         """The owner is told no longer, once it has closed the endpoint."""
         self.owners.pop(fd, None)
+
+    def watch(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        """The owner is told of a socket that stays open. Raises OSError if another is already."""
+        if fd in self.glances:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self.glances[fd] = Glance(fd, owner, loop)
+
+    def unwatch(self, fd: int, owner: Owner) -> None:
+        """The owner is told no longer of a socket that it watched."""
+        if fd in self.glances and self.glances[fd].owner is owner:
+            self.glances.pop(fd).handle.cancel()
 
 
 class Timeouts:
@@ -3297,21 +3476,70 @@ class Timeouts:
             self.set(min(next(iter(queue.values())) for queue in self.queues.values()), loop)
 
 
-class Turns:
-    """Turns to have a socket open: so many, and a queue of those who have none."""
+class Idler(Protocol):
+    """Whatever has a turn that it could do without."""
 
-    __slots__ = ('free', 'queue')
+    def close(self) -> None:
+        """Closes it. It is idle no longer, and gives its turn back."""
+
+
+def begin(generator: AsyncGenerator[None, None]) -> None:
+    """Runs an asynchronous generator up to where it first yields, if it awaits nothing there."""
+    try:
+        generator.__anext__().__await__().send(None)
+    except StopIteration:
+        pass  # which is how a generator tells what it yields
+
+
+class Turns:
+    """Turns to have a socket open: so many, and a queue of those who have none.
+
+    What is `idle` is open, and is closed when its turn is wanted, the oldest first, or at the end.
+    """
+
+    __slots__ = ('free', 'idle', 'keeper', 'queue')
 
     def __init__(self, free: int) -> None:
         self.free = free
         self.queue: deque[asyncio.Future[None]] = deque()
+        self.idle: OrderedDict[Idler, None] = OrderedDict()
+        self.keeper: AsyncGenerator[None, None] | None = None
+
+    @property
+    def are_taken(self) -> bool:
+        """Whether who wants a turn has to wait."""
+        return not (self.free or self.idle)
 
     def take(self) -> bool:
         """Takes a turn if one is free, and says whether."""
         if self.free == 0:
-            return False
+            if not self.idle:
+                return False
+            next(iter(self.idle)).close()
         self.free -= 1
         return True
+
+    def rest(self, idler: Idler) -> bool:
+        """Takes note of what is open and may be closed; says False if its turn is wanted now."""
+        if self.queue:
+            return False
+        if self.keeper is None:
+            self.keeper = self.close_at_the_end()
+            begin(self.keeper)
+        self.idle[idler] = None
+        return True
+
+    async def close_at_the_end(self) -> AsyncGenerator[None, None]:
+        """Waits until the loop ends all asynchronous generators, and closes what is idle.
+
+        A task would be in the way of those who wait for all tasks to end.
+        """
+        try:
+            yield
+        finally:
+            self.keeper = None  # which holds on to the loop
+            while self.idle:  # each turn takes one out
+                next(iter(self.idle)).close()
 
     async def wait(self) -> None:
         """Takes a turn once one is free, first come first served."""
@@ -3382,46 +3610,66 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
 # --- 15. Transports ----------------------------------------------------------
 #
 # Queries and replies, to an IP address and a port. An exchange belongs to one task,
-# has a socket of its own for each datagram and a stream for each nameserver, and
-# closes them all. A datagram that is no answer is dropped and the wait goes on; on a
-# stream it is the outcome. What an answer is worth is not known here.
+# and has a socket of its own for each datagram; a stream is shared by all who ask
+# the same nameserver, and lasts. A datagram that is no answer may be dropped and the
+# wait go on; on a stream it is the outcome. What an answer is worth is not known here.
 
 # Non-blocking from the start where the system can, else made so as it is opened.
 NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
 UDP = socket.SOCK_DGRAM | NONBLOCK
 TCP = socket.SOCK_STREAM | NONBLOCK
-ADDRESS_AND_PORT = r'(?:\[([^]]+)\]|([^:]+))(?::([0-9]{1,5}))?'
-PORT = 53  # RFC 1035 4.2
+DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853}  # RFC 1035 4.2, RFC 7858 3.1
+OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS'}  # what a stream to such a nameserver is
+URL = re.compile(
+    r'(?P<scheme>[a-z]+)://'
+    r'(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^]:/#[]+|[^]/#[]*:[^]/#[]*:[^]/#[]*))'
+    r'(?::(?P<port>[0-9]{1,5}))?'
+    r'(?:#(?P<name>.+))?'
+)
 
 
 class Server:
     """A nameserver as the system wants it, and what those who ask it know of it.
 
     That is until when it folds letter case, lacks EDNS, is down, and when it replied last; by the
-    loop's clock.
+    loop's clock; and the stream to it.
     """
 
     __slots__ = (
         'address',
+        'context',
         'doubt',
         'down_until',
         'family',
         'folds_until',
         'heard_at',
+        'idle_seconds',
         'is_stream',
+        'name',
         'plain_until',
+        'scheme',
         'scope',
+        'source',
+        'stream',
         'text',
     )
 
-    def __init__(self, address: IPv4Address | IPv6Address, port: int, is_stream: bool) -> None:
+    def __init__(
+        self, address: IPv4Address | IPv6Address, port: int, scheme: str = 'udp', name: str = ''
+    ) -> None:
         host, _, scope = str(address).partition('%')
         is_ipv4 = isinstance(address, IPv4Address)
         self.family = socket.AF_INET if is_ipv4 else socket.AF_INET6
         self.address = host, port
         self.scope = scope  # of an IPv6 address, or empty
-        self.is_stream = is_stream  # to be asked over TCP only
+        self.scheme = scheme
+        self.name = name or host  # what its certificate has to be for
+        self.context: Any = None  # an SSLContext, or None for that of the system
+        self.source: Address | None = None  # to send from, or None for any
+        self.is_stream = scheme != 'udp'  # it is to be asked over streams only
         self.text = f'{address}:{port}' if is_ipv4 else f'[{address}]:{port}'
+        self.stream: Stream | None = None
+        self.idle_seconds = IDLE_SECONDS  # for how long it is kept when nothing is asked
         self.folds_until = 0.0
         self.plain_until = 0.0
         self.down_until = 0.0
@@ -3436,7 +3684,13 @@ class Server:
     @property
     def url(self) -> str:
         """What it is called, whatever else it may be called."""
-        return f'{"tcp" if self.is_stream else "udp"}://{self.text}'
+        return f'{self.scheme}://{self.text}#{self.name}'
+
+    def retire(self) -> None:
+        """Nothing more is sent on its stream, which is closed once nobody waits for it."""
+        stream, self.stream = self.stream, None
+        if stream is not None and not stream.live:
+            stream.close()
 
     def look_at_clock(self, now: float) -> None:
         """Forgets what has been known for long enough, save that it is down."""
@@ -3472,13 +3726,36 @@ class Server:
         self.plain_until = 0.0
 
 
-def split_port(text: str) -> tuple[str, int]:
-    """Returns the address and the port of `ADDRESS[:PORT]` or `[ADDRESS][:PORT]`."""
-    matched = re.fullmatch(ADDRESS_AND_PORT, text)
-    if matched is None:
-        return text, PORT
-    bracketed, plain, port = matched.groups()
-    return bracketed or plain, int(port or PORT)
+def to_address(host: Any) -> IPv4Address | IPv6Address:
+    """Returns the address of a nameserver. Raises InvalidName, or TypeError for another type."""
+    try:
+        address = ip_address(host) if isinstance(host, str) else host
+    except ValueError as error:
+        raise InvalidName(f'{host!r} is no address of a nameserver') from error
+    if not isinstance(address, (IPv4Address, IPv6Address)):
+        raise TypeError(f'The address of a nameserver is no {type(host).__name__}: {host!r}')
+    _, _, scope = str(address).partition('%')
+    if len(scope) >= 16 or '\0' in scope or (scope.isdecimal() and int(scope) >= 1 << 32):
+        raise InvalidName(f'{scope[:32]!r} is no scope of an address')  # IF_NAMESIZE is 16
+    return address
+
+
+def server_at(host: Any, port: Any, scheme: str, name: str = '') -> Server:
+    """Returns a nameserver of which nothing is known yet. Raises InvalidName or TypeError."""
+    address = to_address(host)
+    if not isinstance(port, int):
+        raise TypeError(f'A port is a number, not {port!r}')
+    if not 0 < port < 65536:
+        raise InvalidName(f'{port} is no port')
+    return Server(address, port, scheme, name)
+
+
+def certificate_name(text: str) -> str:
+    """Returns the name that a certificate has to be for: a host name in ASCII, or an address."""
+    name = to_name(text).decode('ascii')
+    if '\\' in name:
+        raise InvalidName(f'{text!r} is no host name')
+    return name
 
 
 def to_server(nameserver: Nameserver) -> Server:
@@ -3486,31 +3763,20 @@ def to_server(nameserver: Nameserver) -> Server:
 
     Raises InvalidName for what is no address, port or URL, TypeError for what is none of these.
     """
-    is_stream = False
-    if isinstance(nameserver, str):
-        scheme, _, rest = nameserver.partition('://')
-        if scheme not in ('udp', 'tcp'):
-            raise InvalidName(
-                f'{nameserver!r} is not udp://ADDRESS[:PORT] or tcp://ADDRESS[:PORT]'
-            )
-        is_stream = scheme == 'tcp'
-        nameserver = split_port(rest)
-    if not isinstance(nameserver, tuple) or len(nameserver) != 2:
+    if isinstance(nameserver, tuple) and len(nameserver) == 2:
+        return server_at(*nameserver, 'udp')
+    if not isinstance(nameserver, str):
         raise TypeError(f'A nameserver is an address and a port, or a URL, not {nameserver!r}')
-    host, port = nameserver
-    try:
-        address = ip_address(host) if isinstance(host, str) else host
-    except ValueError as error:
-        raise InvalidName(f'{host!r} is no address of a nameserver') from error
-    if not isinstance(address, (IPv4Address, IPv6Address)) or not isinstance(port, int):
-        raise TypeError(f'A nameserver is an address and a port, not {nameserver!r}')
-    if not 0 < port < 65536:
-        raise InvalidName(f'{port} is no port')
-    server = Server(address, port, is_stream)
-    scope = server.scope
-    if len(scope) >= 16 or '\0' in scope or (scope.isdecimal() and int(scope) >= 1 << 32):
-        raise InvalidName(f'{scope[:32]!r} is no scope of an address')  # IF_NAMESIZE is 16
-    return server
+    parts = URL.fullmatch(nameserver)
+    scheme = parts['scheme'] if parts is not None else ''
+    if parts is None or scheme not in DEFAULT_PORTS or (parts['name'] and scheme != 'tls'):
+        raise InvalidName(
+            f'{nameserver!r} is not udp://ADDRESS, tcp://ADDRESS or tls://ADDRESS#NAME,'
+            ' with a port or without'
+        )
+    port = int(parts['port'] or DEFAULT_PORTS[scheme])
+    name = certificate_name(parts['name']) if parts['name'] else ''
+    return server_at(parts['bracketed'] or parts['plain'], port, scheme, name)
 
 
 def interface_index(name: str) -> int:
@@ -3521,10 +3787,29 @@ def interface_index(name: str) -> int:
         raise OSError(errno.ENODEV, f'There is no interface {name!r}') from error
 
 
-def scoped_address(server: Server) -> Address:
-    """Returns what `connect` takes. Raises OSError for a scope that is no interface here."""
-    scope = server.scope
-    return *server.address, 0, int(scope) if scope.isdecimal() else interface_index(scope)
+def scoped(address: tuple[str, int], scope: str) -> Address:
+    """Returns what the system takes. Raises OSError for a scope that is no interface here."""
+    if not scope:
+        return address
+    return *address, 0, int(scope) if scope.isdecimal() else interface_index(scope)
+
+
+def open_socket(
+    sock: socket.SocketType,
+    server: Server,
+    waiting: Waiting,
+    owner: Owner,
+    loop: asyncio.AbstractEventLoop,
+) -> Socket:
+    """Returns `sock`, or what is used in its place, connected or being so. Raises OSError."""
+    try:
+        address = scoped(server.address, server.scope) if server.scope else server.address
+        if server.source is not None:
+            sock.bind(server.source)
+    except BaseException:
+        sock.close()
+        raise
+    return waiting.readiness.open(sock, address, owner, loop)
 
 
 def open_datagram(
@@ -3534,76 +3819,234 @@ def open_datagram(
 
     The kernel draws its port at random. Raises OSError.
     """
-    address = scoped_address(server) if server.scope else server.address
     sock = socket.SocketType(server.family, UDP, socket.IPPROTO_UDP)
-    return waiting.readiness.open(sock, address, owner, loop)
+    return open_socket(sock, server, waiting, owner, loop)
 
 
 def open_stream(
     server: Server, waiting: Waiting, owner: Owner, loop: asyncio.AbstractEventLoop
 ) -> Socket:
     """Returns a socket that is being connected to a nameserver. Raises OSError."""
-    address = scoped_address(server) if server.scope else server.address
     sock = socket.SocketType(server.family, TCP, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a query is small, and urgent
     except BaseException:
         sock.close()
         raise
-    return waiting.readiness.open(sock, address, owner, loop)
+    return open_socket(sock, server, waiting, owner, loop)
 
 
-Asked = tuple[Query, float, Callable[[Any], None]]  # what, when it was sent, whom to tell
-Read = Callable[[Query, bytes, float], Any]
+@functools.lru_cache(maxsize=16)
+def tls_context(verify: bool | str, protocol: str) -> Any:
+    """Returns an SSLContext: certificates are checked against those of the system, or of a path.
+
+    Not at all if `verify` is False. Raises OSError.
+    """
+    import ssl
+
+    path = verify if isinstance(verify, str) else None
+    is_folder = path is not None and os.path.isdir(path)
+    context = ssl.create_default_context(
+        cafile=None if is_folder else path, capath=path if is_folder else None
+    )
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8310 9.1, RFC 9325 3.1.1
+    context.set_alpn_protocols([protocol])
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
-class Stream:
-    """A TCP connection to a nameserver, for many queries at once, replies in any order: an Owner.
+class Tls:
+    """TLS, as octets in and octets out (RFC 7858). Nothing is sent before the check has passed."""
 
-    It takes the turn that its maker has, and gives it back when it closes.
+    __slots__ = ('incoming', 'is_ready', 'outgoing', 'plain', 'tls', 'wants')
+
+    def __init__(self, context: Any, name: str) -> None:
+        import ssl
+
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.wants = ssl.SSLWantReadError
+        self.plain = bytearray()  # what is to be sent after the handshake
+        self.is_ready = False
+
+    def shake_hands(self) -> None:
+        """Goes on with the handshake. Raises OSError, also if the certificate does not pass."""
+        try:
+            self.tls.do_handshake()
+        except self.wants:
+            return
+        self.is_ready = True
+        if self.plain:
+            self.tls.write(self.plain)
+
+    def wrap(self, octets: bytes) -> bytes:
+        """Returns what to send now, that `octets` get there. Raises OSError."""
+        if not self.is_ready:
+            self.plain += octets
+            self.shake_hands()
+        elif octets:
+            self.tls.write(octets)
+        return self.outgoing.read()
+
+    def unwrap(self, octets: bytes) -> bytes:
+        """Returns what has come whole. Raises OSError, also when the other side ends it."""
+        self.incoming.write(octets)
+        if not self.is_ready:
+            self.shake_hands()
+        plain = bytearray()
+        while self.is_ready:  # each turn takes a record out
+            try:
+                piece = self.tls.read(MAX_MESSAGE)
+            except self.wants:
+                break
+            if not piece:
+                break
+            plain += piece
+        return bytes(plain)
+
+
+Read = Callable[[Query, Any, float], Any]
+Tell = Callable[[Any], None]
+
+
+class Asked:
+    """A query on a stream, and whom to tell what comes of it, unless it was given up."""
+
+    __slots__ = ('query', 'read', 'sent_at', 'stream', 'tell')
+
+    def __init__(self, query: Query, read: Read, tell: Tell, stream: Conversation, now: float):
+        self.query = query
+        self.read = read
+        self.tell: Tell | None = tell
+        self.stream = stream
+        self.sent_at = now
+
+    def close(self) -> None:
+        """Gives it up. What still comes is dropped."""
+        if self.tell is not None:
+            self.tell = None
+            self.stream.leave()
+
+    def end(self, outcome: Any) -> None:
+        """Tells what came of it."""
+        tell, self.tell = self.tell, None
+        if tell is not None:
+            self.stream.leave()
+            tell(outcome)
+
+
+class Conversation:
+    """What was asked on one stream, and what comes of it, in any order (RFC 7766 6.2.1.1)."""
+
+    __slots__ = ('asked', 'has_answered', 'live', 'wire')
+
+    def __init__(self) -> None:
+        self.wire = Frames()
+        self.asked: dict[Any, list[Asked]] = {}  # by what the wire tells them apart by
+        self.live = 0  # those that somebody waits for
+        self.has_answered = False  # any of them
+
+    def ask(self, query: Query, read: Read, tell: Tell, now: float) -> tuple[Asked, bytes]:
+        """Returns a query that is to be told of once, an error as well; and what to send."""
+        key, octets = self.wire.pack(query.octets)
+        asked = Asked(query, read, tell, self, now)
+        self.asked.setdefault(key, []).append(asked)
+        self.live += 1
+        return asked, octets
+
+    def hear(self, octets: bytes) -> None:
+        """Takes what has come: what it says is told to who asked for it. Raises OSError."""
+        for key, reply in self.wire.take(octets):
+            self.look_at(reply)
+            asked = self.asked.get(key, [])
+            at = find_query([each.query for each in asked], reply)
+            if at is None:
+                self.drop(reply)
+                continue
+            self.has_answered = True
+            answered = asked.pop(at)
+            if not asked:
+                del self.asked[key]
+            answered.end(answered.read(answered.query, reply, answered.sent_at))
+
+    def look_at(self, reply: bytes) -> None:
+        """Looks at a message before it is told to anybody."""
+
+    def drop(self, reply: bytes) -> None:
+        """Takes a message that nobody asked for. Raises OSError."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """One who waited waits no longer."""
+        self.live -= 1
+
+    def fail(self, error: OSError) -> None:
+        """Tells all who wait why there is no more to come."""
+        lost, self.asked = self.asked, {}
+        for each in lost.values():
+            for asked in each:
+                asked.end(error)
+
+
+class Stream(Conversation):
+    """A connection to a nameserver, shared by all who ask it: an Owner, and a Sleeper.
+
+    It takes the turn that its maker has, and gives it back when it closes. When nobody waits any
+    more it is kept for a short while, unless another has taken its place.
     """
 
     __slots__ = (
-        'asked',
         'fd',
-        'has_answered',
-        'incoming',
+        'heard_at',
+        'idle_seconds',
         'is_connected',
         'is_open',
         'loop',
         'outgoing',
-        'read',
+        'server',
         'sock',
+        'tls',
         'unasked',
         'waiting',
     )
 
-    def __init__(self, server: Server, read: Read, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to connect. Raises OSError, and the maker still has the turn then."""
-        self.read = read
+        super().__init__()
+        self.server = server
         self.loop = loop
         self.waiting = waiting_on(loop)
-        self.asked: dict[bytes, list[Asked]] = {}  # by id
-        self.incoming = bytearray()
         self.outgoing = bytearray()
-        self.has_answered = False  # any of them
+        self.idle_seconds = server.idle_seconds
+        self.heard_at = -1.0
         self.unasked = 0  # messages that nobody asked for
+        self.tls = None
+        if server.scheme == 'tls':
+            self.tls = Tls(server.context or tls_context(True, 'dot'), server.name)
         self.sock = open_stream(server, self.waiting, self, loop)
         self.fd = self.sock.fileno()
         self.is_open = True
         self.is_connected = False
         self.waiting.readiness.writable(self.fd)
 
-    def send(self, query: Query, tell: Callable[[Any], None]) -> None:
+    def send(self, query: Query, read: Read, tell: Tell) -> Asked:
         """Sends a query; `tell` is called once with what comes of it, an OSError among others."""
-        asked = query, self.loop.time(), tell
-        self.asked.setdefault(id_of(query.octets), []).append(asked)
-        self.outgoing += to_frame(query.octets)
+        self.wake()
+        asked, octets = self.ask(query, read, tell, self.loop.time())
+        try:
+            self.put(octets)
+        except OSError as error:
+            self.loop.call_soon(self.lose, error)  # not before the caller has what it waits for
+        return asked
+
+    def put(self, octets: bytes) -> None:
+        """Sends octets, as soon as there is room for them. Raises OSError."""
+        self.outgoing += octets if self.tls is None else self.tls.wrap(octets)
         if self.is_connected:
-            try:
-                self.flush()
-            except OSError as error:
-                self.lose(error)
+            self.flush()
 
     def flush(self) -> None:
         """Sends as much as there is room for. Raises OSError."""
@@ -3632,24 +4075,22 @@ class Stream:
                 return
             if not octets:
                 raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
-            self.incoming += octets
-            for reply in take_frames(self.incoming):
-                self.take(reply)
+            self.heard_at = self.loop.time()
+            if self.tls is not None:
+                octets = self.tls.unwrap(octets)
+                self.put(b'')  # what the handshake has to say
+            self.hear(octets)
+            if not self.is_open:  # those who were told may have seen to that
+                return
         self.waiting.readiness.again(self.fd)
         if self.outgoing:
             self.waiting.readiness.writable(self.fd)
 
-    def take(self, reply: bytes) -> None:
-        """Takes a message: what it says is told to who asked for it. Raises OSError."""
-        asked = self.asked.get(id_of(reply), [])
-        at = find_query([query for query, *_ in asked], reply)
-        if at is None:
-            return self.drop(reply)
-        self.has_answered = True
-        query, sent_at, tell = asked.pop(at)
-        if not asked:
-            del self.asked[id_of(reply)]
-        tell(self.read(query, reply, sent_at))
+    def look_at(self, reply: bytes) -> None:
+        """Learns for how long the nameserver lets it be idle; 0 is not at all."""
+        seconds = keepalive_of(reply)
+        if seconds is not None and self.idle_seconds:
+            self.idle_seconds = min(seconds, MAX_IDLE)
 
     def drop(self, reply: bytes) -> None:
         """Drops a message that nobody asked for. Raises OSError after many: each costs time."""
@@ -3658,31 +4099,62 @@ class Stream:
         if self.unasked > MAX_UNASKED:
             raise OSError(errno.EPROTO, 'The stream brought much that nobody asked for')
 
+    def is_good(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether a query may be sent on it: it is of this loop, and does not seem to be dead.
+
+        So it does when nothing has come since long ago something was asked, or much was in vain.
+        """
+        if self.loop is not loop or len(self.asked) - self.live > MAX_GIVEN_UP:
+            return False
+        for oldest in self.asked.values():
+            return self.heard_at >= oldest[0].sent_at or oldest[0].sent_at >= (
+                loop.time() - SILENT_SECONDS
+            )
+        return True
+
+    def leave(self) -> None:
+        """One who waited waits no longer. The last one puts it to rest."""
+        self.live -= 1
+        if self.live or not self.is_open:
+            return
+        is_kept = self.server.stream is self and self.idle_seconds > 0
+        if is_kept and self.waiting.turns.rest(self):
+            self.waiting.timeouts.start(self.idle_seconds, self, self.loop)
+        else:
+            self.close()
+
+    def wake(self) -> None:
+        """It is not idle any more, if it was."""
+        if self in self.waiting.turns.idle:
+            del self.waiting.turns.idle[self]
+            self.waiting.timeouts.stop(self.idle_seconds, self)
+
+    def expire(self) -> None:
+        """It has been idle for long enough."""
+        del self.waiting.turns.idle[self]
+        self.close()
+
     def lose(self, error: OSError) -> None:
         """Closes it, and tells all who wait why."""
-        lost, self.asked = self.asked, {}
         self.close()
-        for each in lost.values():
-            for _, _, tell in each:
-                tell(error)
-
-    def end(self) -> None:
-        """Closes its socket, and keeps its turn."""
-        self.is_open = False
-        self.waiting.readiness.close(self.fd)
-        self.sock.close()
+        self.fail(error)
 
     def close(self) -> None:
-        """Closes it, and gives its turn back."""
+        """Closes it, and gives its turn back. Those who wait are not told."""
         if self.is_open:
-            self.end()
+            self.wake()
+            self.is_open = False
+            self.waiting.readiness.close(self.fd)
+            self.sock.close()
             self.waiting.turns.give_back()
+        if self.server.stream is self:
+            self.server.stream = None
 
 
 class Flight(NamedTuple):
     """A query on its way, and when it was sent (on the loop's clock)."""
 
-    sock: Any  # a socket, or a Stream
+    sock: Any  # a socket, or an Asked
     query: Query
     server: Server
     sent_at: float
@@ -3690,7 +4162,7 @@ class Flight(NamedTuple):
     @property
     def is_stream(self) -> bool:
         """Whether it goes over a stream."""
-        return isinstance(self.sock, Stream)
+        return isinstance(self.sock, Asked)
 
 
 # What came of a flight, by its key: what the reply says, a refusal of the system's, or a folded
@@ -3713,7 +4185,6 @@ class Datagrams:
         'read',
         'read_frame',
         'seconds',
-        'streams',
         'waiting',
         'wake',
     )
@@ -3725,7 +4196,6 @@ class Datagrams:
         self.loop = loop
         self.waiting = waiting_on(loop)
         self.flights: dict[int, Flight] = {}  # by descriptor or negative number, the oldest first
-        self.streams: dict[Server, Stream] | None = None
         self.events: list[Event] = []
         self.wake: asyncio.Future[None] | None = None
         self.seconds: float | None = None  # of the timeout that is running
@@ -3733,24 +4203,27 @@ class Datagrams:
         self.dropped: ResolverError | None = None  # the last thing that was
 
     async def turn(self) -> None:
-        """Takes a turn when none is free: one of its own, else it waits for one."""
+        """Takes a turn when none is free: that of its oldest socket, else it waits for one.
+
+        Nothing is left then for which others might have to wait.
+        """
         if not self.end_one():
+            self.give_up_streams()
             await self.waiting.turns.wait()
 
     def end_one(self) -> bool:
-        """Closes what is needed least, and keeps its turn; says whether there was anything.
-
-        That is a stream that brings nothing any more, else the oldest socket, else a stream.
-        """
-        streams = [stream for stream in (self.streams or {}).values() if stream.is_open]
-        busy = [flight.sock for flight in self.flights.values()]
-        idle = [stream for stream in streams if stream not in busy]
+        """Closes its oldest socket, and keeps the turn; says whether there is one."""
         fd = next((key for key in self.flights if key >= 0), None)
-        if fd is not None and not idle:
-            self.end(fd)
-        elif streams:
-            self.end_stream((idle or streams)[0])
-        return fd is not None or bool(streams)
+        if fd is None:
+            return False
+        self.end(fd)
+        return True
+
+    def give_up_streams(self) -> None:
+        """Gives up what was asked over streams."""
+        for key in list(self.flights):
+            if key < 0:
+                self.close(key)
 
     def send(self, query: Query, server: Server) -> int:
         """Sends a query from a socket of its own, and returns its descriptor.
@@ -3769,9 +4242,8 @@ class Datagrams:
         return fd
 
     def has_stream(self, server: Server) -> bool:
-        """Whether there is an open stream to a nameserver."""
-        stream = self.streams.get(server) if self.streams else None
-        return stream is not None and stream.is_open
+        """Whether there is a stream to a nameserver that is good for a query."""
+        return server.stream is not None and server.stream.is_good(self.loop)
 
     def send_on_stream(self, query: Query, server: Server) -> int:
         """Sends a query on the stream to a nameserver, and returns the key of the flight.
@@ -3779,15 +4251,12 @@ class Datagrams:
         If there is no stream yet it takes the turn that the caller has. Raises OSError, and the
         caller still has it then.
         """
-        if self.streams is None:
-            self.streams = {}
         if not self.has_stream(server):
-            stream = Stream(server, self.read_frame, self.loop)
-            self.streams[server] = stream
-        stream = self.streams[server]
+            server.stream = Stream(server, self.loop)
+        assert server.stream is not None
         key = min(-1, *self.flights) - 1 if self.flights else -1
-        self.flights[key] = Flight(stream, query, server, self.loop.time())
-        stream.send(query, functools.partial(self.land, key))
+        asked = server.stream.send(query, self.read_frame, functools.partial(self.land, key))
+        self.flights[key] = Flight(asked, query, server, asked.sent_at)
         return key
 
     def land(self, key: int, outcome: Any) -> None:
@@ -3861,17 +4330,10 @@ class Datagrams:
         self.waiting.readiness.close(fd)
         self.flights.pop(fd).sock.close()
 
-    def end_stream(self, stream: Stream) -> None:
-        """Closes a stream with all that was asked on it, and keeps its turn."""
-        stream.end()
-        for key, flight in list(self.flights.items()):
-            if flight.sock is stream:
-                del self.flights[key]
-
     def close(self, key: int) -> None:
-        """Gives a flight up: closes its socket, and gives its turn back. Streams stay open."""
+        """Gives a flight up: closes its socket, and gives its turn back. A stream stays open."""
         if key < 0:
-            del self.flights[key]
+            self.flights.pop(key).sock.close()
         else:
             self.end(key)
             self.waiting.turns.give_back()
@@ -3882,9 +4344,6 @@ class Datagrams:
             self.stop()
         while self.flights:  # each turn closes one
             self.close(next(iter(self.flights)))
-        if self.streams:
-            for stream in self.streams.values():
-                stream.close()
 
 
 # --- 18. Cache ---------------------------------------------------------------
@@ -4114,6 +4573,8 @@ def forget(settings: Settings) -> None:
     """Forgets all answers, those too that are being asked for."""
     settings.memory.cache.clear()
     settings.memory.flights.clear()
+    for server in settings.servers.values():
+        server.retire()
     settings.servers.clear()
 
 
@@ -4212,6 +4673,12 @@ def refuses_edns(error: Any) -> bool:
 
 
 Attempt = tuple[Server, int, bool]  # whom to ask next for a type, and whether over a stream
+
+
+def is_to_reopen(flight: Flight, outcome: Any) -> bool:
+    """Whether a stream has ended that was good: what was asked on it is asked on a new one."""
+    is_end = flight.is_stream and isinstance(outcome, STREAM_ENDS)
+    return is_end and bool(flight.sock.stream.has_answered)
 
 
 class Asking:
@@ -4364,6 +4831,7 @@ class Asking:
             self.sent.add(datagrams.send(query, server))
             self.has_turn = False
         else:
+            query = for_stream(query, server.scheme == 'tls')
             has_stream = datagrams.has_stream(server)
             self.sent.add(datagrams.send_on_stream(query, server))
             self.has_turn = self.has_turn and has_stream
@@ -4420,7 +4888,7 @@ class Asking:
             self.take_cut(flight, outcome.rest)
         elif flight.query.has_edns and refuses_edns(outcome):
             self.ask_plain(flight, outcome)
-        elif flight.is_stream and isinstance(outcome, STREAM_ENDS) and flight.sock.has_answered:
+        elif is_to_reopen(flight, outcome) and self.attempts < MAX_SETS:
             self.ask_again(flight.server, flight.query.qtype, True)  # RFC 7766 6.2.4
         else:
             self.fail(flight.server, flight.query.qtype, outcome, flight.is_stream)
@@ -4477,11 +4945,9 @@ class Asking:
 
     def on_stream(self, server: Server, qtype: int) -> int | None:
         """Returns what a nameserver was asked over a stream, by key, if it may still answer."""
-        if self.datagrams.streams is None:
-            return None
         for key, flight in self.datagrams.flights.items():
             if flight.is_stream and flight.server is server and flight.query.qtype == qtype:
-                return key
+                return key if flight.sock.stream.is_good(self.datagrams.loop) else None
         return None
 
     def ask_plain(self, flight: Flight, error: ResolverError) -> None:
@@ -4544,7 +5010,7 @@ class Asking:
     ) -> ResolverError:
         """Returns the error with what was asked, of whom, and how often."""
         where = f'{describe(self.fqdn, qtype)} from {server.text}'
-        where += ' over TCP' if is_stream else ''
+        where += f' over {OVER[server.scheme]}' if is_stream else ''
         attempts = f'attempts: {max(1, self.attempts)}'
         if isinstance(error, ResolverError):
             error.args = (f'{where}: {error} ({attempts})',)
@@ -4580,9 +5046,11 @@ class Asking:
                     self.try_otherwise(flight, error)
 
     def let_one_go(self) -> None:
-        """Gives one turn back, if it has any."""
+        """Gives one turn back, or gives up what others may have to wait for."""
         if self.has_turn or self.datagrams.end_one():
             self.give_back()
+        else:
+            self.datagrams.give_up_streams()
 
     def close(self) -> None:
         """Takes what has come to the last, and gives the turn back."""
@@ -4699,7 +5167,7 @@ async def ask_nameservers(
             taken += 1
             if taken == MAX_SETS or (asking is not None and not asking.pending):
                 break
-            if asking is not None and not turns.free:  # get_nameservers may need one
+            if asking is not None and turns.are_taken:  # get_nameservers may need one
                 asking.let_one_go()
         asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
         for timeout, servers in put_aside:
@@ -5298,9 +5766,9 @@ class Words(NamedTuple):
 
 def parse_at(word: str) -> Nameserver:
     """Returns a nameserver: `ADDRESS[:PORT]`, `[ADDRESS]:PORT` or a URL. Raises InvalidName."""
-    nameserver = word if '://' in word else split_port(word)
-    to_server(nameserver)
-    return nameserver
+    url = word if '://' in word else f'udp://{word}'
+    to_server(url)
+    return url
 
 
 def parse_words(words: Iterable[str]) -> Words:
