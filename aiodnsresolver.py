@@ -19,7 +19,8 @@ The map. A section uses only those above it, and so does a definition.
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
     14  Waiting                   sockets, timeouts, turns: all that a loop is asked for
-    15  Transports                datagrams and streams to a nameserver
+    15  Transports                datagrams and streams, plain and TLS, to a nameserver
+    16  Queries                   udp, tcp, tls: short doors to the two exchanges
     18  Cache                     answers by TTL; one flight for many
     19  Resolver                  asking, following aliases, Resolver
     20  Guests                    aiohttp's resolver, made when it is first asked for
@@ -101,6 +102,14 @@ __all__ = [
     'pack',
     'parse',
     'presentation',
+    'receive_tcp',
+    'receive_udp',
+    'send_tcp',
+    'send_udp',
+    'tcp',
+    'tls',
+    'udp',
+    'udp_with_fallback',
 ]
 
 logger = logging.getLogger('aiodnsresolver')
@@ -3857,6 +3866,20 @@ def tls_context(verify: bool | str, protocol: str) -> Any:
     return context
 
 
+def to_context(verify: Any, protocol: str) -> Any:
+    """Returns the SSLContext that a caller means: one, a path, or whether there is a check.
+
+    Raises OSError, or TypeError for what is none of these.
+    """
+    if isinstance(verify, (bool, str)):
+        return tls_context(verify, protocol)
+    if isinstance(verify, os.PathLike):
+        return tls_context(os.fspath(verify), protocol)
+    if hasattr(verify, 'wrap_bio'):
+        return verify
+    raise TypeError(f'verify is a bool, a path or an SSLContext, not {verify!r}')
+
+
 class Tls:
     """TLS, as octets in and octets out (RFC 7858). Nothing is sent before the check has passed."""
 
@@ -3960,17 +3983,20 @@ class Conversation:
     def hear(self, octets: bytes) -> None:
         """Takes what has come: what it says is told to who asked for it. Raises OSError."""
         for key, reply in self.wire.take(octets):
-            self.look_at(reply)
-            asked = self.asked.get(key, [])
-            at = find_query([each.query for each in asked], reply)
-            if at is None:
-                self.drop(reply)
-                continue
-            self.has_answered = True
-            answered = asked.pop(at)
-            if not asked:
-                del self.asked[key]
-            answered.end(answered.read(answered.query, reply, answered.sent_at))
+            self.take(key, reply)
+
+    def take(self, key: Any, reply: bytes) -> None:
+        """Takes a message. Raises OSError."""
+        self.look_at(reply)
+        asked = self.asked.get(key, [])
+        at = find_query([each.query for each in asked], reply)
+        if at is None:
+            return self.drop(reply)
+        self.has_answered = True
+        answered = asked.pop(at)
+        if not asked:
+            del self.asked[key]
+        answered.end(answered.read(answered.query, reply, answered.sent_at))
 
     def look_at(self, reply: bytes) -> None:
         """Looks at a message before it is told to anybody."""
@@ -4165,6 +4191,16 @@ class Flight(NamedTuple):
         return isinstance(self.sock, Asked)
 
 
+def in_full(error: ResolverError | OSError, where: str, tail: str = '') -> ResolverError:
+    """Returns an error of ours with what was asked and of whom; of the system's, SocketError."""
+    if isinstance(error, ResolverError):
+        error.args = (f'{where}: {error}{tail}',)
+        return error.with_traceback(None)
+    told = SocketError(error.errno, f'{where}: {error.strerror or error}{tail}')
+    told.__cause__ = error
+    return told
+
+
 # What came of a flight, by its key: what the reply says, a refusal of the system's, or a folded
 # question, after which a datagram's socket goes on listening.
 Event = tuple[int, Flight, Any]
@@ -4344,6 +4380,704 @@ class Datagrams:
             self.stop()
         while self.flights:  # each turn closes one
             self.close(next(iter(self.flights)))
+
+
+class Borrowed:
+    """A socket of a caller's, for datagrams: what comes is octets and where they came from."""
+
+    __slots__ = ('fd', 'owner', 'readiness', 'sock')
+
+    def __init__(self, sock: socket.SocketType, owner: Owner, readiness: Readiness) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.owner = owner
+        self.readiness = readiness
+
+    def recv(self, size: int, /) -> tuple[bytes, Any]:
+        """Returns what has come first. Raises BlockingIOError if nothing has, or OSError."""
+        return self.sock.recvfrom(size)
+
+    def close(self) -> None:
+        """Leaves it open, and as it was."""
+        self.readiness.unwatch(self.fd, self.owner)
+
+
+class Borrowing(Datagrams):
+    """Datagrams of one task on a socket of a caller's, which stays open and takes no turn."""
+
+    __slots__ = ()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, read: Read) -> None:
+        super().__init__(loop, read, read)
+        self.waiting = self.waiting._replace(turns=Turns(1))
+
+    def listen(self, sock: socket.SocketType, query: Query, server: Server) -> int:
+        """Waits for what comes to a socket, and returns its descriptor. Raises OSError."""
+        fd = sock.fileno()
+        self.waiting.readiness.watch(fd, self, self.loop)
+        borrowed = Borrowed(sock, self, self.waiting.readiness)
+        self.flights[fd] = Flight(borrowed, query, server, self.loop.time())
+        return fd
+
+    def end(self, fd: int) -> None:
+        """Leaves a socket, and keeps its turn."""
+        self.flights.pop(fd).sock.close()
+
+
+class Pair(Conversation):
+    """A stream of a caller's, on which several may ask; one of them reads for all."""
+
+    __slots__ = ('backlog', 'is_read', 'strange', 'waiting')
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_read = False
+        self.waiting: deque[asyncio.Future[None]] = deque()  # those who do not read
+        self.backlog: deque[tuple[Any, bytes]] = deque()  # messages that nobody has taken yet
+        self.strange = 0  # messages that came and belong to nobody
+
+    def drop(self, reply: bytes) -> None:
+        """Takes note of a message that nobody asked for."""
+        self.strange += 1
+
+    def take_backlog(self) -> bool:
+        """Takes the messages that have come, and says whether there are some for nobody."""
+        self.strange = 0
+        while self.backlog:  # each turn takes one out
+            self.take(*self.backlog.popleft())
+        return self.strange > 0
+
+    async def read(self, reader: asyncio.StreamReader, news: asyncio.Future[None]) -> None:
+        """Reads what comes next; or, if another does, waits for `news`: to be told, or to read.
+
+        Raises OSError. What has come is not lost if this is cancelled.
+        """
+        if self.is_read:
+            self.waiting.append(news)
+            return await news
+        self.is_read = True
+        try:
+            octets = await reader.read(MAX_MESSAGE)
+        finally:
+            self.is_read = False
+        if not octets:
+            raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
+        self.backlog += self.wire.take(octets)
+
+    def hand_over(self) -> None:
+        """Lets somebody else read."""
+        while self.waiting and not self.is_read:  # each turn takes one out
+            news = self.waiting.popleft()
+            if not news.done():
+                return news.set_result(None)
+
+
+# By the reader: an entry goes with it, and holds nothing that holds on to it.
+PAIRS: WeakKeyDictionary[asyncio.StreamReader, Pair] = WeakKeyDictionary()
+
+
+# --- 16. Queries -------------------------------------------------------------
+#
+# One question to one server: short doors to the two exchanges. One deadline is for all
+# that a call waits for, and what it opens it closes. Arguments are those of dnspython.
+
+StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def message_reader(ignore_trailing: bool, raise_on_truncation: bool, ignore_errors: bool) -> Read:
+    """Returns how a reply is read: as a Message, or the error that it is.
+
+    With `ignore_errors` what is no answer is raised, so that it is dropped.
+    """
+
+    def read(query: Query, reply: bytes, _: float) -> Message | ResolverError:
+        try:
+            message = parse_answer(query, reply, ignore_trailing)
+        except ResolverError as error:
+            if ignore_errors:
+                raise
+            return error.with_traceback(None)
+        is_cut = message.tc and raise_on_truncation
+        return Truncated('The reply is truncated', message) if is_cut else message
+
+    return read
+
+
+def to_seconds(timeout: float | None) -> float | None:
+    """Returns a timeout of a caller's, in its bounds. Raises TypeError."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f'A timeout is None or a number of seconds, not {timeout!r}')
+    return min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
+
+
+def seconds_until(expiration: float | None) -> float | None:
+    """Returns how long it is until a time on the loop's clock. Raises TypeError."""
+    if expiration is None:
+        return None
+    if not isinstance(expiration, (int, float)):
+        raise TypeError(f'An expiration is None or a time, not {expiration!r}')
+    return to_seconds(expiration - asyncio.get_running_loop().time())
+
+
+def to_source(server: Server, source: Any, port: Any) -> Address | None:
+    """Returns what to bind a socket to, or None. Raises InvalidName, TypeError or OSError."""
+    if not isinstance(port, int):
+        raise TypeError(f'A source port is a number, not {port!r}')
+    if not 0 <= port < 65536:
+        raise InvalidName(f'{port} is no port')
+    if source is None and port == 0:
+        return None
+    if source is None:
+        source = '0.0.0.0' if server.family == socket.AF_INET else '::'
+    address = to_address(source)
+    if isinstance(address, IPv4Address) != (server.family == socket.AF_INET):
+        raise InvalidName(f'{source} is of another family than {server.text}')
+    host, _, scope = str(address).partition('%')
+    return scoped((host, port), scope)
+
+
+async def outcome_of(
+    calls: Datagrams, timeout: float | None, send: Callable[[], Any]
+) -> Any:
+    """Returns what comes of the one query that `send` sends. In the end all is closed.
+
+    Raises ResolverError or OSError.
+    """
+    late = QueryTimeout('no usable reply in time')
+    turns = calls.waiting.turns
+    try:
+        if timeout is not None:
+            if timeout == 0:
+                raise late
+            calls.start(timeout)
+        if not turns.take():
+            try:
+                async with asyncio.timeout(timeout):
+                    await turns.wait()
+            except TimeoutError:
+                raise late from None
+        try:
+            send()
+        except BaseException:
+            turns.give_back()
+            raise
+        await calls.wait()
+        if not calls.events:
+            raise late from calls.dropped
+        outcome: Any = calls.events[0][2]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+    finally:
+        calls.close_all()
+
+
+def asked_of(query: Query, server: Server) -> str:
+    """Returns what is asked, and of whom, for the text of an error."""
+    where = f'{describe(query.fqdn, query.qtype)} from {server.text}'
+    return f'{where} over {OVER[server.scheme]}' if server.is_stream else where
+
+
+async def ask(
+    query: Query, server: Server, timeout: float | None, source: tuple[Any, Any], read: Read
+) -> Message:
+    """Returns the reply to a query, over a socket or a stream of its own."""
+    calls = Datagrams(asyncio.get_running_loop(), read, read)
+    send = calls.send_on_stream if server.is_stream else calls.send
+    server.idle_seconds = 0.0  # its stream is not kept
+    try:
+        server.source = to_source(server, *source)
+        outcome = await outcome_of(calls, timeout, functools.partial(send, query, server))
+    except (ResolverError, OSError) as error:
+        full = in_full(error, asked_of(query, server))
+        raise full from full.__cause__
+    assert isinstance(outcome, Message)
+    return outcome
+
+
+def outgoing(what: Message | bytes) -> bytes:
+    """Returns the octets of a message that is to be sent. Raises as `pack` does."""
+    octets = pack(what) if isinstance(what, Message) else what
+    if not isinstance(octets, bytes):
+        raise TypeError(f'What is sent is a Message or bytes, not {type(octets).__name__}')
+    if len(octets) > MAX_MESSAGE:
+        raise MalformedMessage(f'{len(octets)} octets are more than a message can have')
+    return octets
+
+
+def check_datagram_socket(sock: Any) -> None:
+    """Raises TypeError for what is no socket for datagrams that never blocks."""
+    if not isinstance(sock, socket.SocketType) or not sock.type & socket.SOCK_DGRAM:
+        raise TypeError(f'A socket for datagrams is needed, not {sock!r}')
+    if sock.gettimeout() != 0:
+        raise TypeError('The socket has to be one that never blocks: sock.setblocking(False)')
+
+
+def host_and_port(address: Any) -> tuple[IPv4Address | IPv6Address, int]:
+    """Returns what of a socket's address can be compared: its scope may be there or not."""
+    host, port, *_ = address
+    return ip_address(str(host).partition('%')[0]), port
+
+
+def is_from(source: Any, destination: Any) -> bool:
+    """Whether a datagram is from where one was sent; any host may answer what many were sent."""
+    host, port = host_and_port(source)
+    expected, expected_port = host_and_port(destination)
+    return port == expected_port and (host == expected or expected.is_multicast)
+
+
+def to_destination(destination: Any) -> Any:
+    """Returns where to send a datagram. Raises InvalidName, TypeError or OSError."""
+    if not isinstance(destination, tuple) or not 2 <= len(destination) <= 4:
+        raise TypeError(f'A destination is an address and a port, not {destination!r}')
+    server = server_at(destination[0], destination[1], 'udp')
+    if destination[2:]:
+        return *server.address, *destination[2:]
+    return scoped(server.address, server.scope)
+
+
+def is_connected(sock: socket.SocketType) -> bool:
+    """Whether a socket sends to one address only."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+async def send_udp(
+    sock: socket.SocketType,
+    what: Message | bytes,
+    destination: Any,
+    expiration: float | None = None,
+) -> tuple[int, float]:
+    """Sends a message as a datagram; returns how many octets, and when on the loop's clock.
+
+    `destination` is an address and a port as `recvfrom` gives them, or None for a socket that is
+    connected. Raises QueryTimeout, SocketError, InvalidName or MalformedMessage, and TypeError.
+    """
+    check_datagram_socket(sock)
+    octets = outgoing(what)
+    loop = asyncio.get_running_loop()
+    if seconds_until(expiration) == 0:
+        raise QueryTimeout('There is no time left to send a datagram')
+    try:
+        address = None if destination is None else to_destination(destination)
+        while True:  # each turn sends it, or waits for room until the expiration
+            sent_at = loop.time()
+            try:
+                sent = sock.send(octets) if address is None else sock.sendto(octets, address)
+            except BlockingIOError:
+                if seconds_until(expiration) == 0:
+                    raise QueryTimeout('There was no room to send a datagram') from None
+                await asyncio.sleep(GLANCE_SECONDS)
+            else:
+                return sent, sent_at
+    except ResolverError:
+        raise
+    except OSError as error:
+        where = f'A datagram to {destination}'
+        raise in_full(error, where) from error
+
+
+def datagram_reader(
+    destination: Any,
+    ignore_unexpected: bool,
+    ignore_trailing: bool,
+    raise_on_truncation: bool,
+    ignore_errors: bool,
+    query: Query | None,
+) -> Read:
+    """Returns how a datagram is read: to a message, when it came, and from where; or the error.
+
+    What is to be ignored is raised, so that it is dropped.
+    """
+    loop = asyncio.get_running_loop()
+
+    def to_message(octets: bytes) -> Message:
+        if query is None:
+            return parse_response(octets, ignore_trailing)
+        return parse_answer(query, octets, ignore_trailing)
+
+    def read(_: Query, came: tuple[bytes, Any], __: float) -> Any:
+        octets, source = came
+        if destination is not None and not is_from(source, destination):
+            error = UnexpectedSource(f'A datagram came from {source}, not from {destination}')
+            if ignore_unexpected:
+                raise error
+            return error
+        try:
+            message = to_message(octets)
+        except ResolverError as error:
+            if ignore_errors:
+                raise
+            return error.with_traceback(None)
+        if message.tc and raise_on_truncation:
+            return Truncated('The message is truncated', message)
+        return message, loop.time(), source
+
+    return read
+
+
+NO_QUERY = Query(b'', 0, b'', 0)
+ANYWHERE = Server(IPv4Address(0), 0)
+
+
+async def receive(
+    sock: socket.SocketType, query: Query, server: Server, timeout: float | None, read: Read
+) -> Any:
+    """Returns what comes to a caller's socket."""
+    calls = Borrowing(asyncio.get_running_loop(), read)
+    return await outcome_of(calls, timeout, functools.partial(calls.listen, sock, query, server))
+
+
+def check_no_keys(keyring: Any, request_mac: Any) -> None:
+    """Raises TypeError: there are no transaction signatures yet."""
+    if keyring is not None or request_mac != b'':
+        raise TypeError('Transaction signatures (TSIG) are not supported: no keyring, no MAC')
+
+
+async def receive_udp(
+    sock: socket.SocketType,
+    destination: Any = None,
+    expiration: float | None = None,
+    ignore_unexpected: bool = False,
+    keyring: None = None,
+    request_mac: bytes = b'',
+    ignore_trailing: bool = False,
+    raise_on_truncation: bool = False,
+    ignore_errors: bool = False,
+    query: Message | bytes | None = None,
+) -> tuple[Message, float, Any]:
+    """Receives a message as a datagram; returns it, when it came, and from where.
+
+    From `destination` only, if it is given: else UnexpectedSource, or it is skipped with
+    `ignore_unexpected`. With `query`, only what answers it. `ignore_errors` skips all else.
+    Raises QueryTimeout, SocketError, MalformedMessage, BadResponse, Truncated, and TypeError.
+    """
+    check_datagram_socket(sock)
+    check_no_keys(keyring, request_mac)
+    asked = None if query is None else query_in(query)
+    read = datagram_reader(
+        None if destination is None else to_destination(destination),
+        ignore_unexpected,
+        ignore_trailing,
+        raise_on_truncation,
+        ignore_errors,
+        asked,
+    )
+    timeout = seconds_until(expiration)
+    try:
+        came: tuple[Message, float, Any] = await receive(
+            sock, asked or NO_QUERY, ANYWHERE, timeout, read
+        )
+        return came
+    except (ResolverError, OSError) as error:
+        where = 'A datagram' if asked is None else describe(asked.fqdn, asked.qtype)
+        full = in_full(error, where if destination is None else f'{where} from {destination}')
+        raise full from full.__cause__
+
+
+async def udp(
+    q: Message | bytes,
+    where: Any,
+    timeout: float | None = None,
+    port: int = 53,
+    source: Any = None,
+    source_port: int = 0,
+    ignore_unexpected: bool = False,
+    ignore_trailing: bool = False,
+    raise_on_truncation: bool = False,
+    sock: socket.SocketType | None = None,
+    ignore_errors: bool = False,
+) -> Message:
+    """Sends a query as a datagram and returns the reply, one with TC up to its last whole record.
+
+    `where` and `source` are addresses, `timeout` is in seconds, and None waits for ever. A `sock`
+    of the caller's is used and stays open. Raises QueryTimeout, SocketError, MalformedMessage,
+    BadResponse, UnexpectedSource, Truncated, InvalidName, and TypeError.
+    """
+    query = query_in(q)
+    server = server_at(where, port, 'udp')
+    seconds = to_seconds(timeout)
+    if sock is None:
+        read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
+        return await ask(query, server, seconds, (source, source_port), read)
+    check_datagram_socket(sock)
+    expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    try:
+        destination = scoped(server.address, server.scope)
+    except OSError as error:
+        full = in_full(error, asked_of(query, server))
+        raise full from full.__cause__
+    await send_udp(sock, query.octets, None if is_connected(sock) else destination, expiration)
+    message, _, _ = await receive_udp(
+        sock,
+        destination,
+        expiration,
+        ignore_unexpected,
+        None,
+        b'',
+        ignore_trailing,
+        raise_on_truncation,
+        ignore_errors,
+        query.octets,
+    )
+    return message
+
+
+def pair_of(sock: Any) -> tuple[Pair, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Returns what is asked on a stream of a caller's, its reader and its writer."""
+    if not isinstance(sock, tuple) or len(sock) != 2 or not hasattr(sock[1], 'write'):
+        raise TypeError(f'A stream is a StreamReader and a StreamWriter, not {sock!r}')
+    reader, writer = sock
+    if not isinstance(reader, asyncio.StreamReader):
+        raise TypeError(f'A stream is a StreamReader and a StreamWriter, not {sock!r}')
+    pair = PAIRS.get(reader)
+    if pair is None:
+        pair = PAIRS[reader] = Pair()
+    return pair, reader, writer
+
+
+async def in_time(awaitable: Awaitable[Any], timeout: float | None) -> Any:
+    """Returns what comes of something, or raises QueryTimeout."""
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await awaitable
+    except TimeoutError:
+        if limit.expired():
+            raise QueryTimeout('no usable reply in time') from None
+        raise
+
+
+async def converse(
+    pair: Pair,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    query: Query,
+    read: Read,
+) -> Any:
+    """Returns what comes of a query on a stream of a caller's. Raises OSError or BadResponse."""
+    told: list[Any] = []
+    loop = asyncio.get_running_loop()
+    news = loop.create_future()
+
+    def tell(outcome: Any) -> None:
+        told.append(outcome)
+        if not news.done():
+            news.set_result(None)
+
+    asked, octets = pair.ask(query, read, tell, loop.time())
+    try:
+        writer.write(octets)
+        await writer.drain()
+        while True:  # each turn something comes, or the stream ends
+            strange = pair.take_backlog()
+            if told:
+                return told[0]
+            if strange:
+                raise BadResponse('A message came that belongs to nobody')
+            if news.done():
+                news = loop.create_future()
+            await pair.read(reader, news)
+    finally:
+        asked.close()
+        pair.hand_over()
+
+
+async def next_message(pair: Pair, reader: asyncio.StreamReader) -> bytes:
+    """Returns what comes next on a stream of a caller's. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    try:
+        while not pair.backlog:  # each turn something comes, or the stream ends
+            await pair.read(reader, loop.create_future())
+        return pair.backlog.popleft()[1]
+    finally:
+        pair.hand_over()
+
+
+async def send_tcp(
+    sock: StreamPair, what: Message | bytes, expiration: float | None = None
+) -> tuple[int, float]:
+    """Sends a message on a stream; returns how many octets, the length among them, and when.
+
+    Raises QueryTimeout, SocketError, InvalidName or MalformedMessage, and TypeError.
+    """
+    _, _, writer = pair_of(sock)
+    octets = to_frame(outgoing(what))
+    seconds = seconds_until(expiration)
+    sent_at = asyncio.get_running_loop().time()
+    try:
+        if seconds == 0:
+            raise QueryTimeout('there is no time left to send a message')
+        writer.write(octets)
+        await in_time(writer.drain(), seconds)
+    except (ResolverError, OSError) as error:
+        full = in_full(error, 'On a stream')
+        raise full from full.__cause__
+    return len(octets), sent_at
+
+
+async def receive_tcp(
+    sock: StreamPair,
+    expiration: float | None = None,
+    keyring: None = None,
+    request_mac: bytes = b'',
+    ignore_trailing: bool = False,
+    ignore_errors: bool = False,
+) -> tuple[Message, float]:
+    """Receives the next message on a stream; returns it, and when it came on the loop's clock.
+
+    `ignore_errors` skips those that are malformed. Raises QueryTimeout, SocketError, also when the
+    stream ends, MalformedMessage, and TypeError.
+    """
+    pair, reader, _ = pair_of(sock)
+    check_no_keys(keyring, request_mac)
+    loop = asyncio.get_running_loop()
+    try:
+        while True:  # each turn takes a message
+            seconds = seconds_until(expiration)
+            if seconds == 0:
+                raise QueryTimeout('no message in time')
+            octets = await in_time(next_message(pair, reader), seconds)
+            try:
+                return parse_response(octets, ignore_trailing), loop.time()
+            except MalformedMessage:
+                if not ignore_errors:
+                    raise
+    except (ResolverError, OSError) as error:
+        full = in_full(error, 'On a stream')
+        raise full from full.__cause__
+
+
+async def over_stream(
+    query: Query,
+    server: Server,
+    timeout: float | None,
+    source: tuple[Any, Any],
+    ignore_trailing: bool,
+    sock: StreamPair | None,
+) -> Message:
+    """Returns the reply to a query over a stream of its own, or of the caller's."""
+    read = message_reader(ignore_trailing, False, False)
+    if sock is None:
+        return await ask(query, server, timeout, source, read)
+    pair, reader, writer = pair_of(sock)
+    try:
+        if timeout == 0:
+            raise QueryTimeout('no usable reply in time')
+        outcome = await in_time(converse(pair, reader, writer, query, read), timeout)
+        if isinstance(outcome, Exception):
+            raise outcome
+    except (ResolverError, OSError) as error:
+        full = in_full(error, asked_of(query, server))
+        raise full from full.__cause__
+    assert isinstance(outcome, Message)
+    return outcome
+
+
+async def tcp(
+    q: Message | bytes,
+    where: Any,
+    timeout: float | None = None,
+    port: int = 53,
+    source: Any = None,
+    source_port: int = 0,
+    ignore_trailing: bool = False,
+    sock: StreamPair | None = None,
+) -> Message:
+    """Sends a query over TCP and returns the reply (RFC 7766).
+
+    On a `sock` of the caller's, the pair that `asyncio.open_connection` returns, several queries
+    may be asked at once; it stays open. Else as `udp`.
+    """
+    query = query_in(q)
+    server = server_at(where, port, 'tcp')
+    source_and_port = source, source_port
+    return await over_stream(
+        query, server, to_seconds(timeout), source_and_port, ignore_trailing, sock
+    )
+
+
+async def tls(
+    q: Message | bytes,
+    where: Any,
+    timeout: float | None = None,
+    port: int = 853,
+    source: Any = None,
+    source_port: int = 0,
+    ignore_trailing: bool = False,
+    sock: StreamPair | None = None,
+    ssl_context: Any = None,
+    server_hostname: str | None = None,
+    verify: Any = True,
+) -> Message:
+    """Sends a query over TLS and returns the reply (RFC 7858, RFC 8310).
+
+    The certificate has to be for `server_hostname`, or for the address itself, and to be vouched
+    for by the system's authorities, or by those in the file or folder that `verify` names. With
+    `verify=False` there is no check; an `ssl_context` has its own. One that does not pass is
+    SocketError, before anything is sent. Else as `tcp`.
+    """
+    query = query_in(q)
+    name = certificate_name(server_hostname) if server_hostname is not None else ''
+    server = server_at(where, port, 'tls', name)
+    try:
+        server.context = to_context(ssl_context if ssl_context is not None else verify, 'dot')
+    except OSError as error:
+        full = in_full(error, asked_of(query, server))
+        raise full from full.__cause__
+    source_and_port = source, source_port
+    return await over_stream(
+        query, server, to_seconds(timeout), source_and_port, ignore_trailing, sock
+    )
+
+
+async def udp_with_fallback(
+    q: Message | bytes,
+    where: Any,
+    timeout: float | None = None,
+    port: int = 53,
+    source: Any = None,
+    source_port: int = 0,
+    ignore_unexpected: bool = False,
+    ignore_trailing: bool = False,
+    udp_sock: socket.SocketType | None = None,
+    tcp_sock: StreamPair | None = None,
+    ignore_errors: bool = False,
+) -> tuple[Message, bool]:
+    """Sends a query as a datagram, and over TCP too if the reply is truncated.
+
+    Returns the reply, and whether it came over TCP. The `timeout` is for both. Else as `udp` and
+    `tcp`.
+    """
+    query = query_in(q).octets
+    seconds = to_seconds(timeout)
+    loop = asyncio.get_running_loop()
+    expiration = None if seconds is None else loop.time() + seconds
+    try:
+        message = await udp(
+            query,
+            where,
+            seconds,
+            port,
+            source,
+            source_port,
+            ignore_unexpected,
+            ignore_trailing,
+            True,
+            udp_sock,
+            ignore_errors,
+        )
+        return message, False
+    except Truncated:
+        pass
+    left = seconds_until(expiration)
+    message = await tcp(query, where, left, port, source, source_port, ignore_trailing, tcp_sock)
+    return message, True
 
 
 # --- 18. Cache ---------------------------------------------------------------
@@ -5011,13 +5745,7 @@ class Asking:
         """Returns the error with what was asked, of whom, and how often."""
         where = f'{describe(self.fqdn, qtype)} from {server.text}'
         where += f' over {OVER[server.scheme]}' if is_stream else ''
-        attempts = f'attempts: {max(1, self.attempts)}'
-        if isinstance(error, ResolverError):
-            error.args = (f'{where}: {error} ({attempts})',)
-            return error.with_traceback(None)
-        told = SocketError(error.errno, f'{where}: {error.strerror or error} ({attempts})')
-        told.__cause__ = error
-        return told
+        return in_full(error, where, f' (attempts: {max(1, self.attempts)})')
 
     def note(self, qtype: int, error: ResolverError) -> None:
         """Notes an error for the end: the last one of the best rank is raised."""
