@@ -4009,7 +4009,7 @@ class Conversation:
         """One who waited waits no longer."""
         self.live -= 1
 
-    def fail(self, error: OSError) -> None:
+    def fail(self, error: OSError | BadResponse) -> None:
         """Tells all who wait why there is no more to come."""
         lost, self.asked = self.asked, {}
         for each in lost.values():
@@ -4120,6 +4120,8 @@ class Stream(Conversation):
 
     def drop(self, reply: bytes) -> None:
         """Drops a message that nobody asked for. Raises OSError after many: each costs time."""
+        if not self.server.idle_seconds:  # it is for one query only
+            return self.fail(BadResponse('A message came that belongs to nobody'))
         logger.debug('Dropped a message of %d octets: nobody asked for it', len(reply))
         self.unasked += 1
         if self.unasked > MAX_UNASKED:
@@ -4538,9 +4540,7 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
     return scoped((host, port), scope)
 
 
-async def outcome_of(
-    calls: Datagrams, timeout: float | None, send: Callable[[], Any]
-) -> Any:
+async def outcome_of(calls: Datagrams, timeout: float | None, send: Callable[[], Any]) -> Any:
     """Returns what comes of the one query that `send` sends. In the end all is closed.
 
     Raises ResolverError or OSError.

@@ -80,6 +80,7 @@ from aiodnsresolver import (
     SocketError,
     Truncated,
     TupleExpiresAt,
+    UnexpectedSource,
     get_host_from_etc_hosts,
     get_nameservers_from_etc_resolve_conf,
     make_query,
@@ -87,6 +88,14 @@ from aiodnsresolver import (
     pack,
     parse,
     presentation,
+    receive_tcp,
+    receive_udp,
+    send_tcp,
+    send_udp,
+    tcp,
+    tls,
+    udp,
+    udp_with_fallback,
 )
 
 HERE = Path(__file__).parent
@@ -329,7 +338,8 @@ class Nameserver:
             self.take(data, self.answer, functools.partial(self.say, source))
 
     def accept(self):
-        stream, _ = self.listener.accept()
+        stream, source = self.listener.accept()
+        self.sources.append(source)
         stream.setblocking(False)
         self.streams.append(stream)
         self.loop.add_reader(stream.fileno(), self.receive_stream, stream, bytearray())
@@ -3181,6 +3191,678 @@ async def test_a_stream_that_is_closed_while_it_connects_leaves_nothing():
                 await asyncio.sleep(0)
             stream.close()
             assert is_idle()
+
+
+# --- 16. Queries -------------------------------------------------------------
+
+
+Q = make_query('www.Example.com', TYPES.A)
+
+
+def echo(query):
+    """An `answer` with one address for the name asked for."""
+    return reply_to(query, a(query.qd[0].name))
+
+
+def wrong_id(query):
+    return echo(query)._replace(qid=query.qid ^ 1)
+
+
+def wrong_name(query):
+    return echo(query)._replace(qd=(query.qd[0]._replace(name=b'other.example'),))
+
+
+def no_response(query):
+    return echo(query)._replace(qr=QUESTION)
+
+
+def garbage(query):
+    return pack(query)[:2] + b'\x81\x80' + b'\xff' * 40
+
+
+def trailing(query):
+    return pack(echo(query)) + b'\0'
+
+
+# What a server may send instead of the answer, and what it is.
+BAD_REPLIES = {
+    'wrong id': (wrong_id, BadResponse),
+    'wrong name': (wrong_name, BadResponse),
+    'no response': (no_response, BadResponse),
+    'another opcode': (lambda query: echo(query)._replace(opcode=OPCODES.NOTIFY), BadResponse),
+    'no question': (lambda query: echo(query)._replace(qd=()), BadResponse),
+    'garbage': (garbage, MalformedMessage),
+    'not even a header': (lambda query: pack(query)[:11], MalformedMessage),
+    'nothing': (lambda query: b'', MalformedMessage),
+    'cut short': (lambda query: pack(echo(query))[:-1], MalformedMessage),
+    'trailing': (trailing, MalformedMessage),
+}
+
+
+@contextlib.contextmanager
+def datagram_socket(address='127.0.0.1'):
+    """A caller's socket."""
+    family = socket.AF_INET6 if ':' in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.bind((address, 0))
+        yield sock
+
+
+@contextlib.asynccontextmanager
+async def stream_pair(server):
+    """A caller's stream."""
+    reader, writer = await asyncio.open_connection(server.address, server.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        await settle()
+
+
+async def soon(awaitable):
+    """What comes of it in no time, or in a few looks at a socket that cannot be waited for."""
+    return await in_time(awaitable, seconds=0.5, step=module.GLANCE_SECONDS)
+
+
+async def raised_by(awaitable):
+    """The error that a call ends with."""
+    with pytest.raises(ResolverError) as raised:
+        await awaitable
+    return raised.value
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+@pytest.mark.parametrize('address', ['127.0.0.1', '::1', '::1%lo', '::1%1'])
+async def test_a_query_brings_the_reply_as_it_is(call, address):
+    async with Nameserver(echo, address.partition('%')[0]) as server:
+        for q in (Q, pack(Q)):
+            reply = await call(q, address, port=server.port)
+            assert reply == echo(Q)
+            assert reply.qd[0].name == b'www.Example.com'
+        where = module.ip_address(address)
+        assert await call(Q, where, 2, server.port) == echo(Q)
+        assert all(query == Q for query in server.queries)
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_letter_case_is_not_compared(call):
+    async with Nameserver(lambda query: folded(echo(query))) as server:
+        assert await call(Q, '127.0.0.1', port=server.port) == folded(echo(Q))
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_an_error_reply_is_a_reply_and_may_lack_the_question(call):
+    async with Nameserver(bare(RCODES.REFUSED)) as server:
+        assert (await call(Q, '127.0.0.1', port=server.port)).rcode == RCODES.REFUSED
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_messages_without_a_question_or_of_another_opcode_are_asked_too(call):
+    no_question = Q._replace(qd=())
+    update = Q._replace(opcode=OPCODES.UPDATE)
+    async with Nameserver(lambda query: query._replace(qr=RESPONSE, qd=())) as server:
+        for q in (no_question, update):
+            assert (await call(q, '127.0.0.1', port=server.port)).qid == q.qid
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_a_timeout_covers_the_whole_call(call):
+    async with Nameserver(silent) as server:
+        task = asyncio.ensure_future(call(Q, '127.0.0.1', 2, server.port))
+        await server.asked(1)
+        turn(1.9)
+        await settle()
+        assert not task.done()
+        turn(0.1)
+        error = await raised_by(task)
+        assert isinstance(error, QueryTimeout)
+        over = ' over TCP' if call is tcp else ''
+        where = f'www.Example.com. A from 127.0.0.1:{server.port}{over}: '
+        assert str(error) == f'{where}no usable reply in time'.replace('E', 'e')
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp, tls, udp_with_fallback])
+@pytest.mark.parametrize('timeout', [0, -1, float('nan'), False])
+async def test_a_timeout_of_nothing_is_over_at_once_and_nothing_is_sent(call, timeout):
+    async with Nameserver(echo) as server:
+        assert isinstance(
+            await raised_by(call(Q, '127.0.0.1', timeout, server.port)), QueryTimeout
+        )
+        await server.asked(0)
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+@pytest.mark.parametrize('timeout', [None, float('inf'), 10**400])
+async def test_without_a_timeout_the_wait_goes_on(call, timeout):
+    go_on = asyncio.Event()
+
+    async def late(query):
+        await go_on.wait()
+        return echo(query)
+
+    async with Nameserver(late) as server:
+        task = asyncio.ensure_future(call(Q, '127.0.0.1', timeout, server.port))
+        await server.asked(1)
+        turn(3600)
+        go_on.set()
+        assert await task == echo(Q)
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_a_timeout_counts_while_a_turn_is_waited_for(call):
+    async with Nameserver(silent) as server:
+        with turns_of(1):
+            first = asyncio.ensure_future(call(Q, '127.0.0.1', None, server.port))
+            await server.asked(1)
+            second = asyncio.ensure_future(call(Q, '127.0.0.1', 1, server.port))
+            await settle()
+            turn(1)
+            assert isinstance(await raised_by(second), QueryTimeout)
+            first.cancel()
+            await asyncio.wait([first])
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp, tls])
+async def test_a_port_where_nobody_listens_is_an_error_at_once(call):
+    host, port = closed_port()
+    error = await raised_by(call(Q, host, 5, port))
+    assert isinstance(error, SocketError)
+    assert error.errno == errno.ECONNREFUSED
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp, tls, udp_with_fallback])
+@pytest.mark.parametrize(
+    'arguments, error',
+    [
+        ({'where': 'localhost'}, InvalidName),
+        ({'where': '127.0.0.1:53'}, InvalidName),
+        ({'where': ''}, InvalidName),
+        ({'where': 5}, TypeError),
+        ({'where': None}, TypeError),
+        ({'port': 0}, InvalidName),
+        ({'port': 65536}, InvalidName),
+        ({'port': '53'}, TypeError),
+        ({'timeout': '1'}, TypeError),
+        ({'source': 'localhost'}, InvalidName),
+        ({'source': '::1'}, InvalidName),
+        ({'source': 5}, TypeError),
+        ({'source_port': 65536}, InvalidName),
+        ({'source_port': '5'}, TypeError),
+        ({'source': '192.0.2.1'}, SocketError),
+        ({'where': 'fe80::1%none'}, SocketError),
+        ({'q': 'x'}, TypeError),
+        ({'q': bytearray(pack(Q))}, TypeError),
+        ({'q': b''}, MalformedMessage),
+        ({'q': pack(Q)[:11]}, MalformedMessage),
+        ({'q': pack(Q)[:20]}, MalformedMessage),
+        ({'q': bytes(65536)}, MalformedMessage),
+        ({'q': Q._replace(qd=(Q.qd[0]._replace(name=b'x' * 64),))}, InvalidName),
+    ],
+)
+async def test_what_a_call_cannot_mean_is_refused(call, arguments, error):
+    given = {'q': Q, 'where': '127.0.0.1', 'timeout': 1, 'port': closed_port()[1], **arguments}
+    with pytest.raises(error):
+        await call(**given)
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+@pytest.mark.parametrize('fault', BAD_REPLIES)
+async def test_a_bad_reply_is_the_error_that_it_is(call, fault):
+    answer, expected = BAD_REPLIES[fault]
+    if (call, fault) == (tcp, 'nothing'):
+        expected = BadResponse  # it belongs to nobody
+    async with Nameserver(answer) as server:
+        error = await raised_by(call(Q, '127.0.0.1', 1, server.port))
+        assert isinstance(error, expected)
+        assert str(error).startswith('www.example.com. A from 127.0.0.1')
+
+
+@on_every_loop
+@pytest.mark.parametrize('fault', BAD_REPLIES)
+async def test_with_ignore_errors_a_bad_reply_is_dropped(fault):
+    bad, _ = BAD_REPLIES[fault]
+    async with Nameserver(lambda query: [bad(query), echo(query)]) as server:
+        assert await udp(Q, '127.0.0.1', 1, server.port, ignore_errors=True) == echo(Q)
+    async with Nameserver(bad) as server:
+        error = await raised_by(in_time(udp(Q, '127.0.0.1', 1, server.port, ignore_errors=True)))
+        assert isinstance(error, QueryTimeout)
+        assert isinstance(error.__cause__, BAD_REPLIES[fault][1])
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_octets_after_the_reply_may_be_ignored(call):
+    async with Nameserver(trailing) as server:
+        assert await call(Q, '127.0.0.1', 1, server.port, ignore_trailing=True) == echo(Q)
+
+
+@on_every_loop
+async def test_a_truncated_reply_is_the_message_or_truncated():
+    async with Nameserver(truncated) as server:
+        reply = await udp(Q, '127.0.0.1', 1, server.port)
+        assert (len(reply.an), reply.tc) == (2, 1)
+        error = await raised_by(udp(Q, '127.0.0.1', 1, server.port, raise_on_truncation=True))
+        assert isinstance(error, Truncated)
+        assert error.message == reply
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_a_query_may_have_a_source(call):
+    async with Nameserver(echo) as server:
+        with socket.socket() as free:
+            free.bind(('127.0.0.1', 0))
+            port = free.getsockname()[1]
+        source = {'source': '127.0.0.3', 'source_port': port}
+        await call(Q, '127.0.0.1', 1, server.port, **source)
+        await call(Q, '127.0.0.1', 1, server.port, source=IPv4Address('127.0.0.4'))
+        one, two = server.sources
+        assert one == ('127.0.0.3', port)
+        assert two[0] == '127.0.0.4'
+
+
+@on_every_loop
+async def test_a_query_may_have_a_source_port_alone():
+    async with Nameserver(echo) as server:
+        port = closed_port()[1]
+        await udp(Q, '127.0.0.1', 1, server.port, source_port=port)
+        assert server.sources == [('127.0.0.1', port)]
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp, tls, udp_with_fallback])
+async def test_a_call_that_is_cancelled_anywhere_leaves_nothing(call):
+    async with Nameserver(silent) as server:
+        for rounds in range(12):
+            task = asyncio.ensure_future(call(Q, '127.0.0.1', 5, server.port))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await settle()
+            assert is_idle()
+
+
+@on_every_loop
+@pytest.mark.parametrize('is_connected', [False, True])
+async def test_a_socket_of_the_callers_is_used_and_stays_open(is_connected):
+    async with Nameserver(echo) as server:
+        with datagram_socket() as sock:
+            if is_connected:
+                sock.connect(server.nameserver)
+            for _ in range(3):
+                assert await soon(udp(Q, '127.0.0.1', 1, server.port, sock=sock)) == echo(Q)
+            assert {source[1] for source in server.sources} == {sock.getsockname()[1]}
+            server.answer = silent
+            error = await raised_by(in_time(udp(Q, '127.0.0.1', 1, server.port, sock=sock)))
+            assert isinstance(error, QueryTimeout)
+            task = asyncio.ensure_future(udp(Q, '127.0.0.1', None, server.port, sock=sock))
+            await server.asked(5)
+            other = await raised_by(udp(Q, '127.0.0.1', 1, server.port, sock=sock))
+            assert other.errno == errno.EEXIST  # one at a time
+            task.cancel()
+            await asyncio.wait([task])
+            server.answer = echo
+            server.sock.sendto(pack(echo(Q._replace(qid=Q.qid ^ 1))), sock.getsockname())
+            call = udp(Q, '127.0.0.1', 1, server.port, sock=sock, ignore_errors=True)
+            assert await soon(call) == echo(Q)
+            assert sock.fileno() >= 0
+
+
+@on_every_loop
+async def test_what_comes_from_elsewhere_is_unexpected_or_skipped():
+    async with Nameserver(echo) as server, Nameserver(echo) as other:
+
+        def answer(query):
+            other.say(server.sources[-1], pack(echo(query)))
+            return echo(query)
+
+        server.answer = answer
+        with datagram_socket() as sock:
+            error = await raised_by(soon(udp(Q, '127.0.0.1', 1, server.port, sock=sock)))
+            assert isinstance(error, UnexpectedSource)
+        with datagram_socket() as sock:
+            call = udp(Q, '127.0.0.1', 1, server.port, sock=sock, ignore_unexpected=True)
+            assert await soon(call) == echo(Q)
+        assert await udp(Q, '127.0.0.1', 1, server.port) == echo(Q)  # which is connected
+
+
+@on_every_loop
+async def test_a_scope_makes_no_other_source():
+    async with Nameserver(echo, '::1') as server:
+        with datagram_socket('::1') as sock:
+            assert await soon(udp(Q, '::1%lo', 1, server.port, sock=sock)) == echo(Q)
+
+
+@on_every_loop
+@pytest.mark.parametrize('sock', [5, 'blocking', 'stream', ('reader', 'writer')])
+async def test_a_socket_that_cannot_be_used_is_refused(sock):
+    kind = socket.SOCK_STREAM if sock == 'stream' else socket.SOCK_DGRAM
+    with socket.socket(type=kind) as made:
+        given = made if isinstance(sock, str) else sock
+        for call in (udp, tcp):
+            with pytest.raises(TypeError):
+                await call(Q, '127.0.0.1', 1, 53, sock=given)
+        with pytest.raises(TypeError):
+            await receive_udp(given)
+        with pytest.raises(TypeError):
+            await receive_tcp(given)
+        with pytest.raises(TypeError):
+            await send_udp(given, Q, ('127.0.0.1', 53))
+        with pytest.raises(TypeError):
+            await send_tcp(given, Q)
+
+
+@on_every_loop
+async def test_a_fallback_goes_over_tcp_if_the_reply_is_truncated():
+    async with Nameserver(truncated, over_tcp=answering(*THREE)) as server:
+        reply, used_tcp = await udp_with_fallback(Q, '127.0.0.1', 1, server.port)
+        assert (len(reply.an), used_tcp) == (3, True)
+        server.answer = answering(*THREE)
+        reply, used_tcp = await udp_with_fallback(Q, '127.0.0.1', 1, server.port)
+        assert (len(reply.an), used_tcp) == (3, False)
+        server.answer = truncated
+        async with stream_pair(server) as pair:
+            with datagram_socket() as sock:
+                socks = {'udp_sock': sock, 'tcp_sock': pair}
+                call = udp_with_fallback(Q, '127.0.0.1', 1, server.port, **socks)
+                reply, used_tcp = await soon(call)
+                assert (len(reply.an), used_tcp) == (3, True)
+
+
+@on_every_loop
+async def test_a_fallback_has_one_timeout_for_both():
+    go_on = asyncio.Event()
+
+    async def late(query):
+        await go_on.wait()
+        return truncated(query)
+
+    async with Nameserver(late, over_tcp=silent) as server:
+        task = asyncio.ensure_future(udp_with_fallback(Q, '127.0.0.1', 2, server.port))
+        await server.asked(1)
+        turn(1.5)
+        go_on.set()
+        await server.asked(2)
+        turn(0.4)
+        await settle()
+        assert not task.done()
+        turn(0.1)
+        assert isinstance(await raised_by(task), QueryTimeout)
+
+
+@on_every_loop
+async def test_many_queries_go_over_one_stream_of_the_callers():
+    held = []
+
+    def answer(query):
+        held.insert(0, echo(query))
+        return held if len(held) == 100 else None
+
+    async with Nameserver(answer) as server, stream_pair(server) as pair:
+        queries = [make_query(f'{number}.example', TYPES.A) for number in range(100)]
+        calls = [tcp(q, '127.0.0.1', 5, server.port, sock=pair) for q in queries]
+        assert await asyncio.gather(*calls) == [echo(q) for q in queries]
+        assert len(server.streams) == 1
+
+
+@on_every_loop
+@pytest.mark.parametrize('leaving', ['cancelled', 'timed out'])
+async def test_who_reads_for_all_hands_over_as_it_leaves_and_the_late_reply_is_dropped(leaving):
+    one, two, three = [make_query(f'{number}.example', TYPES.A) for number in range(3)]
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        first = asyncio.ensure_future(tcp(one, '127.0.0.1', 1, server.port, sock=pair))
+        await server.asked(1)
+        second = asyncio.ensure_future(tcp(two, '127.0.0.1', 5, server.port, sock=pair))
+        await server.asked(2)
+        say = functools.partial(server.say_on_stream, server.streams[0])
+        octets = module.to_frame(pack(echo(one)))
+        say(Raw(octets[:9]))  # and the rest when nobody wants it any more
+        await settle()
+        if leaving == 'cancelled':
+            first.cancel()
+        else:
+            turn(1)
+        await asyncio.wait([first])
+        say(Raw(octets[9:]))
+        say(pack(echo(two)))
+        assert await second == echo(two)
+        third = asyncio.ensure_future(tcp(three, '127.0.0.1', 5, server.port, sock=pair))
+        await server.asked(3)
+        say(pack(echo(three)))
+        assert await third == echo(three)
+
+
+@on_every_loop
+async def test_who_waits_and_is_cancelled_as_it_is_to_read_hands_over_too():
+    queries = [make_query(f'{number}.example', TYPES.A) for number in range(3)]
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        tasks = []
+        for q in queries:
+            tasks.append(asyncio.ensure_future(tcp(q, '127.0.0.1', 5, server.port, sock=pair)))
+            await server.asked(len(tasks))
+        tasks[0].cancel()
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        await asyncio.wait(tasks[:2])
+        server.say_on_stream(server.streams[0], pack(echo(queries[2])))
+        assert await tasks[2] == echo(queries[2])
+
+
+@on_every_loop
+async def test_equal_ids_on_one_stream_are_told_apart_by_question_and_then_by_order():
+    held = []
+
+    def answer(query):
+        held.insert(0, echo(query))
+        return held if len(held) == 3 else None
+
+    q, other = Q, make_query('other.example', TYPES.A, qid=Q.qid)
+    async with Nameserver(answer) as server, stream_pair(server) as pair:
+        calls = [tcp(each, '127.0.0.1', 5, server.port, sock=pair) for each in (q, other, q)]
+        assert await asyncio.gather(*calls) == [echo(each) for each in (q, other, q)]
+
+
+@on_every_loop
+async def test_what_belongs_to_nobody_is_a_bad_response_for_who_reads():
+    async with Nameserver(wrong_id) as server, stream_pair(server) as pair:
+        error = await raised_by(tcp(Q, '127.0.0.1', 5, server.port, sock=pair))
+        assert isinstance(error, BadResponse)
+        server.answer_over_tcp = echo
+        other = make_query('other.example', TYPES.A)
+        assert await tcp(other, '127.0.0.1', 5, server.port, sock=pair) == echo(other)
+
+
+@on_every_loop
+@pytest.mark.parametrize('with_pair', [False, True])
+@pytest.mark.parametrize(
+    'said',
+    [
+        [HANG_UP],
+        [Raw(b'\0'), HANG_UP],
+        [Raw(b'\1\0' + pack(Q)), HANG_UP],
+    ],
+    ids=['at once', 'in the length', 'in the message'],
+)
+async def test_a_stream_that_ends_early_is_an_error_of_the_socket(said, with_pair):
+    async with Nameserver(lambda query: said) as server, stream_pair(server) as pair:
+        sock = pair if with_pair else None
+        error = await raised_by(tcp(Q, '127.0.0.1', 5, server.port, sock=sock))
+        assert isinstance(error, SocketError)
+        assert isinstance(error.__cause__, ConnectionError)
+        if with_pair:
+            again = await raised_by(tcp(Q, '127.0.0.1', 5, server.port, sock=pair))
+            assert isinstance(again, SocketError)
+
+
+@on_every_loop
+@pytest.mark.parametrize('with_pair', [False, True])
+async def test_a_reply_may_dribble(with_pair):
+    def dribbling(query):
+        return [Raw([octet]) for octet in module.to_frame(pack(echo(query)))]
+
+    async with Nameserver(dribbling) as server, stream_pair(server) as pair:
+        sock = pair if with_pair else None
+        assert await tcp(Q, '127.0.0.1', 5, server.port, sock=sock) == echo(Q)
+
+
+async def serve_datagrams(sock):
+    """A small nameserver of the halves."""
+    while True:
+        query, _, source = await receive_udp(sock, ignore_errors=True)
+        await send_udp(sock, echo(query), source)
+
+
+async def serve_stream(reader, writer):
+    try:
+        while True:
+            query, _ = await receive_tcp((reader, writer))
+            await send_tcp((reader, writer), echo(query))
+    except SocketError:
+        writer.close()
+
+
+@on_every_loop
+async def test_the_halves_make_a_nameserver_too():
+    sock, listener = two_sockets('127.0.0.1')
+    with sock:
+        task = asyncio.ensure_future(serve_datagrams(sock))
+        port = sock.getsockname()[1]
+        async with await asyncio.start_server(serve_stream, sock=listener):
+            for number in range(5):
+                q = make_query(f'{number}.example', TYPES.A)
+                assert await soon(udp(q, '127.0.0.1', 5, port)) == echo(q)
+                assert await tcp(q, '127.0.0.1', 5, port) == echo(q)
+            with datagram_socket() as other:
+                other.sendto(b'garbage', sock.getsockname())
+                await soon(settle())
+                now = asyncio.get_running_loop().time()
+                size = len(pack(Q))
+                destination = '127.0.0.1', port
+                assert await send_udp(other, Q, destination) == (size, now)
+                received = await soon(receive_udp(other, destination, query=Q))
+                assert received[::2] == (echo(Q), destination)
+                now = asyncio.get_running_loop().time()
+                assert received[1] == now
+            reader, writer = await asyncio.open_connection('127.0.0.1', port)
+            assert await send_tcp((reader, writer), pack(Q)) == (size + 2, now)
+            assert await receive_tcp((reader, writer)) == (echo(Q), now)
+            writer.close()
+            await settle()
+        task.cancel()
+        await asyncio.wait([task])
+        await settle()
+
+
+@on_every_loop
+async def test_the_halves_heed_an_expiration():
+    now = asyncio.get_running_loop().time()
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        with datagram_socket() as sock:
+            for past in (now - 1, now, float('nan')):
+                for call in (
+                    receive_udp(sock, expiration=past),
+                    send_udp(sock, Q, server.nameserver, past),
+                    receive_tcp(pair, past),
+                    send_tcp(pair, Q, past),
+                ):
+                    assert isinstance(await raised_by(call), QueryTimeout)
+            for call in (receive_udp(sock, expiration=now + 1), receive_tcp(pair, now + 2)):
+                task = asyncio.ensure_future(call)
+                await settle()
+                assert not task.done()
+                turn(1)
+                assert isinstance(await raised_by(task), QueryTimeout)
+            with pytest.raises(TypeError):
+                await receive_udp(sock, expiration='now')
+        await server.asked(0)
+
+
+@on_every_loop
+async def test_a_message_on_a_stream_is_not_lost_if_who_receives_it_is_cancelled_halfway():
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        await send_tcp(pair, Q)
+        await server.asked(1)
+        octets = module.to_frame(pack(echo(Q)))
+        for at in range(0, len(octets), 7):
+            task = asyncio.ensure_future(receive_tcp(pair))
+            await settle()
+            server.say_on_stream(server.streams[0], Raw(octets[at : at + 7]))
+            await settle()
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                break
+        assert task.result()[0] == echo(Q)
+
+
+@on_every_loop
+async def test_received_messages_may_be_bad():
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        await send_tcp(pair, Q)
+        await server.asked(1)
+        for octets in (b'', garbage(Q), trailing(Q), pack(echo(Q)), trailing(Q)):
+            server.say_on_stream(server.streams[0], octets)
+        for _ in range(2):
+            assert isinstance(await raised_by(receive_tcp(pair)), MalformedMessage)
+        assert (await receive_tcp(pair, ignore_errors=True))[0] == echo(Q)
+        assert (await receive_tcp(pair, ignore_trailing=True))[0] == echo(Q)
+        with datagram_socket() as sock:
+            here = sock.getsockname()
+            server.sock.sendto(garbage(Q), here)
+            assert isinstance(await raised_by(soon(receive_udp(sock))), MalformedMessage)
+            server.sock.sendto(truncated(Q), here)
+            assert (await soon(receive_udp(sock)))[0].tc
+            server.sock.sendto(truncated(Q), here)
+            error = await raised_by(soon(receive_udp(sock, raise_on_truncation=True)))
+            assert isinstance(error, Truncated)
+            server.sock.sendto(pack(wrong_name(Q)), here)
+            assert isinstance(await raised_by(soon(receive_udp(sock, query=Q))), BadResponse)
+
+
+@on_every_loop
+async def test_there_are_no_transaction_signatures_yet():
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        with datagram_socket() as sock:
+            for call in (receive_udp(sock, keyring={}), receive_tcp(pair, request_mac=b'x')):
+                with pytest.raises(TypeError, match='TSIG'):
+                    await call
+
+
+@on_every_loop
+async def test_a_datagram_waits_for_room_until_the_expiration():
+    class Full(socket.socket):
+        def sendto(self, *_):
+            if is_full:
+                raise BlockingIOError(errno.EAGAIN, 'full')
+            return 5
+
+    now = asyncio.get_running_loop().time()
+    with Full(type=socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        is_full = True
+        task = asyncio.ensure_future(send_udp(sock, Q, ('127.0.0.1', 53), now + 1))
+        assert isinstance(await raised_by(in_time(task)), QueryTimeout)
+        task = asyncio.ensure_future(send_udp(sock, Q, ('127.0.0.1', 53)))
+        await settle()
+        is_full = False
+        sent, sent_at = await in_time(task)
+        assert sent == 5
+        assert sent_at > now
 
 
 # --- 18. Cache ---------------------------------------------------------------
