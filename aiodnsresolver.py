@@ -366,7 +366,7 @@ MAX_DOUBT = 3  # times that only a query without EDNS was answered, before it is
 IDLE_SECONDS = 10.0  # for how long a stream is kept that nothing is asked on (RFC 7766 6.2.3)
 MAX_IDLE = 120.0  # the same where the nameserver says for how long (RFC 7828)
 PADDED_TO = 128  # octets of a query that others must not know (RFC 8467 4.1)
-SILENT_SECONDS = 2.0  # after that, a stream on which nothing has come is not used any more
+SILENT_SECONDS = 1.5  # after that, a stream on which nothing has come is not used any more
 MAX_GIVEN_UP = 1000  # queries of a stream that were given up and never answered
 DOWN_SECONDS = 30.0  # for how long a nameserver that gave no reply is put aside
 PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
@@ -4134,11 +4134,9 @@ class Stream(Conversation):
         """
         if self.loop is not loop or len(self.asked) - self.live > MAX_GIVEN_UP:
             return False
-        for oldest in self.asked.values():
-            return self.heard_at >= oldest[0].sent_at or oldest[0].sent_at >= (
-                loop.time() - SILENT_SECONDS
-            )
-        return True
+        oldest = next(iter(self.asked.values()), None)
+        since = loop.time() if oldest is None else oldest[0].sent_at
+        return since < self.heard_at or since > loop.time() - SILENT_SECONDS
 
     def leave(self) -> None:
         """One who waited waits no longer. The last one puts it to rest."""

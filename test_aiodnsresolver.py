@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import copy
+import datetime
 import errno
 import faulthandler
 import functools
@@ -29,6 +30,7 @@ import selectors
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import symtable
@@ -50,6 +52,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.update
 import pytest
+import trustme
 import uvloop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -277,6 +280,14 @@ HANG_UP = Raw()  # closes the stream
 REFUSES = 'nobody listens for streams'
 
 
+class TlsEnd(module.Tls):
+    """The other end of TLS."""
+
+    def __init__(self, context):
+        super().__init__(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), 'this is replaced')
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+
+
 class Nameserver:
     """A nameserver on loopback, for datagrams and streams, that does what `answer(query)` says.
 
@@ -284,7 +295,9 @@ class Nameserver:
     `over_tcp` is for streams, unless it is the same: another `answer`, or REFUSES.
     """
 
-    def __init__(self, answer, address='127.0.0.1', over_tcp=None):
+    def __init__(self, answer, address='127.0.0.1', over_tcp=None, tls=None):
+        self.tls = tls  # what it needs to have all its streams over TLS
+        self.ends = []  # of TLS, one for each stream
         self.answer = answer
         self.answer_over_tcp = over_tcp or answer
         self.queries = []
@@ -342,13 +355,25 @@ class Nameserver:
         self.sources.append(source)
         stream.setblocking(False)
         self.streams.append(stream)
+        if self.tls is not None:
+            self.ends.append(TlsEnd(self.tls))
         self.loop.add_reader(stream.fileno(), self.receive_stream, stream, bytearray())
 
+    def unwrap(self, stream, octets):
+        """What has come over TLS, if that is what is spoken here."""
+        if self.tls is None:
+            return octets
+        end = self.ends[self.streams.index(stream)]
+        try:
+            return end.unwrap(octets)
+        finally:
+            stream.send(end.outgoing.read())  # an alert, too
+
     def receive_stream(self, stream, incoming):
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             octets = stream.recv(65535)
             if octets:
-                incoming += octets
+                incoming += self.unwrap(stream, octets)
                 while len(incoming) >= 2 and len(incoming) >= 2 + (
                     size := incoming[0] << 8 | incoming[1]
                 ):
@@ -389,6 +414,8 @@ class Nameserver:
         elif stream.fileno() >= 0:
             with contextlib.suppress(ConnectionError):
                 octets = reply if isinstance(reply, Raw) else module.to_frame(reply)
+                if self.tls is not None:
+                    octets = self.ends[self.streams.index(stream)].wrap(octets)
                 assert stream.send(octets) == len(octets)  # the system's buffer is large
 
     async def asked(self, count):
@@ -3865,6 +3892,395 @@ async def test_a_datagram_waits_for_room_until_the_expiration():
         assert sent_at > now
 
 
+@pytest.fixture(scope='session')
+def authority(tmp_path_factory):
+    """A certificate authority of ours, and the path of its certificate."""
+    authority = trustme.CA()
+    authority.path = str(tmp_path_factory.mktemp('authority') / 'authority.pem')
+    authority.cert_pem.write_to_path(authority.path)
+    return authority
+
+
+def server_context(authority, *names, protocols=('dot',), **arguments):
+    """What a nameserver with a certificate for these names needs."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names, **arguments).configure_cert(context)
+    context.set_alpn_protocols(list(protocols))
+    return context
+
+
+@pytest.fixture
+def trusting(authority, monkeypatch):
+    """The authority, which the system trusts meanwhile."""
+    monkeypatch.setenv('SSL_CERT_FILE', authority.path)
+    module.tls_context.cache_clear()
+    yield authority
+    module.tls_context.cache_clear()
+
+
+def tls_nameserver(authority, answer, *names, **arguments):
+    """A scripted nameserver over TLS."""
+    names = names or ('127.0.0.1', 'dns.example')
+    return Nameserver(answer, tls=server_context(authority, *names, **arguments))
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'name, expected',
+    [
+        ('', True),
+        ('dns.example', True),
+        ('DNS.Example.', True),
+        ('127.0.0.1', True),
+        ('other.example', False),
+        ('127.0.0.2', False),
+    ],
+)
+async def test_a_certificate_is_for_the_name_or_for_the_address(authority, name, expected):
+    async with tls_nameserver(authority, echo) as server:
+        arguments = {'server_hostname': name or None, 'verify': authority.path}
+        call = tls(Q, '127.0.0.1', 5, server.port, **arguments)
+        if expected:
+            assert await call == echo(Q)
+            assert server.ends[-1].tls.selected_alpn_protocol() == 'dot'
+        else:
+            error = await raised_by(call)
+            assert isinstance(error, SocketError)
+            assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+            await settle()
+            assert server.queries == []
+
+
+@on_every_loop
+@pytest.mark.parametrize('fault', ['of another', 'expired', 'for another name', 'old'])
+async def test_a_certificate_that_does_not_pass_is_an_error_before_anything_is_sent(
+    authority, fault
+):
+    past = datetime.datetime(2020, 1, 1)
+    issuer = trustme.CA() if fault == 'of another' else authority
+    dates = {'not_before': past, 'not_after': past + datetime.timedelta(days=9)}
+    names = ('dns.example',) if fault == 'for another name' else ('127.0.0.1',)
+    arguments = dates if fault == 'expired' else {}
+    context = server_context(issuer, *names, **arguments)
+    if fault == 'old':
+        with pytest.warns(DeprecationWarning):
+            context.maximum_version = ssl.TLSVersion.TLSv1_1
+        context.set_ciphers('ALL:@SECLEVEL=0')
+    async with Nameserver(echo, tls=context) as server:
+        error = await raised_by(tls(Q, '127.0.0.1', 5, server.port, verify=authority.path))
+        assert isinstance(error, SocketError)
+        assert isinstance(error.__cause__, ssl.SSLError)
+        assert isinstance(error.__cause__, ssl.SSLCertVerificationError) == (fault != 'old')
+        await settle()
+        assert server.queries == []
+
+
+@on_every_loop
+async def test_what_verify_may_be(authority, tmp_path):
+    async with tls_nameserver(authority, echo) as server:
+        shutil.copy(authority.path, tmp_path / 'authority.pem')
+        own = ssl.create_default_context(cafile=authority.path)
+        subprocess.run(['openssl', 'rehash', str(tmp_path)], check=True)
+        for arguments in (
+            {'verify': False},
+            {'verify': Path(authority.path)},
+            {'verify': str(tmp_path)},
+            {'verify': own},
+            {'ssl_context': own},
+        ):
+            assert await tls(Q, '127.0.0.1', 5, server.port, **arguments) == echo(Q)
+        for arguments, error in (
+            ({'verify': str(tmp_path / 'none')}, SocketError),
+            ({'verify': str(tmp_path / 'authority.pem') + 'x'}, SocketError),
+            ({'verify': 5}, TypeError),
+            ({'verify': None}, TypeError),
+            ({'server_hostname': 'a..b'}, InvalidName),
+            ({'server_hostname': 'a\0b'}, InvalidName),
+            ({'server_hostname': 5}, TypeError),
+        ):
+            with pytest.raises(error):
+                await tls(Q, '127.0.0.1', 5, server.port, **arguments)
+
+
+@on_every_loop
+async def test_a_stream_of_the_callers_may_be_one_over_tls(authority):
+    context = ssl.create_default_context(cafile=authority.path)
+    async with tls_nameserver(authority, echo) as server:
+        pair = await asyncio.open_connection('127.0.0.1', server.port, ssl=context)
+        for call in (tls, tcp):
+            assert await call(Q, '127.0.0.1', 5, server.port, sock=pair) == echo(Q)
+        pair[1].transport.abort()
+        await settle()
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'said',
+    [[HANG_UP], [Raw(b'HTTP/1.1 400 Bad Request\r\n\r\n')], [Raw(b'\x16\x03\x01'), HANG_UP]],
+    ids=['closes', 'no TLS', 'closes in a record'],
+)
+async def test_a_server_that_does_not_speak_tls_is_an_error(said):
+    listener = socket.create_server(('127.0.0.1', 0))
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+    port = listener.getsockname()[1]
+    task = asyncio.ensure_future(tls(Q, '127.0.0.1', 5, port, verify=False))
+    stream, _ = await loop.sock_accept(listener)
+    with listener, stream:
+        await settle()
+        for octets in said:
+            if octets:
+                stream.send(octets)
+        if said[-1] is HANG_UP:
+            stream.shutdown(socket.SHUT_WR)
+        error = await raised_by(task)
+        assert isinstance(error, SocketError)
+
+
+# --- Streams that last ---
+
+
+def over(*urls, timeout=0.5, **arguments):
+    """A Resolver that asks nameservers by their URLs."""
+    return Resolver(no_host, asking(*urls, timeout=timeout), **arguments)
+
+
+@on_every_loop
+@pytest.mark.parametrize('scheme', ['tcp', 'tls'])
+async def test_many_names_share_one_stream_which_is_closed_after_a_while(trusting, scheme):
+    tls_context = server_context(trusting, 'dns.example') if scheme == 'tls' else None
+    async with Nameserver(echo, tls=tls_context) as server:
+        name = '#dns.example' if scheme == 'tls' else ''
+        resolve, _ = over(f'{scheme}://127.0.0.1:{server.port}{name}')
+        await resolve('first.example', TYPES.A)
+        names = [f'{number}.example' for number in range(200)]
+        answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
+        assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
+        turn(module.IDLE_SECONDS - 0.1)
+        await resolve('last.example', TYPES.A)
+        assert len(server.streams) == 1
+        assert not is_idle()
+        turn(module.IDLE_SECONDS)
+        assert is_idle()
+        await resolve('again.example', TYPES.A)
+        assert len(server.streams) == 2
+
+
+@on_every_loop
+async def test_queries_over_tls_are_padded_and_those_over_streams_ask_to_be_kept(trusting):
+    async with tls_nameserver(trusting, echo) as private, Nameserver(echo) as plain:
+        resolve, _ = over(f'tls://127.0.0.1:{private.port}#dns.example')
+        for size in (1, 20, 63):
+            await resolve('x' * size + '.example', TYPES.A)
+        assert {len(pack(query)) % 128 for query in private.queries} == {0}
+        resolve, _ = over(plain.tcp)
+        await resolve('x.example', TYPES.A)
+        for query, codes in ((private.queries[0], [11, 12]), (plain.queries[0], [11])):
+            assert [code for code, _ in query.edns.rdata] == codes
+
+
+def kept_for(seconds):
+    """An `answer` that lets a stream be idle for so long."""
+    option = 11, int(seconds * 10).to_bytes(2, 'big')
+    opt = ResourceRecord(b'', TYPES.OPT, 1232, 0, (option,))
+    return lambda query: echo(query)._replace(ar=(opt,))
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'seconds, expected', [(0, 0), (0.1, 0.1), (5, 5), (30, 30), (3600, module.MAX_IDLE)]
+)
+async def test_a_nameserver_says_for_how_long_a_stream_is_kept(seconds, expected):
+    async with Nameserver(kept_for(seconds)) as server:
+        resolve, _ = over(server.tcp)
+        await resolve('x.example', TYPES.A)
+        if expected:
+            turn(expected - 0.05)
+            assert not is_idle()
+            turn(0.06)
+        assert is_idle()
+
+
+@on_every_loop
+@pytest.mark.parametrize('closes', ['while it is idle', 'as it is asked'])
+async def test_a_stream_that_the_nameserver_closed_is_opened_again_without_an_error(closes):
+    async with Nameserver(echo) as server:
+        resolve, _ = over(server.tcp)
+        await resolve('x.example', TYPES.A)
+        if closes == 'while it is idle':
+            server.close(server.streams[0])
+            await settle()
+            await let_arrive()
+            assert is_idle()
+        else:
+
+            def answer(query):
+                return HANG_UP if len(server.streams) == 1 else echo(query)
+
+            server.answer_over_tcp = answer
+        assert len(await resolve('y.example', TYPES.A)) == 1
+        assert len(server.streams) == 2
+
+
+@on_every_loop
+async def test_clear_cache_closes_idle_streams_and_those_that_are_in_use_afterwards():
+    go_on = asyncio.Event()
+
+    async def late(query):
+        await go_on.wait()
+        return echo(query)
+
+    async with Nameserver(echo) as server:
+        resolve, clear_cache = over(server.tcp)
+        await resolve('x.example', TYPES.A)
+        clear_cache()
+        assert is_idle()
+        server.answer_over_tcp = late
+        task = asyncio.ensure_future(resolve('y.example', TYPES.A))
+        await server.asked(2)
+        clear_cache()
+        go_on.set()
+        assert len(await task) == 1
+        assert is_idle()
+        assert len(server.streams) == 2
+
+
+@on_every_loop
+async def test_an_idle_stream_gives_way_to_who_wants_its_turn():
+    async with Nameserver(echo) as one, Nameserver(echo) as two:
+        with turns_of(1):
+            for _ in range(2):
+                for server in (one, two):
+                    await over(server.tcp)[0]('x.example', TYPES.A)
+                    await resolver_of(server)[0]('x.example', TYPES.A)
+            module.waiting_on(asyncio.get_running_loop()).turns.take()  # closes what is idle
+            module.waiting_on(asyncio.get_running_loop()).turns.give_back()
+
+
+@on_every_loop
+async def test_who_waits_for_a_turn_gets_that_of_a_stream_as_soon_as_it_is_idle():
+    go_on = asyncio.Event()
+
+    async def late(query):
+        await go_on.wait()
+        return echo(query)
+
+    async with Nameserver(late) as one, Nameserver(echo) as two:
+        with turns_of(1):
+            first = asyncio.ensure_future(over(one.tcp)[0]('x.example', TYPES.A))
+            await one.asked(1)
+            second = asyncio.ensure_future(over(two.tcp)[0]('x.example', TYPES.A))
+            await settle()
+            await two.asked(0)
+            go_on.set()
+            await asyncio.gather(first, second)
+            module.waiting_on(asyncio.get_running_loop()).turns.take()
+            module.waiting_on(asyncio.get_running_loop()).turns.give_back()
+
+
+@on_every_loop
+async def test_with_one_turn_a_stream_without_an_answer_is_given_up_for_the_next_nameserver():
+    async with Nameserver(silent) as one, Nameserver(echo) as two:
+        with turns_of(1):
+            resolve, clear_cache = over(one.tcp, two.tcp)
+            assert len(await in_time(resolve('x.example', TYPES.A))) == 1
+            clear_cache()
+
+
+@on_every_loop
+async def test_a_stream_that_seems_to_be_dead_is_not_used_any_more():
+    async with Nameserver(echo) as server:
+        resolve, clear_cache = over(server.tcp)
+        await resolve('x.example', TYPES.A)
+        server.answer_over_tcp = lambda query: None if len(server.streams) == 1 else echo(query)
+        assert len(await in_time(resolve('y.example', TYPES.A))) == 1
+        assert len(server.streams) == 2
+        clear_cache()
+
+
+@on_every_loop
+async def test_a_nameserver_that_never_answers_some_does_not_make_a_stream_grow(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_GIVEN_UP', 3)
+
+    def answer(query):
+        return None if query.qd[0].name.lower().startswith(b'silent') else echo(query)
+
+    async with Nameserver(answer) as server:
+        resolve, clear_cache = over(server.tcp)
+        for number in range(6):
+            task = asyncio.ensure_future(resolve(f'silent{number}.example', TYPES.A))
+            await settle()
+            task.cancel()
+            await asyncio.wait([task])
+            await resolve(f'{number}.example', TYPES.A)
+        assert len(server.streams) == 2
+        clear_cache()
+
+
+@pytest.mark.parametrize('loop_name', [*LOOPS, *OTHER_WAYS])
+@pytest.mark.parametrize('scheme', ['tcp', 'tls'])
+def test_a_stream_that_lasts_goes_with_its_loop(trusting, loop_name, scheme):
+    tls_context = server_context(trusting, '127.0.0.1') if scheme == 'tls' else None
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        module.WAITING[loop] = module.waiting_on(loop)._replace(readiness=loop.way())
+        server = Nameserver(echo, tls=tls_context)
+        await server.__aenter__()
+        servers.append(server)
+        assert len(await resolve('x.example', TYPES.A)) == 1
+        clear_cache()
+        assert len(await resolve('x.example', TYPES.A)) == 1
+        assert not is_idle()
+        server.loop.remove_reader(server.sock.fileno())
+        server.loop.remove_reader(server.listener.fileno())
+        server.loop.remove_reader(server.streams[-1].fileno())
+
+    async def get_nameservers(fqdn):
+        yield 0.5, f'{scheme}://127.0.0.1:{servers[-1].port}'
+
+    servers = []
+    resolve, clear_cache = Resolver(no_host, get_nameservers)
+    gc.collect()
+    before = descriptors()
+    for _ in range(2):  # the same resolver on one loop after the other
+        loop_factory = (LOOPS | OTHER_WAYS)[loop_name]
+        with asyncio.Runner(debug=True, loop_factory=loop_factory) as runner:
+            runner.run(main())
+    del runner
+    while servers:  # which hold on to the loops
+        server = servers.pop()
+        for sock in (server.sock, server.listener, *server.streams):
+            sock.close()
+    del server
+    gc.collect()
+    assert descriptors() == before
+
+
+@on_every_loop
+async def test_nameservers_of_all_kinds_are_raced_together(trusting):
+    async with tls_nameserver(trusting, echo) as private, Nameserver(silent) as plain:
+
+        async def get_nameservers(fqdn):
+            yield 0.5, plain.nameserver, plain.tcp, f'tls://127.0.0.1:{private.port}'
+
+        resolve, _ = Resolver(no_host, get_nameservers)
+        for name in ('x.example', 'y.example'):
+            assert len(await resolve(name, TYPES.A)) == 1
+        await let_arrive()
+        assert (len(private.streams), len(plain.streams)) == (1, 1)
+
+
+@on_every_loop
+async def test_a_certificate_that_does_not_pass_is_the_error_of_a_resolution(authority):
+    async with tls_nameserver(authority, echo) as server:
+        resolve, _ = over(f'tls://127.0.0.1:{server.port}#dns.example')
+        with pytest.raises(SocketError, match=r'over TLS.*CERTIFICATE') as raised:
+            await resolve('x.example', TYPES.A)
+        assert isinstance(raised.value.__cause__, ssl.SSLCertVerificationError)
+        assert server.queries == []
+
+
 # --- 18. Cache ---------------------------------------------------------------
 
 
@@ -4595,7 +5011,7 @@ async def test_a_reply_over_tcp_may_take_longer_than_a_timeout(url):
         resolve, _ = Resolver(no_host, asking(server.tcp if url else server.nameserver))
         task = asyncio.ensure_future(resolve('x.example', TYPES.A))
         await server.asked(1 if url else 2)
-        for _ in range(4):  # which is waited for, and not asked again
+        for _ in range(2):  # which is waited for, and not asked again
             turn(0.5)
             await settle()
         go_on.set()
