@@ -235,7 +235,15 @@ setup(
     entry_points={'console_scripts': [f'{MODULE} = {MODULE}:main']},
     extras_require={
         'aiohttp': ['aiohttp'],
-        'test': ['pytest', 'hypothesis', 'uvloop', 'dnspython', 'aiohttp', 'coverage'],
+        'test': [
+            'pytest',
+            'hypothesis',
+            'uvloop',
+            'dnspython',
+            'aiohttp',
+            'trustme',
+            'coverage',
+        ],
         'lint': ['ruff', 'mypy', 'pyright[nodejs]'],
         'bench': ['aiodns', 'dnspython'],
     },

@@ -225,8 +225,8 @@ def run(main, loop_factory=AsyncioByHand, debug=True):
     assert descriptors() == before
 
 
-def on_every_loop(test):
-    """Makes an asynchronous test one that runs on each loop."""
+def on_every_loop(test, ways=OTHER_WAYS):
+    """Makes an asynchronous test one that runs on each loop, with each way to wait."""
 
     @functools.wraps(test)
     def synchronous(loop_name, **fixtures):
@@ -236,8 +236,13 @@ def on_every_loop(test):
     loop_name = inspect.Parameter('loop_name', inspect.Parameter.KEYWORD_ONLY)
     parameters = [*signature.parameters.values(), loop_name]
     synchronous.__signature__ = signature.replace(parameters=parameters)
-    other_ways = [pytest.param(name, marks=pytest.mark.ways) for name in OTHER_WAYS]
+    other_ways = [pytest.param(name, marks=pytest.mark.ways) for name in ways]
     return pytest.mark.parametrize('loop_name', [*LOOPS, *other_ways])(synchronous)
+
+
+def in_one_way(test):
+    """Makes an asynchronous test one that runs on each loop, whatever the way to wait."""
+    return on_every_loop(test, ())
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -3327,7 +3332,7 @@ async def test_an_error_reply_is_a_reply_and_may_lack_the_question(call):
         assert (await call(Q, '127.0.0.1', port=server.port)).rcode == RCODES.REFUSED
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize('call', [udp, tcp])
 async def test_messages_without_a_question_or_of_another_opcode_are_asked_too(call):
     no_question = Q._replace(qd=())
@@ -3354,7 +3359,7 @@ async def test_a_timeout_covers_the_whole_call(call):
         assert str(error) == f'{where}no usable reply in time'.replace('E', 'e')
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize('call', [udp, tcp, tls, udp_with_fallback])
 @pytest.mark.parametrize('timeout', [0, -1, float('nan'), False])
 async def test_a_timeout_of_nothing_is_over_at_once_and_nothing_is_sent(call, timeout):
@@ -3365,7 +3370,7 @@ async def test_a_timeout_of_nothing_is_over_at_once_and_nothing_is_sent(call, ti
         await server.asked(0)
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize('call', [udp, tcp])
 @pytest.mark.parametrize('timeout', [None, float('inf'), 10**400])
 async def test_without_a_timeout_the_wait_goes_on(call, timeout):
@@ -3408,7 +3413,7 @@ async def test_a_port_where_nobody_listens_is_an_error_at_once(call):
     assert isinstance(error.__cause__, ConnectionRefusedError)
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize('call', [udp, tcp, tls, udp_with_fallback])
 @pytest.mark.parametrize(
     'arguments, error',
@@ -3444,7 +3449,7 @@ async def test_what_a_call_cannot_mean_is_refused(call, arguments, error):
         await call(**given)
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize('call', [udp, tcp])
 @pytest.mark.parametrize('fault', BAD_REPLIES)
 async def test_a_bad_reply_is_the_error_that_it_is(call, fault):
@@ -3457,7 +3462,7 @@ async def test_a_bad_reply_is_the_error_that_it_is(call, fault):
         assert str(error).startswith('www.example.com. A from 127.0.0.1')
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize('fault', BAD_REPLIES)
 async def test_with_ignore_errors_a_bad_reply_is_dropped(fault):
     bad, _ = BAD_REPLIES[fault]
@@ -3575,7 +3580,7 @@ async def test_a_scope_makes_no_other_source():
             assert await soon(udp(Q, '::1%lo', 1, server.port, sock=sock)) == echo(Q)
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize('sock', [5, 'blocking', 'stream', ('reader', 'writer')])
 async def test_a_socket_that_cannot_be_used_is_refused(sock):
     kind = socket.SOCK_STREAM if sock == 'stream' else socket.SOCK_DGRAM
@@ -3924,7 +3929,7 @@ def tls_nameserver(authority, answer, *names, **arguments):
     return Nameserver(answer, tls=server_context(authority, *names, **arguments))
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize(
     'name, expected',
     [
@@ -3975,7 +3980,7 @@ async def test_a_certificate_that_does_not_pass_is_an_error_before_anything_is_s
         assert server.queries == []
 
 
-@on_every_loop
+@in_one_way
 async def test_what_verify_may_be(authority, tmp_path):
     async with tls_nameserver(authority, echo) as server:
         shutil.copy(authority.path, tmp_path / 'authority.pem')
@@ -4086,7 +4091,7 @@ def kept_for(seconds):
     return lambda query: echo(query)._replace(ar=(opt,))
 
 
-@on_every_loop
+@in_one_way
 @pytest.mark.parametrize(
     'seconds, expected', [(0, 0), (0.1, 0.1), (5, 5), (30, 30), (3600, module.MAX_IDLE)]
 )
@@ -8892,10 +8897,10 @@ def test_a_signal_ends_the_benchmark_and_all_that_it_started(name):
 # --- The README --------------------------------------------------------------
 
 
-def test_the_examples_of_the_readme_run(monkeypatch, capsys):
+def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 12
+    assert len(examples) == 14
 
     def answer(query):
         zone = {
@@ -8925,6 +8930,17 @@ def test_the_examples_of_the_readme_run(monkeypatch, capsys):
             assert texts(await resolve('database.internal', TYPES.A)) == ['127.0.0.1']
             yielded = [each async for each in scope['get_nameservers'](b'x')]
             assert len(yielded) == 6
+            async with tls_nameserver(authority, answer) as private:
+                for call in (udp, tcp, udp_with_fallback):  # to other ports than the usual ones
+                    scope[call.__name__] = functools.partial(call, port=server.port)
+                to_private = {'port': private.port, 'verify': authority.path}
+                scope['tls'] = functools.partial(tls, **to_private)
+                rcode, answers = await scope['ask']('127.0.0.1')
+                assert (rcode, len(answers)) == (RCODES.NOERROR, 1)
+            async with await asyncio.start_server(scope['serve'], '127.0.0.1') as small:
+                port = small.sockets[0].getsockname()[1]
+                assert (await tcp(Q, '127.0.0.1', 5, port)).qr == RESPONSE
+                await settle()
 
     run(main())
     assert capsys.readouterr().out == "127.0.0.1\n10 b'mail.example.com'\n10 mail.example.com.\n"
