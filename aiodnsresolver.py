@@ -3940,7 +3940,9 @@ class Asked:
 
     __slots__ = ('query', 'read', 'sent_at', 'stream', 'tell')
 
-    def __init__(self, query: Query, read: Read, tell: Tell, stream: Conversation, now: float):
+    def __init__(
+        self, query: Query, read: Read, tell: Tell, stream: Conversation, now: float
+    ) -> None:
         self.query = query
         self.read = read
         self.tell: Tell | None = tell
