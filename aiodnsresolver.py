@@ -2394,13 +2394,6 @@ def parse_response(data: bytes, ignore_trailing: bool) -> Message:
     return to_message(header, questions, sections)
 
 
-def whole(message: Message) -> Message:
-    """Returns a message, or raises Truncated if it has TC."""
-    if message.tc:
-        raise Truncated('The message is truncated', message)
-    return message
-
-
 def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
     """Returns the reply to a query of a caller's. Letter case is not compared.
 
@@ -3412,8 +3405,9 @@ class Endpoints:
 
     def again(self, fd: int) -> None:
         """The owner has left something unread: it is told anew."""
-        endpoint = self.owners[fd]
-        endpoint.loop.call_soon(endpoint.tell)
+        endpoint = self.owners.get(fd)
+        if endpoint is not None:  # else it is a socket that stays open, and looked at again anyway
+            endpoint.loop.call_soon(endpoint.tell)
 
     def writable(self, fd: int) -> None:
         """Does nothing: the owner is told once there is a transport, which then takes all."""
@@ -3491,6 +3485,9 @@ class Idler(Protocol):
     def close(self) -> None:
         """Closes it. It is idle no longer, and gives its turn back."""
 
+    def abandon(self) -> None:
+        """Closes it when its loop is closed, and cannot be asked for anything."""
+
 
 def begin(generator: AsyncGenerator[None, None]) -> None:
     """Runs an asynchronous generator up to where it first yields, if it awaits nothing there."""
@@ -3549,6 +3546,11 @@ class Turns:
             self.keeper = None  # which holds on to the loop
             while self.idle:  # each turn takes one out
                 next(iter(self.idle)).close()
+
+    def abandon(self) -> None:
+        """Closes what is idle when the loop is closed already."""
+        while self.idle:  # each turn takes one out
+            self.idle.popitem()[0].abandon()
 
     async def wait(self) -> None:
         """Takes a turn once one is free, first come first served."""
@@ -3609,8 +3611,9 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
     if waiting is None:
         for reference in WAITING.keyrefs():  # a list: other threads may have loops of their own
             other = reference()
-            if other is not None and other.is_closed():
-                WAITING.pop(other, None)
+            ended = WAITING.pop(other, None) if other is not None and other.is_closed() else None
+            if ended is not None:
+                ended.turns.abandon()
         turns = Turns(max_open_sockets())
         waiting = WAITING[loop] = Waiting(way_to_wait_on(loop), Timeouts(), turns)
     return waiting
@@ -3883,7 +3886,7 @@ def to_context(verify: Any, protocol: str) -> Any:
 class Tls:
     """TLS, as octets in and octets out (RFC 7858). Nothing is sent before the check has passed."""
 
-    __slots__ = ('incoming', 'is_ready', 'outgoing', 'plain', 'tls', 'wants')
+    __slots__ = ('incoming', 'is_over', 'is_ready', 'outgoing', 'plain', 'tls', 'wants')
 
     def __init__(self, context: Any, name: str) -> None:
         import ssl
@@ -3894,6 +3897,7 @@ class Tls:
         self.wants = ssl.SSLWantReadError
         self.plain = bytearray()  # what is to be sent after the handshake
         self.is_ready = False
+        self.is_over = False  # the other side has said so
 
     def shake_hands(self) -> None:
         """Goes on with the handshake. Raises OSError, also if the certificate does not pass."""
@@ -3907,15 +3911,15 @@ class Tls:
 
     def wrap(self, octets: bytes) -> bytes:
         """Returns what to send now, that `octets` get there. Raises OSError."""
-        if not self.is_ready:
+        if octets and self.is_ready:
+            self.tls.write(octets)
+        elif octets:
             self.plain += octets
             self.shake_hands()
-        elif octets:
-            self.tls.write(octets)
         return self.outgoing.read()
 
     def unwrap(self, octets: bytes) -> bytes:
-        """Returns what has come whole. Raises OSError, also when the other side ends it."""
+        """Returns what has come whole. Raises OSError; `wrap` has an alert to send then, too."""
         self.incoming.write(octets)
         if not self.is_ready:
             self.shake_hands()
@@ -3926,6 +3930,7 @@ class Tls:
             except self.wants:
                 break
             if not piece:
+                self.is_over = True
                 break
             plain += piece
         return bytes(plain)
@@ -4104,20 +4109,28 @@ class Stream(Conversation):
             if not octets:
                 raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
             self.heard_at = self.loop.time()
-            if self.tls is not None:
-                octets = self.tls.unwrap(octets)
-                self.put(b'')  # what the handshake has to say
-            self.hear(octets)
+            self.hear(octets if self.tls is None else self.unwrap(self.tls, octets))
             if not self.is_open:  # those who were told may have seen to that
                 return
+            if self.tls is not None and self.tls.is_over:
+                raise ConnectionResetError(errno.ECONNRESET, 'The server ended TLS')
         self.waiting.readiness.again(self.fd)
         if self.outgoing:
             self.waiting.readiness.writable(self.fd)
 
+    def unwrap(self, tls: Tls, octets: bytes) -> bytes:
+        """Returns what has come over TLS, and sends what TLS itself has to say. Raises OSError."""
+        try:
+            return tls.unwrap(octets)
+        finally:
+            self.put(b'')
+
     def look_at(self, reply: bytes) -> None:
         """Learns for how long the nameserver lets it be idle; 0 is not at all."""
+        if not self.live or not self.idle_seconds:  # a timer of that length may be running
+            return
         seconds = keepalive_of(reply)
-        if seconds is not None and self.idle_seconds:
+        if seconds is not None:
             self.idle_seconds = min(seconds, MAX_IDLE)
 
     def drop(self, reply: bytes) -> None:
@@ -4178,6 +4191,14 @@ class Stream(Conversation):
         if self.server.stream is self:
             self.server.stream = None
 
+    def abandon(self) -> None:
+        """Closes it when its loop is closed, and cannot be asked for anything."""
+        self.is_open = False
+        try:
+            self.sock.close()
+        except RuntimeError:
+            pass  # a transport of the loop's, which is beyond our reach
+
 
 class Flight(NamedTuple):
     """A query on its way, and when it was sent (on the loop's clock)."""
@@ -4201,6 +4222,24 @@ def in_full(error: ResolverError | OSError, where: str, tail: str = '') -> Resol
     told = SocketError(error.errno, f'{where}: {error.strerror or error}{tail}')
     told.__cause__ = error
     return told
+
+
+class Saying:
+    """Has an error say what was asked and of whom: `what(*arguments)`. Of the system's, too."""
+
+    __slots__ = ('arguments', 'what')
+
+    def __init__(self, what: Callable[..., str], *arguments: Any) -> None:
+        self.what = what
+        self.arguments = arguments
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, (ResolverError, OSError)):
+            told = in_full(error, self.what(*self.arguments))
+            raise told from told.__cause__
 
 
 # What came of a flight, by its key: what the reply says, a refusal of the system's, or a folded
@@ -4280,8 +4319,10 @@ class Datagrams:
         return fd
 
     def has_stream(self, server: Server) -> bool:
-        """Whether there is a stream to a nameserver that is good for a query."""
-        return server.stream is not None and server.stream.is_good(self.loop)
+        """Whether there is a stream to a nameserver; one that seems dead is not used any more."""
+        if server.stream is not None and not server.stream.is_good(self.loop):
+            server.retire()
+        return server.stream is not None
 
     def send_on_stream(self, query: Query, server: Server) -> int:
         """Sends a query on the stream to a nameserver, and returns the key of the flight.
@@ -4289,9 +4330,8 @@ class Datagrams:
         If there is no stream yet it takes the turn that the caller has. Raises OSError, and the
         caller still has it then.
         """
-        if not self.has_stream(server):
+        if server.stream is None:
             server.stream = Stream(server, self.loop)
-        assert server.stream is not None
         key = min(-1, *self.flights) - 1 if self.flights else -1
         asked = server.stream.send(query, self.read_frame, functools.partial(self.land, key))
         self.flights[key] = Flight(asked, query, server, asked.sent_at)
@@ -4384,6 +4424,9 @@ class Datagrams:
             self.close(next(iter(self.flights)))
 
 
+ANYWHERE = Server(IPv4Address(0), 0)  # where what comes to a socket of a caller's is from
+
+
 class Borrowed:
     """A socket of a caller's, for datagrams: what comes is octets and where they came from."""
 
@@ -4413,12 +4456,12 @@ class Borrowing(Datagrams):
         super().__init__(loop, read, read)
         self.waiting = self.waiting._replace(turns=Turns(1))
 
-    def listen(self, sock: socket.SocketType, query: Query, server: Server) -> int:
+    def listen(self, sock: socket.SocketType, query: Query) -> int:
         """Waits for what comes to a socket, and returns its descriptor. Raises OSError."""
         fd = sock.fileno()
         self.waiting.readiness.watch(fd, self, self.loop)
         borrowed = Borrowed(sock, self, self.waiting.readiness)
-        self.flights[fd] = Flight(borrowed, query, server, self.loop.time())
+        self.flights[fd] = Flight(borrowed, query, ANYWHERE, self.loop.time())
         return fd
 
     def end(self, fd: int) -> None:
@@ -4486,23 +4529,62 @@ PAIRS: WeakKeyDictionary[asyncio.StreamReader, Pair] = WeakKeyDictionary()
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+NO_QUERY = Query(b'', 0, b'', 0)  # of who waits for any message
+
+
+def host_and_port(address: Any) -> tuple[IPv4Address | IPv6Address, int]:
+    """Returns what of a socket's address can be compared: its scope may be there or not."""
+    host, port, *_ = address
+    return ip_address(str(host).partition('%')[0]), port
+
+
+def is_from(source: Any, destination: Any) -> bool:
+    """Whether a datagram is from where one was sent; any host may answer what many were sent."""
+    host, port = host_and_port(source)
+    expected, expected_port = host_and_port(destination)
+    return port == expected_port and (host == expected or expected.is_multicast)
+
+
 def message_reader(ignore_trailing: bool, raise_on_truncation: bool, ignore_errors: bool) -> Read:
-    """Returns how a reply is read: as a Message, or the error that it is.
+    """Returns how a reply is read, or any message if there is no query: as a Message, or an error.
 
     With `ignore_errors` what is no answer is raised, so that it is dropped.
     """
 
-    def read(query: Query, reply: bytes, _: float) -> Message | ResolverError:
+    def read(query: Query, octets: bytes, _: float) -> Message | ResolverError:
         try:
-            message = parse_answer(query, reply, ignore_trailing)
+            if query is NO_QUERY:
+                message = parse_response(octets, ignore_trailing)
+            else:
+                message = parse_answer(query, octets, ignore_trailing)
         except ResolverError as error:
             if ignore_errors:
                 raise
             return error.with_traceback(None)
         is_cut = message.tc and raise_on_truncation
-        return Truncated('The reply is truncated', message) if is_cut else message
+        return Truncated('The message is truncated', message) if is_cut else message
 
     return read
+
+
+def datagram_reader(read: Read, destination: Any, ignore_unexpected: bool) -> Read:
+    """Returns how a datagram is read: as a message, when it came and from where, or an error.
+
+    With `ignore_unexpected` what is from elsewhere than `destination` is raised.
+    """
+    loop = asyncio.get_running_loop()
+
+    def read_from(query: Query, came: tuple[bytes, Any], now: float) -> Any:
+        octets, source = came
+        if destination is not None and not is_from(source, destination):
+            error = UnexpectedSource(f'A datagram came from {source}')
+            if ignore_unexpected:
+                raise error
+            return error
+        message = read(query, octets, now)
+        return (message, loop.time(), source) if isinstance(message, Message) else message
+
+    return read_from
 
 
 def to_seconds(timeout: float | None) -> float | None:
@@ -4520,7 +4602,8 @@ def seconds_until(expiration: float | None) -> float | None:
         return None
     if not isinstance(expiration, (int, float)):
         raise TypeError(f'An expiration is None or a time, not {expiration!r}')
-    return to_seconds(expiration - asyncio.get_running_loop().time())
+    now = asyncio.get_running_loop().time()
+    return min(max(now, expiration), now + MAX_TIMEOUT) - now  # in this order, so that nan is now
 
 
 def to_source(server: Server, source: Any, port: Any) -> Address | None:
@@ -4587,14 +4670,10 @@ async def ask(
     calls = Datagrams(asyncio.get_running_loop(), read, read)
     send = calls.send_on_stream if server.is_stream else calls.send
     server.idle_seconds = 0.0  # its stream is not kept
-    try:
+    with Saying(asked_of, query, server):
         server.source = to_source(server, *source)
-        outcome = await outcome_of(calls, timeout, functools.partial(send, query, server))
-    except (ResolverError, OSError) as error:
-        full = in_full(error, asked_of(query, server))
-        raise full from full.__cause__
-    assert isinstance(outcome, Message)
-    return outcome
+        outcome: Message = await outcome_of(calls, timeout, functools.partial(send, query, server))
+        return outcome
 
 
 def outgoing(what: Message | bytes) -> bytes:
@@ -4607,25 +4686,16 @@ def outgoing(what: Message | bytes) -> bytes:
     return octets
 
 
+FAMILIES = socket.AF_INET, socket.AF_INET6
+
+
 def check_datagram_socket(sock: Any) -> None:
     """Raises TypeError for what is no socket for datagrams that never blocks."""
-    if not isinstance(sock, socket.SocketType) or not sock.type & socket.SOCK_DGRAM:
+    is_socket = isinstance(sock, socket.SocketType)
+    if not is_socket or sock.type != socket.SOCK_DGRAM or sock.family not in FAMILIES:
         raise TypeError(f'A socket for datagrams is needed, not {sock!r}')
     if sock.gettimeout() != 0:
         raise TypeError('The socket has to be one that never blocks: sock.setblocking(False)')
-
-
-def host_and_port(address: Any) -> tuple[IPv4Address | IPv6Address, int]:
-    """Returns what of a socket's address can be compared: its scope may be there or not."""
-    host, port, *_ = address
-    return ip_address(str(host).partition('%')[0]), port
-
-
-def is_from(source: Any, destination: Any) -> bool:
-    """Whether a datagram is from where one was sent; any host may answer what many were sent."""
-    host, port = host_and_port(source)
-    expected, expected_port = host_and_port(destination)
-    return port == expected_port and (host == expected or expected.is_multicast)
 
 
 def to_destination(destination: Any) -> Any:
@@ -4633,9 +4703,10 @@ def to_destination(destination: Any) -> Any:
     if not isinstance(destination, tuple) or not 2 <= len(destination) <= 4:
         raise TypeError(f'A destination is an address and a port, not {destination!r}')
     server = server_at(destination[0], destination[1], 'udp')
-    if destination[2:]:
-        return *server.address, *destination[2:]
-    return scoped(server.address, server.scope)
+    more = destination[2:]  # of IPv6: the flow and the scope
+    if not all([isinstance(number, int) and 0 <= number < 1 << 20 for number in more]):
+        raise InvalidName(f'{destination!r} is no address to send to')
+    return (*server.address, *more) if more else scoped(server.address, server.scope)
 
 
 def is_connected(sock: socket.SocketType) -> bool:
@@ -4645,6 +4716,11 @@ def is_connected(sock: socket.SocketType) -> bool:
     except OSError:
         return False
     return True
+
+
+def datagram_to(destination: Any) -> str:
+    """Returns what is sent, for the text of an error."""
+    return 'A datagram' if destination is None else f'A datagram to {destination}'
 
 
 async def send_udp(
@@ -4661,82 +4737,29 @@ async def send_udp(
     check_datagram_socket(sock)
     octets = outgoing(what)
     loop = asyncio.get_running_loop()
-    if seconds_until(expiration) == 0:
-        raise QueryTimeout('There is no time left to send a datagram')
-    try:
+    with Saying(datagram_to, destination):
         address = None if destination is None else to_destination(destination)
-        while True:  # each turn sends it, or waits for room until the expiration
+        while seconds_until(expiration) != 0:  # each turn sends it, or waits for room
             sent_at = loop.time()
             try:
                 sent = sock.send(octets) if address is None else sock.sendto(octets, address)
             except BlockingIOError:
-                if seconds_until(expiration) == 0:
-                    raise QueryTimeout('There was no room to send a datagram') from None
                 await asyncio.sleep(GLANCE_SECONDS)
             else:
                 return sent, sent_at
-    except ResolverError:
-        raise
-    except OSError as error:
-        where = f'A datagram to {destination}'
-        raise in_full(error, where) from error
-
-
-def datagram_reader(
-    destination: Any,
-    ignore_unexpected: bool,
-    ignore_trailing: bool,
-    raise_on_truncation: bool,
-    ignore_errors: bool,
-    query: Query | None,
-) -> Read:
-    """Returns how a datagram is read: to a message, when it came, and from where; or the error.
-
-    What is to be ignored is raised, so that it is dropped.
-    """
-    loop = asyncio.get_running_loop()
-
-    def to_message(octets: bytes) -> Message:
-        if query is None:
-            return parse_response(octets, ignore_trailing)
-        return parse_answer(query, octets, ignore_trailing)
-
-    def read(_: Query, came: tuple[bytes, Any], __: float) -> Any:
-        octets, source = came
-        if destination is not None and not is_from(source, destination):
-            error = UnexpectedSource(f'A datagram came from {source}, not from {destination}')
-            if ignore_unexpected:
-                raise error
-            return error
-        try:
-            message = to_message(octets)
-        except ResolverError as error:
-            if ignore_errors:
-                raise
-            return error.with_traceback(None)
-        if message.tc and raise_on_truncation:
-            return Truncated('The message is truncated', message)
-        return message, loop.time(), source
-
-    return read
-
-
-NO_QUERY = Query(b'', 0, b'', 0)
-ANYWHERE = Server(IPv4Address(0), 0)
-
-
-async def receive(
-    sock: socket.SocketType, query: Query, server: Server, timeout: float | None, read: Read
-) -> Any:
-    """Returns what comes to a caller's socket."""
-    calls = Borrowing(asyncio.get_running_loop(), read)
-    return await outcome_of(calls, timeout, functools.partial(calls.listen, sock, query, server))
+        raise QueryTimeout('not sent in time')
 
 
 def check_no_keys(keyring: Any, request_mac: Any) -> None:
     """Raises TypeError: there are no transaction signatures yet."""
     if keyring is not None or request_mac != b'':
         raise TypeError('Transaction signatures (TSIG) are not supported: no keyring, no MAC')
+
+
+def datagram_from(query: Query, destination: Any) -> str:
+    """Returns what is waited for, for the text of an error."""
+    what = 'A datagram' if query is NO_QUERY else describe(query.fqdn, query.qtype)
+    return what if destination is None else f'{what} from {destination}'
 
 
 async def receive_udp(
@@ -4759,25 +4782,17 @@ async def receive_udp(
     """
     check_datagram_socket(sock)
     check_no_keys(keyring, request_mac)
-    asked = None if query is None else query_in(query)
-    read = datagram_reader(
-        None if destination is None else to_destination(destination),
-        ignore_unexpected,
-        ignore_trailing,
-        raise_on_truncation,
-        ignore_errors,
-        asked,
-    )
+    asked = NO_QUERY if query is None else query_in(query)
+    read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
     timeout = seconds_until(expiration)
-    try:
-        came: tuple[Message, float, Any] = await receive(
-            sock, asked or NO_QUERY, ANYWHERE, timeout, read
+    with Saying(datagram_from, asked, destination):
+        expected = None if destination is None else to_destination(destination)
+        reader = datagram_reader(read, expected, ignore_unexpected)
+        calls = Borrowing(asyncio.get_running_loop(), reader)
+        came: tuple[Message, float, Any] = await outcome_of(
+            calls, timeout, functools.partial(calls.listen, sock, asked)
         )
         return came
-    except (ResolverError, OSError) as error:
-        where = 'A datagram' if asked is None else describe(asked.fqdn, asked.qtype)
-        full = in_full(error, where if destination is None else f'{where} from {destination}')
-        raise full from full.__cause__
 
 
 async def udp(
@@ -4807,23 +4822,18 @@ async def udp(
         return await ask(query, server, seconds, (source, source_port), read)
     check_datagram_socket(sock)
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    try:
+    with Saying(asked_of, query, server):
         destination = scoped(server.address, server.scope)
-    except OSError as error:
-        full = in_full(error, asked_of(query, server))
-        raise full from full.__cause__
     await send_udp(sock, query.octets, None if is_connected(sock) else destination, expiration)
     message, _, _ = await receive_udp(
         sock,
         destination,
         expiration,
         ignore_unexpected,
-        None,
-        b'',
-        ignore_trailing,
-        raise_on_truncation,
-        ignore_errors,
-        query.octets,
+        ignore_trailing=ignore_trailing,
+        raise_on_truncation=raise_on_truncation,
+        ignore_errors=ignore_errors,
+        query=query.octets,
     )
     return message
 
@@ -4899,6 +4909,11 @@ async def next_message(pair: Pair, reader: asyncio.StreamReader) -> bytes:
         pair.hand_over()
 
 
+def on_a_stream() -> str:
+    """Returns where a message is sent or received, for the text of an error."""
+    return 'A stream of the caller'
+
+
 async def send_tcp(
     sock: StreamPair, what: Message | bytes, expiration: float | None = None
 ) -> tuple[int, float]:
@@ -4910,14 +4925,11 @@ async def send_tcp(
     octets = to_frame(outgoing(what))
     seconds = seconds_until(expiration)
     sent_at = asyncio.get_running_loop().time()
-    try:
+    with Saying(on_a_stream):
         if seconds == 0:
-            raise QueryTimeout('there is no time left to send a message')
+            raise QueryTimeout('not sent in time')
         writer.write(octets)
         await in_time(writer.drain(), seconds)
-    except (ResolverError, OSError) as error:
-        full = in_full(error, 'On a stream')
-        raise full from full.__cause__
     return len(octets), sent_at
 
 
@@ -4937,20 +4949,15 @@ async def receive_tcp(
     pair, reader, _ = pair_of(sock)
     check_no_keys(keyring, request_mac)
     loop = asyncio.get_running_loop()
-    try:
-        while True:  # each turn takes a message
-            seconds = seconds_until(expiration)
-            if seconds == 0:
-                raise QueryTimeout('no message in time')
+    with Saying(on_a_stream):
+        while (seconds := seconds_until(expiration)) != 0:  # each turn takes a message
             octets = await in_time(next_message(pair, reader), seconds)
             try:
                 return parse_response(octets, ignore_trailing), loop.time()
             except MalformedMessage:
                 if not ignore_errors:
                     raise
-    except (ResolverError, OSError) as error:
-        full = in_full(error, 'On a stream')
-        raise full from full.__cause__
+        raise QueryTimeout('no message in time')
 
 
 async def over_stream(
@@ -4966,17 +4973,15 @@ async def over_stream(
     if sock is None:
         return await ask(query, server, timeout, source, read)
     pair, reader, writer = pair_of(sock)
-    try:
+    with Saying(asked_of, query, server):
         if timeout == 0:
             raise QueryTimeout('no usable reply in time')
-        outcome = await in_time(converse(pair, reader, writer, query, read), timeout)
-        if isinstance(outcome, Exception):
+        outcome: Message | ResolverError = await in_time(
+            converse(pair, reader, writer, query, read), timeout
+        )
+        if isinstance(outcome, ResolverError):
             raise outcome
-    except (ResolverError, OSError) as error:
-        full = in_full(error, asked_of(query, server))
-        raise full from full.__cause__
-    assert isinstance(outcome, Message)
-    return outcome
+        return outcome
 
 
 async def tcp(
@@ -4996,10 +5001,8 @@ async def tcp(
     """
     query = query_in(q)
     server = server_at(where, port, 'tcp')
-    source_and_port = source, source_port
-    return await over_stream(
-        query, server, to_seconds(timeout), source_and_port, ignore_trailing, sock
-    )
+    seconds = to_seconds(timeout)
+    return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
 
 
 async def tls(
@@ -5025,15 +5028,11 @@ async def tls(
     query = query_in(q)
     name = certificate_name(server_hostname) if server_hostname is not None else ''
     server = server_at(where, port, 'tls', name)
-    try:
-        server.context = to_context(ssl_context if ssl_context is not None else verify, 'dot')
-    except OSError as error:
-        full = in_full(error, asked_of(query, server))
-        raise full from full.__cause__
-    source_and_port = source, source_port
-    return await over_stream(
-        query, server, to_seconds(timeout), source_and_port, ignore_trailing, sock
-    )
+    if sock is None:
+        with Saying(asked_of, query, server):
+            server.context = to_context(verify if ssl_context is None else ssl_context, 'dot')
+    seconds = to_seconds(timeout)
+    return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
 
 
 async def udp_with_fallback(
@@ -5068,9 +5067,9 @@ async def udp_with_fallback(
             source_port,
             ignore_unexpected,
             ignore_trailing,
-            True,
-            udp_sock,
-            ignore_errors,
+            raise_on_truncation=True,
+            sock=udp_sock,
+            ignore_errors=ignore_errors,
         )
         return message, False
     except Truncated:
@@ -5566,9 +5565,9 @@ class Asking:
             self.has_turn = False
         else:
             query = for_stream(query, server.scheme == 'tls')
-            has_stream = datagrams.has_stream(server)
+            had_stream = server.stream is not None
             self.sent.add(datagrams.send_on_stream(query, server))
-            self.has_turn = self.has_turn and has_stream
+            self.has_turn = self.has_turn and had_stream
 
     def give_back(self) -> None:
         """Gives the turn back that was not used."""

@@ -303,6 +303,7 @@ class Nameserver:
     def __init__(self, answer, address='127.0.0.1', over_tcp=None, tls=None):
         self.tls = tls  # what it needs to have all its streams over TLS
         self.ends = []  # of TLS, one for each stream
+        self.alerts = []  # what the other ends did not like
         self.answer = answer
         self.answer_over_tcp = over_tcp or answer
         self.queries = []
@@ -371,6 +372,9 @@ class Nameserver:
         end = self.ends[self.streams.index(stream)]
         try:
             return end.unwrap(octets)
+        except ssl.SSLError as error:
+            self.alerts.append(str(error))
+            raise
         finally:
             stream.send(end.outgoing.read())  # an alert, too
 
@@ -3355,8 +3359,8 @@ async def test_a_timeout_covers_the_whole_call(call):
         error = await raised_by(task)
         assert isinstance(error, QueryTimeout)
         over = ' over TCP' if call is tcp else ''
-        where = f'www.Example.com. A from 127.0.0.1:{server.port}{over}: '
-        assert str(error) == f'{where}no usable reply in time'.replace('E', 'e')
+        where = f'www.example.com. A from 127.0.0.1:{server.port}{over}'
+        assert str(error) == f'{where}: no usable reply in time'
 
 
 @in_one_way
@@ -3580,11 +3584,24 @@ async def test_a_scope_makes_no_other_source():
             assert await soon(udp(Q, '::1%lo', 1, server.port, sock=sock)) == echo(Q)
 
 
+@on_every_loop
+async def test_a_flood_on_a_socket_of_the_callers_does_not_hide_the_reply():
+    def flooding(query):
+        return [wrong_id(query)] * (3 * module.MAX_READS) + [echo(query)]
+
+    async with Nameserver(flooding) as server:
+        with datagram_socket() as sock:
+            call = udp(Q, '127.0.0.1', 1, server.port, sock=sock, ignore_errors=True)
+            assert await soon(call) == echo(Q)
+
+
 @in_one_way
-@pytest.mark.parametrize('sock', [5, 'blocking', 'stream', ('reader', 'writer')])
+@pytest.mark.parametrize('sock', [5, 'blocking', 'stream', 'local', ('reader', 'writer')])
 async def test_a_socket_that_cannot_be_used_is_refused(sock):
     kind = socket.SOCK_STREAM if sock == 'stream' else socket.SOCK_DGRAM
-    with socket.socket(type=kind) as made:
+    family = socket.AF_UNIX if sock == 'local' else socket.AF_INET
+    with socket.socket(family, kind) as made:
+        made.setblocking(sock == 'blocking')
         given = made if isinstance(sock, str) else sock
         for call in (udp, tcp):
             with pytest.raises(TypeError):
@@ -3824,6 +3841,36 @@ async def test_the_halves_heed_an_expiration():
         await server.asked(0)
 
 
+@in_one_way
+@pytest.mark.parametrize(
+    'destination, error',
+    [
+        (('fe80::1%none', 53), SocketError),
+        (('localhost', 53), InvalidName),
+        (('127.0.0.1', 0), InvalidName),
+        (('::1', 53, 1 << 40, 0), InvalidName),
+        (('::1', 53, 0, 'lo'), InvalidName),
+        (('127.0.0.1',), TypeError),
+        ('127.0.0.1', TypeError),
+    ],
+)
+async def test_a_destination_that_cannot_be_is_refused(destination, error):
+    with datagram_socket() as sock:
+        for call in (send_udp(sock, Q, destination), receive_udp(sock, destination)):
+            with pytest.raises(error):
+                await call
+
+
+@on_every_loop
+@pytest.mark.parametrize('expiration', [10**400, float('inf')])
+async def test_an_expiration_may_be_far_away(expiration):
+    async with Nameserver(echo) as server:
+        with datagram_socket() as sock:
+            await send_udp(sock, Q, server.nameserver, expiration)
+            message, _, _ = await soon(receive_udp(sock, expiration=expiration))
+            assert message == echo(Q)
+
+
 @on_every_loop
 async def test_a_message_on_a_stream_is_not_lost_if_who_receives_it_is_cancelled_halfway():
     async with Nameserver(silent) as server, stream_pair(server) as pair:
@@ -4019,6 +4066,35 @@ async def test_a_stream_of_the_callers_may_be_one_over_tls(authority):
 
 
 @on_every_loop
+async def test_the_server_is_told_why_its_certificate_does_not_pass(authority):
+    async with tls_nameserver(authority, echo) as server:
+        await raised_by(tls(Q, '127.0.0.1', 5, server.port))
+        await let_arrive()
+        assert 'ALERT_UNKNOWN_CA' in server.alerts[0]
+
+
+@on_every_loop
+async def test_a_server_that_ends_tls_ends_the_stream(trusting):
+    async with tls_nameserver(trusting, echo) as server:
+        resolve, _ = over(f'tls://127.0.0.1:{server.port}')
+        await resolve('x.example', TYPES.A)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            server.ends[0].tls.unwrap()
+        server.streams[0].send(server.ends[0].outgoing.read())  # and the stream stays open
+        await let_arrive()
+        assert is_idle()
+        assert len(await resolve('y.example', TYPES.A)) == 1
+        assert len(server.streams) == 2
+
+
+@on_every_loop
+async def test_for_a_stream_of_the_callers_no_certificates_are_read():
+    async with Nameserver(echo) as server, stream_pair(server) as pair:
+        call = tls(Q, '127.0.0.1', 5, server.port, sock=pair, verify='/nowhere')
+        assert await call == echo(Q)
+
+
+@on_every_loop
 @pytest.mark.parametrize(
     'said',
     [[HANG_UP], [Raw(b'HTTP/1.1 400 Bad Request\r\n\r\n')], [Raw(b'\x16\x03\x01'), HANG_UP]],
@@ -4040,9 +4116,6 @@ async def test_a_server_that_does_not_speak_tls_is_an_error(said):
             stream.shutdown(socket.SHUT_WR)
         error = await raised_by(task)
         assert isinstance(error, SocketError)
-
-
-# --- Streams that last ---
 
 
 def over(*urls, timeout=0.5, **arguments):
@@ -4103,6 +4176,22 @@ async def test_a_nameserver_says_for_how_long_a_stream_is_kept(seconds, expected
             turn(expected - 0.05)
             assert not is_idle()
             turn(0.06)
+        assert is_idle()
+
+
+@on_every_loop
+async def test_a_late_reply_to_an_idle_stream_does_not_say_for_how_long_it_is_kept():
+    async with Nameserver(silent) as server:
+        resolve, _ = over(server.tcp)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await server.asked(1)
+        task.cancel()
+        await asyncio.wait([task])
+        server.say_on_stream(server.streams[0], pack(kept_for(30)(server.queries[0])))
+        await let_arrive()
+        server.answer_over_tcp = echo
+        assert len(await resolve('y.example', TYPES.A)) == 1
+        turn(module.IDLE_SECONDS)
         assert is_idle()
 
 
@@ -4260,6 +4349,31 @@ def test_a_stream_that_lasts_goes_with_its_loop(trusting, loop_name, scheme):
     del server
     gc.collect()
     assert descriptors() == before
+
+
+@pytest.mark.parametrize('loop_name', [name for name in LOOPS | OTHER_WAYS if 'endp' not in name])
+def test_a_loop_that_is_closed_without_more_ado_leaves_no_warning(loop_name):
+    async def main():
+        loop = asyncio.get_running_loop()
+        module.WAITING[loop] = module.waiting_on(loop)._replace(readiness=loop.way())
+        async with Nameserver(echo) as server:
+            await over(server.tcp)[0]('x.example', TYPES.A)
+            ours = module.waiting_on(loop).turns.idle
+            assert len(ours) == 1
+            server.loop.remove_reader(server.streams[0].fileno())
+            stays.append(server.streams.pop())  # else it would be closed from there
+
+    stays = []
+    for _ in range(2):
+        loop = (LOOPS | OTHER_WAYS)[loop_name]()
+        loop.run_until_complete(main())
+        loop.close()
+    last = AsyncioByHand()
+    module.waiting_on(last)  # which finds out that the others are closed
+    last.close()
+    for stream in stays:
+        stream.close()
+    gc.collect()  # warnings are errors
 
 
 @on_every_loop
