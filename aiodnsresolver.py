@@ -16,11 +16,12 @@ The map. A section uses only those above it, and so does a definition.
      7  Records                   one table: a row a type
      8  Wire                      pack, parse, presentation
      9  Questions and answers     make_query, mix_case, what answers a query and what it says
+    12  HTTP                      what DNS over HTTPS says, by the extra that speaks HTTP/2
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
     14  Waiting                   sockets, timeouts, turns: all that a loop is asked for
     15  Transports                datagrams and streams, plain and TLS, to a nameserver
-    16  Queries                   udp, tcp, tls: short doors to the two exchanges
+    16  Queries                   udp, tcp, tls, https: short doors to the two exchanges
     18  Cache                     answers by TTL; one flight for many
     19  Resolver                  asking, following aliases, Resolver
     20  Guests                    aiohttp's resolver, made when it is first asked for
@@ -97,6 +98,7 @@ __all__ = [
     'extended_errors',
     'get_host_from_etc_hosts',
     'get_nameservers_from_etc_resolve_conf',
+    'https',
     'make_query',
     'mix_case',
     'pack',
@@ -365,8 +367,11 @@ PLAIN_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that do
 MAX_DOUBT = 3  # times that only a query without EDNS was answered, before it is loss no more
 IDLE_SECONDS = 10.0  # for how long a stream is kept that nothing is asked on (RFC 7766 6.2.3)
 MAX_IDLE = 120.0  # the same where the nameserver says for how long (RFC 7828)
+ALPN = {'tls': 'dot', 'https': 'h2'}  # what is to be spoken over TLS: RFC 7858 3.1, RFC 8484 5.2
 PADDED_TO = 128  # octets of a query that others must not know (RFC 8467 4.1)
 SILENT_SECONDS = 1.5  # after that, a stream on which nothing has come is not used any more
+MAX_OUTGOING = 1 << 24  # octets that a stream has to send
+MAX_STREAMS = 100  # of HTTP/2 at once: all servers should bear as many (RFC 9113 6.5.2)
 MAX_GIVEN_UP = 1000  # queries of a stream that were given up and never answered
 DOWN_SECONDS = 30.0  # for how long a nameserver that gave no reply is put aside
 PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
@@ -421,7 +426,11 @@ class MalformedMessage(ResolverError, ValueError):
 
 
 class BadResponse(ResolverError):
-    """A message, but no answer to this query."""
+    """A message, but no answer to this query; over HTTP, or no message, and `status` tells."""
+
+    def __init__(self, text: str = '', status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class UnexpectedSource(ResolverError):
@@ -2264,16 +2273,17 @@ def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
 OPTION = struct.Struct('>HH')  # RFC 6891 6.1.2: the code and the length before the octets
 
 
-def for_stream(query: Query, is_private: bool) -> Query:
+def for_stream(query: Query, scheme: str) -> Query:
     """Returns a query that `to_query` made as it goes over a stream, if it has EDNS.
 
-    It asks for how long the stream may be kept (RFC 7828 3.2.1). If it `is_private`, it is padded
-    to a multiple of 128 octets (RFC 8467 4.1), as its size would tell what nobody can read.
+    It asks for how long the stream may be kept (RFC 7828 3.2.1), where HTTP does not say that. If
+    others cannot read it, it is padded to a multiple of 128 octets (RFC 8467 4.1), as its size
+    would tell what it is.
     """
     if not query.has_edns:
         return query
-    options = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 0)
-    if is_private:
+    options = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 0) if scheme != 'https' else b''
+    if scheme in ALPN:
         size = -(len(query.octets) + len(options) + OPTION.size) % PADDED_TO
         options += OPTION.pack(EDNS_OPTIONS.PADDING, size) + bytes(size)
     return query._replace(octets=query.octets[:-2] + struct.pack('>H', len(options)) + options)
@@ -2718,19 +2728,30 @@ def take_frames(incoming: bytearray) -> list[bytes]:
 class Frames:
     """Messages on a stream with their lengths before them, told apart by their ids."""
 
-    __slots__ = ('incoming',)
+    __slots__ = ('incoming', 'outgoing')
 
     def __init__(self) -> None:
         self.incoming = bytearray()
+        self.outgoing = b''
 
-    def pack(self, octets: bytes) -> tuple[bytes, bytes]:
-        """Returns the key of a query, and what to send."""
-        return octets[:2], to_frame(octets)
+    def pack(self, octets: bytes) -> bytes:
+        """Has a query sent, and returns its key."""
+        self.outgoing += to_frame(octets)
+        return octets[:2]
+
+    def to_send(self) -> bytes:
+        """Returns what is to be sent now."""
+        octets, self.outgoing = self.outgoing, b''
+        return octets
 
     def take(self, octets: bytes) -> list[tuple[bytes, bytes]]:
         """Returns the messages that are whole now, each with the key of what it may answer."""
         self.incoming += octets
         return [(frame[:2], frame) for frame in take_frames(self.incoming)]
+
+    def give_up(self, _: bytes) -> bool:
+        """A query is given up; says whether there is something to send, which there is not."""
+        return False
 
 
 def find_query(queries: Sequence[Query], reply: bytes) -> int | None:
@@ -2743,6 +2764,239 @@ def find_query(queries: Sequence[Query], reply: bytes) -> int | None:
         if reply[4:6] == b'\0\1' and reply[question].lower() == octets[question].lower():
             return at
     return 0 if queries else None
+
+
+# --- 12. HTTP ----------------------------------------------------------------
+#
+# DNS over HTTPS (RFC 8484): a query is a request, and its reply the response. HTTP/2
+# itself is spoken by an extra, octets in and octets out. Nothing here knows a socket.
+
+DNS_MESSAGE = 'application/dns-message'  # RFC 8484 6
+DNS_QUERY = '/dns-query'  # the path that servers have
+URL_SAFE = bytes.maketrans(b'+/', b'-_')  # RFC 4648 5
+
+
+def http_library() -> Any:
+    """Returns what speaks HTTP/2. Raises MissingDependency."""
+    try:
+        import h2.connection
+        import h2.events
+        import h2.settings
+    except ImportError as error:
+        raise MissingDependency(
+            'DNS over HTTPS needs h2: pip install aiodnsresolver[https]'
+        ) from error
+    return h2
+
+
+class HttpExchange:
+    """A query as a request, and its response as it comes (RFC 8484 4).
+
+    A GET has the id 0, so that caches know it again; the reply has that of the query.
+    """
+
+    __slots__ = ('body', 'id', 'incoming', 'sent', 'status', 'stream_id', 'target', 'was_refused')
+
+    def __init__(self, octets: bytes, path: str, is_post: bool) -> None:
+        self.id = None if is_post else octets[:2]
+        self.target = path
+        self.body = octets
+        if not is_post:
+            coded = binascii.b2a_base64(b'\0\0' + octets[2:], newline=False).rstrip(b'=')
+            sign = '&' if '?' in path else '?'
+            self.target = f'{path}{sign}dns={coded.translate(URL_SAFE).decode()}'
+            self.body = b''
+        self.status: int | None = None
+        self.incoming = bytearray()
+        self.stream_id = 0  # of HTTP/2, while it is on its way
+        self.sent = 0  # octets of the body
+        self.was_refused = False
+
+    @property
+    def method(self) -> str:
+        """The method of the request."""
+        return 'POST' if self.id is None else 'GET'
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The header fields of the request. They say nothing of who asks."""
+        fields = {'accept': DNS_MESSAGE}
+        if self.id is None:
+            fields |= {'content-type': DNS_MESSAGE, 'content-length': str(len(self.body))}
+        return fields
+
+    def head(self, status: str, content_type: str) -> None:
+        """Takes how a response begins. Raises BadResponse."""
+        if not re.fullmatch('[0-9]{3}', status):
+            raise BadResponse(f'The HTTP status is {status[:64]!a}')
+        self.status = int(status)
+        if not 200 <= self.status < 300:
+            raise BadResponse(f'The HTTP status is {status}', self.status)
+        if content_type.partition(';')[0].strip().lower() != DNS_MESSAGE:
+            raise BadResponse(f'The content type is {content_type[:64]!a}', self.status)
+
+    def add(self, octets: bytes) -> None:
+        """Takes a piece of its body. Raises BadResponse."""
+        self.incoming += octets
+        if len(self.incoming) > MAX_MESSAGE:
+            raise BadResponse(f'The response has more than {MAX_MESSAGE} octets', self.status)
+
+    def reply(self) -> bytes:
+        """Returns the whole body."""
+        if self.id is not None and self.incoming[:2] == b'\0\0':
+            self.incoming[:2] = self.id
+        return bytes(self.incoming)
+
+
+class Http:
+    """Messages in the streams of HTTP/2: a wire as `Frames` is, told apart by their exchanges."""
+
+    __slots__ = (
+        'authority',
+        'connection',
+        'exchanges',
+        'h2',
+        'is_post',
+        'path',
+        'unsent',
+        'uploads',
+    )
+
+    def __init__(self, authority: str, path: str, is_post: bool) -> None:
+        self.authority = authority
+        self.path = path
+        self.is_post = is_post
+        self.unsent: deque[HttpExchange] = deque()
+        self.exchanges: dict[int, HttpExchange] = {}  # those that are sent, by stream
+        self.uploads: list[HttpExchange] = []  # those of which some waits for room
+        self.h2 = http_library()
+        config = self.h2.config.H2Configuration(
+            header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self.connection = self.h2.connection.H2Connection(config)
+        self.connection.local_settings = self.h2.settings.Settings(
+            initial_values={self.h2.settings.SettingCodes.ENABLE_PUSH: 0}
+        )
+        self.connection.initiate_connection()
+
+    def pack(self, octets: bytes) -> HttpExchange:
+        """Has a query sent as soon as there is a stream for it, and returns its key."""
+        exchange = HttpExchange(octets, self.path, self.is_post)
+        self.unsent.append(exchange)
+        return exchange
+
+    def to_send(self) -> bytes:
+        """Returns what is to be sent now. Raises OSError."""
+        most = min(self.connection.remote_settings.max_concurrent_streams, MAX_STREAMS)
+        try:
+            while self.unsent and len(self.exchanges) < most:
+                self.begin(self.unsent.popleft())
+            if self.uploads:
+                self.uploads = [exchange for exchange in self.uploads if not self.upload(exchange)]
+        except self.h2.exceptions.H2Error as error:
+            raise OSError(errno.EPROTO, f'HTTP/2 cannot be spoken: {error}') from error
+        octets: bytes = self.connection.data_to_send()
+        return octets
+
+    def begin(self, exchange: HttpExchange) -> None:
+        """Sends a request, of its body what there is room for."""
+        stream_id = exchange.stream_id = self.connection.get_next_available_stream_id()
+        self.exchanges[stream_id] = exchange
+        head = {
+            ':method': exchange.method,
+            ':scheme': 'https',
+            ':authority': self.authority,
+            ':path': exchange.target,
+            **exchange.fields,
+        }
+        self.connection.send_headers(stream_id, head.items(), end_stream=not exchange.body)
+        if not self.upload(exchange):
+            self.uploads.append(exchange)
+
+    def upload(self, exchange: HttpExchange) -> bool:
+        """Sends of a body what there is room for, and says whether there is no more to send."""
+        connection = self.connection
+        left = len(exchange.body) - exchange.sent
+        while left and exchange.stream_id:  # each turn sends some
+            room = connection.local_flow_control_window(exchange.stream_id)
+            size = min(left, room, connection.max_outbound_frame_size)
+            if size <= 0:
+                return False
+            piece = exchange.body[exchange.sent : exchange.sent + size]
+            connection.send_data(exchange.stream_id, piece, end_stream=size == left)
+            exchange.sent += size
+            left -= size
+        return True
+
+    def take(self, octets: bytes) -> Iterator[tuple[HttpExchange, bytes | BadResponse | OSError]]:
+        """Yields the replies that are whole now, and errors, each with the key of the query.
+
+        Raises OSError.
+        """
+        try:
+            events = self.connection.receive_data(octets)
+        except self.h2.exceptions.H2Error as error:
+            raise OSError(errno.EPROTO, f'HTTP/2 was broken: {error}') from error
+        for event in events:
+            if isinstance(event, self.h2.events.ConnectionTerminated):
+                raise ConnectionResetError(errno.ECONNRESET, 'The server ended HTTP/2 (GOAWAY)')
+            if isinstance(event, self.h2.events.DataReceived):
+                self.connection.acknowledge_received_data(
+                    event.flow_controlled_length, event.stream_id
+                )
+            exchange = self.exchanges.get(getattr(event, 'stream_id', 0))
+            outcome = self.outcome(exchange, event) if exchange is not None else None
+            if exchange is not None and outcome is not None:
+                self.end(exchange, isinstance(outcome, BadResponse) and not event.stream_ended)
+                yield exchange, outcome
+
+    def outcome(self, exchange: HttpExchange, event: Any) -> bytes | BadResponse | OSError | None:
+        """Returns what has come of a query, or None if it goes on."""
+        events = self.h2.events
+        try:
+            if isinstance(event, events.ResponseReceived):
+                fields = dict(event.headers)
+                status = fields[b':status'].decode('latin-1')
+                exchange.head(status, fields.get(b'content-type', b'').decode('latin-1'))
+            elif isinstance(event, events.DataReceived):
+                exchange.add(event.data)
+            elif isinstance(event, events.StreamEnded):
+                return exchange.reply()
+            elif isinstance(event, events.StreamReset):
+                return self.refuse(exchange, event.error_code)
+        except BadResponse as error:
+            return error.with_traceback(None)
+        return None
+
+    def refuse(self, exchange: HttpExchange, code: int) -> OSError | None:
+        """Has a query that was not looked at sent again, once (RFC 9113 8.7); else an error."""
+        if code != self.h2.errors.ErrorCodes.REFUSED_STREAM or exchange.was_refused:
+            text = f'The server ended the request (RST_STREAM, error {code:d})'
+            return ConnectionResetError(errno.ECONNRESET, text)
+        self.end(exchange, False)
+        exchange.was_refused = True
+        exchange.sent = 0
+        self.unsent.append(exchange)
+        return None
+
+    def end(self, exchange: HttpExchange, is_to_reset: bool) -> None:
+        """Ends an exchange; the server is told if it goes on, or waits for more."""
+        stream_id, exchange.stream_id = exchange.stream_id, 0
+        del self.exchanges[stream_id]
+        if is_to_reset or exchange.sent < len(exchange.body):
+            try:
+                self.connection.reset_stream(stream_id, self.h2.errors.ErrorCodes.CANCEL)
+            except self.h2.exceptions.H2Error:
+                pass  # nothing can be said any more
+
+    def give_up(self, key: HttpExchange) -> bool:
+        """A query is given up; says whether there is something to send."""
+        if key.stream_id:
+            self.end(key, True)
+            return True
+        if key in self.unsent:
+            self.unsent.remove(key)
+        return False
 
 
 # --- 13. The system's files --------------------------------------------------
@@ -3630,14 +3884,21 @@ def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
 NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
 UDP = socket.SOCK_DGRAM | NONBLOCK
 TCP = socket.SOCK_STREAM | NONBLOCK
-DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853}  # RFC 1035 4.2, RFC 7858 3.1
-OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS'}  # what a stream to such a nameserver is
+# RFC 1035 4.2, RFC 7858 3.1, RFC 8484 8.1; and what a stream to such a nameserver is
+DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853, 'https': 443}
+OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS', 'https': 'HTTPS'}
 URL = re.compile(
     r'(?P<scheme>[a-z]+)://'
     r'(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^]:/#[]+|[^]/#[]*:[^]/#[]*:[^]/#[]*))'
     r'(?::(?P<port>[0-9]{1,5}))?'
+    r'(?P<path>/[!-"$-~]*)?'
     r'(?:#(?P<name>.+))?'
 )
+
+
+def bracketed(host: str) -> str:
+    """Returns a host as it is written in a URL (RFC 3986 3.2.2)."""
+    return f'[{host}]' if ':' in host else host
 
 
 class Server:
@@ -3656,8 +3917,10 @@ class Server:
         'folds_until',
         'heard_at',
         'idle_seconds',
+        'is_post',
         'is_stream',
         'name',
+        'path',
         'plain_until',
         'scheme',
         'scope',
@@ -3667,7 +3930,12 @@ class Server:
     )
 
     def __init__(
-        self, address: IPv4Address | IPv6Address, port: int, scheme: str = 'udp', name: str = ''
+        self,
+        address: IPv4Address | IPv6Address,
+        port: int,
+        scheme: str = 'udp',
+        name: str = '',
+        path: str = '',
     ) -> None:
         host, _, scope = str(address).partition('%')
         is_ipv4 = isinstance(address, IPv4Address)
@@ -3676,6 +3944,8 @@ class Server:
         self.scope = scope  # of an IPv6 address, or empty
         self.scheme = scheme
         self.name = name or host  # what its certificate has to be for
+        self.path = path  # of HTTP, or empty
+        self.is_post = True  # rather than GET
         self.context: Any = None  # an SSLContext, or None for that of the system
         self.source: Address | None = None  # to send from, or None for any
         self.is_stream = scheme != 'udp'  # it is to be asked over streams only
@@ -3696,7 +3966,13 @@ class Server:
     @property
     def url(self) -> str:
         """What it is called, whatever else it may be called."""
-        return f'{self.scheme}://{self.text}#{self.name}'
+        return f'{self.scheme}://{self.text}{self.path}#{self.name}'
+
+    @property
+    def authority(self) -> str:
+        """What HTTP calls it: its name, and its port unless it is the usual one."""
+        port = self.address[1]
+        return bracketed(self.name) + (f':{port}' if port != DEFAULT_PORTS['https'] else '')
 
     def retire(self) -> None:
         """Nothing more is sent on its stream, which is closed once nobody waits for it."""
@@ -3752,14 +4028,14 @@ def to_address(host: Any) -> IPv4Address | IPv6Address:
     return address
 
 
-def server_at(host: Any, port: Any, scheme: str, name: str = '') -> Server:
+def server_at(host: Any, port: Any, scheme: str, name: str = '', path: str = '') -> Server:
     """Returns a nameserver of which nothing is known yet. Raises InvalidName or TypeError."""
     address = to_address(host)
     if not isinstance(port, int):
         raise TypeError(f'A port is a number, not {port!r}')
     if not 0 < port < 65536:
         raise InvalidName(f'{port} is no port')
-    return Server(address, port, scheme, name)
+    return Server(address, port, scheme, name, path)
 
 
 def certificate_name(text: str) -> str:
@@ -3770,25 +4046,52 @@ def certificate_name(text: str) -> str:
     return name
 
 
+class Url(NamedTuple):
+    """The URL of a nameserver, taken apart."""
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    name: str
+
+
+def parse_url(url: str) -> Url:
+    """Returns what a URL says of a nameserver. Raises InvalidName."""
+    parts = URL.fullmatch(url)
+    scheme = parts['scheme'] if parts is not None else ''
+    is_http = scheme == 'https'
+    if (
+        parts is None
+        or scheme not in DEFAULT_PORTS
+        or (parts['name'] and scheme not in ALPN)
+        or (parts['path'] and not is_http)
+    ):
+        raise InvalidName(
+            f'{url!r} is not udp://ADDRESS, tcp://ADDRESS, tls://ADDRESS#NAME or'
+            ' https://ADDRESS/PATH#NAME, with a port or without'
+        )
+    name = certificate_name(parts['name']) if parts['name'] else ''
+    path = (parts['path'] or DNS_QUERY) if is_http else ''
+    port = int(parts['port']) if parts['port'] else None
+    return Url(scheme, parts['bracketed'] or parts['plain'], port, path, name)
+
+
 def to_server(nameserver: Nameserver) -> Server:
     """Returns a nameserver, an address and a port or a URL, of which nothing is known yet.
 
-    Raises InvalidName for what is no address, port or URL, TypeError for what is none of these.
+    Raises InvalidName for what is no address, port or URL, TypeError for what is none of these,
+    and MissingDependency.
     """
     if isinstance(nameserver, tuple) and len(nameserver) == 2:
         return server_at(*nameserver, 'udp')
     if not isinstance(nameserver, str):
         raise TypeError(f'A nameserver is an address and a port, or a URL, not {nameserver!r}')
-    parts = URL.fullmatch(nameserver)
-    scheme = parts['scheme'] if parts is not None else ''
-    if parts is None or scheme not in DEFAULT_PORTS or (parts['name'] and scheme != 'tls'):
-        raise InvalidName(
-            f'{nameserver!r} is not udp://ADDRESS, tcp://ADDRESS or tls://ADDRESS#NAME,'
-            ' with a port or without'
-        )
-    port = int(parts['port'] or DEFAULT_PORTS[scheme])
-    name = certificate_name(parts['name']) if parts['name'] else ''
-    return server_at(parts['bracketed'] or parts['plain'], port, scheme, name)
+    url = parse_url(nameserver)
+    if url.scheme == 'https':
+        http_library()
+    port = DEFAULT_PORTS[url.scheme] if url.port is None else url.port
+    return server_at(url.host, port, url.scheme, url.name, url.path)
 
 
 def interface_index(name: str) -> int:
@@ -3886,10 +4189,21 @@ def to_context(verify: Any, protocol: str) -> Any:
 class Tls:
     """TLS, as octets in and octets out (RFC 7858). Nothing is sent before the check has passed."""
 
-    __slots__ = ('incoming', 'is_over', 'is_ready', 'outgoing', 'plain', 'tls', 'wants')
+    __slots__ = (
+        'incoming',
+        'is_over',
+        'is_ready',
+        'outgoing',
+        'plain',
+        'protocol',
+        'tls',
+        'wants',
+    )
 
-    def __init__(self, context: Any, name: str) -> None:
+    def __init__(self, context: Any, name: str, protocol: str) -> None:
         import ssl
+
+        self.protocol = protocol
 
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
@@ -3905,6 +4219,8 @@ class Tls:
             self.tls.do_handshake()
         except self.wants:
             return
+        if self.protocol == 'h2' and self.tls.selected_alpn_protocol() != 'h2':  # RFC 9113 3.2
+            raise OSError(errno.EPROTO, 'TLS was not agreed to be for HTTP/2 (ALPN h2)')
         self.is_ready = True
         if self.plain:
             self.tls.write(self.plain)
@@ -3943,11 +4259,12 @@ Tell = Callable[[Any], None]
 class Asked:
     """A query on a stream, and whom to tell what comes of it, unless it was given up."""
 
-    __slots__ = ('query', 'read', 'sent_at', 'stream', 'tell')
+    __slots__ = ('key', 'query', 'read', 'sent_at', 'stream', 'tell')
 
     def __init__(
-        self, query: Query, read: Read, tell: Tell, stream: Conversation, now: float
+        self, key: Any, query: Query, read: Read, tell: Tell, stream: Conversation, now: float
     ) -> None:
+        self.key = key  # by which the wire tells it apart
         self.query = query
         self.read = read
         self.tell: Tell | None = tell
@@ -3958,7 +4275,7 @@ class Asked:
         """Gives it up. What still comes is dropped."""
         if self.tell is not None:
             self.tell = None
-            self.stream.leave()
+            self.stream.give_up(self)
 
     def end(self, outcome: Any) -> None:
         """Tells what came of it."""
@@ -3973,27 +4290,29 @@ class Conversation:
 
     __slots__ = ('asked', 'has_answered', 'live', 'wire')
 
-    def __init__(self) -> None:
-        self.wire = Frames()
+    def __init__(self, wire: Any) -> None:
+        self.wire = wire  # Frames or Http
         self.asked: dict[Any, list[Asked]] = {}  # by what the wire tells them apart by
         self.live = 0  # those that somebody waits for
         self.has_answered = False  # any of them
 
-    def ask(self, query: Query, read: Read, tell: Tell, now: float) -> tuple[Asked, bytes]:
-        """Returns a query that is to be told of once, an error as well; and what to send."""
-        key, octets = self.wire.pack(query.octets)
-        asked = Asked(query, read, tell, self, now)
+    def ask(self, query: Query, read: Read, tell: Tell, now: float) -> Asked:
+        """Returns a query that is to be told of once, an error as well; the wire is to send it."""
+        key = self.wire.pack(query.octets)
+        asked = Asked(key, query, read, tell, self, now)
         self.asked.setdefault(key, []).append(asked)
         self.live += 1
-        return asked, octets
+        return asked
 
     def hear(self, octets: bytes) -> None:
         """Takes what has come: what it says is told to who asked for it. Raises OSError."""
         for key, reply in self.wire.take(octets):
             self.take(key, reply)
 
-    def take(self, key: Any, reply: bytes) -> None:
-        """Takes a message. Raises OSError."""
+    def take(self, key: Any, reply: bytes | ResolverError | OSError) -> None:
+        """Takes a message, or why there is none. Raises OSError."""
+        if not isinstance(reply, bytes):
+            return self.asked.pop(key)[0].end(reply)
         self.look_at(reply)
         asked = self.asked.get(key, [])
         at = find_query([each.query for each in asked], reply)
@@ -4015,6 +4334,10 @@ class Conversation:
     def leave(self) -> None:
         """One who waited waits no longer."""
         self.live -= 1
+
+    def give_up(self, _: Asked) -> None:
+        """A query is given up."""
+        self.leave()
 
     def fail(self, error: OSError | BadResponse) -> None:
         """Tells all who wait why there is no more to come."""
@@ -4048,7 +4371,9 @@ class Stream(Conversation):
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to connect. Raises OSError, and the maker still has the turn then."""
-        super().__init__()
+        super().__init__(
+            Http(server.authority, server.path, server.is_post) if server.path else Frames()
+        )
         self.server = server
         self.loop = loop
         self.waiting = waiting_on(loop)
@@ -4057,8 +4382,9 @@ class Stream(Conversation):
         self.heard_at = -1.0
         self.unasked = 0  # messages that nobody asked for
         self.tls = None
-        if server.scheme == 'tls':
-            self.tls = Tls(server.context or tls_context(True, 'dot'), server.name)
+        protocol = ALPN.get(server.scheme)
+        if protocol is not None:
+            self.tls = Tls(server.context or tls_context(True, protocol), server.name, protocol)
         self.sock = open_stream(server, self.waiting, self, loop)
         self.fd = self.sock.fileno()
         self.is_open = True
@@ -4068,16 +4394,23 @@ class Stream(Conversation):
     def send(self, query: Query, read: Read, tell: Tell) -> Asked:
         """Sends a query; `tell` is called once with what comes of it, an OSError among others."""
         self.wake()
-        asked, octets = self.ask(query, read, tell, self.loop.time())
-        try:
-            self.put(octets)
-        except OSError as error:
-            self.loop.call_soon(self.lose, error)  # not before the caller has what it waits for
+        asked = self.ask(query, read, tell, self.loop.time())
+        self.put_or_lose()
         return asked
 
-    def put(self, octets: bytes) -> None:
-        """Sends octets, as soon as there is room for them. Raises OSError."""
+    def put_or_lose(self) -> None:
+        """Sends what the wire has to send. If that fails, those who wait are told later."""
+        try:
+            self.put()
+        except OSError as error:
+            self.loop.call_soon(self.lose, error)  # not before the caller has what it waits for
+
+    def put(self) -> None:
+        """Sends what the wire has to send, as soon as there is room for it. Raises OSError."""
+        octets = self.wire.to_send()
         self.outgoing += octets if self.tls is None else self.tls.wrap(octets)
+        if len(self.outgoing) > MAX_OUTGOING:
+            raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
         if self.is_connected:
             self.flush()
 
@@ -4109,7 +4442,10 @@ class Stream(Conversation):
             if not octets:
                 raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
             self.heard_at = self.loop.time()
-            self.hear(octets if self.tls is None else self.unwrap(self.tls, octets))
+            if self.tls is None:
+                self.hear(octets)
+            else:
+                self.hear_tls(self.tls, octets)
             if not self.is_open:  # those who were told may have seen to that
                 return
             if self.tls is not None and self.tls.is_over:
@@ -4118,12 +4454,16 @@ class Stream(Conversation):
         if self.outgoing:
             self.waiting.readiness.writable(self.fd)
 
-    def unwrap(self, tls: Tls, octets: bytes) -> bytes:
-        """Returns what has come over TLS, and sends what TLS itself has to say. Raises OSError."""
+    def hear_tls(self, tls: Tls, octets: bytes) -> None:
+        """Takes what has come over TLS, and sends what TLS and HTTP have to say to it.
+
+        Raises OSError, and they have a last word then, too.
+        """
         try:
-            return tls.unwrap(octets)
+            self.hear(tls.unwrap(octets))
         finally:
-            self.put(b'')
+            if self.is_open:
+                self.put()
 
     def look_at(self, reply: bytes) -> None:
         """Learns for how long the nameserver lets it be idle; 0 is not at all."""
@@ -4163,6 +4503,12 @@ class Stream(Conversation):
             self.waiting.timeouts.start(self.idle_seconds, self, self.loop)
         else:
             self.close()
+
+    def give_up(self, asked: Asked) -> None:
+        """A query is given up, and the server told; that may make room for another."""
+        self.leave()
+        if self.is_open and self.wire.give_up(asked.key):
+            self.put_or_lose()
 
     def wake(self) -> None:
         """It is not idle any more, if it was."""
@@ -4475,7 +4821,7 @@ class Pair(Conversation):
     __slots__ = ('backlog', 'is_read', 'strange', 'waiting')
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Frames())
         self.is_read = False
         self.waiting: deque[asyncio.Future[None]] = deque()  # those who do not read
         self.backlog: deque[tuple[Any, bytes]] = deque()  # messages that nobody has taken yet
@@ -4851,7 +5197,9 @@ def pair_of(sock: Any) -> tuple[Pair, asyncio.StreamReader, asyncio.StreamWriter
     return pair, reader, writer
 
 
-async def in_time(awaitable: Awaitable[Any], timeout: float | None) -> Any:
+async def in_time(
+    awaitable: Awaitable[Any], timeout: float | None, late: str = 'no usable reply in time'
+) -> Any:
     """Returns what comes of something, or raises QueryTimeout."""
     limit = asyncio.timeout(timeout)
     try:
@@ -4859,7 +5207,7 @@ async def in_time(awaitable: Awaitable[Any], timeout: float | None) -> Any:
             return await awaitable
     except TimeoutError:
         if limit.expired():
-            raise QueryTimeout('no usable reply in time') from None
+            raise QueryTimeout(late) from None
         raise
 
 
@@ -4880,9 +5228,9 @@ async def converse(
         if not news.done():
             news.set_result(None)
 
-    asked, octets = pair.ask(query, read, tell, loop.time())
+    asked = pair.ask(query, read, tell, loop.time())
     try:
-        writer.write(octets)
+        writer.write(pair.wire.to_send())
         await writer.drain()
         while True:  # each turn something comes, or the stream ends
             strange = pair.take_backlog()
@@ -5033,6 +5381,189 @@ async def tls(
             server.context = to_context(verify if ssl_context is None else ssl_context, 'dot')
     seconds = to_seconds(timeout)
     return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
+
+
+def https_url(where: Any, port: Any, path: Any) -> Url:
+    """Returns where a query is to go over HTTPS, by an address or a URL. Raises InvalidName."""
+    if not isinstance(path, str):
+        raise TypeError(f'A path is a str, not {path!r}')
+    if isinstance(where, str) and '://' in where:
+        url = parse_url(where)
+        if url.scheme != 'https':
+            raise InvalidName(f'{where!r} is no https:// URL')
+        return url._replace(port=port if url.port is None else url.port)
+    path = path.removesuffix('{?dns}')  # as in a template (RFC 8484 4.1)
+    if not re.fullmatch('/[!-"$-~]*', path):
+        raise InvalidName(f'{path!r} is no path of a URL')
+    return Url('https', str(to_address(where)), port, path, '')
+
+
+async def addresses_of(host: str, resolver: Any, family: int) -> list[Any]:
+    """Returns the addresses of a host by a resolver of ours. Raises what that raises."""
+    qtypes: dict[int, list[TYPES]] = {
+        socket.AF_INET: [TYPES.A],
+        socket.AF_INET6: [TYPES.AAAA],
+    }
+    addresses: list[Any] = []
+    absence = DoesNotExist(f'{host!r} has no address')
+    for qtype in qtypes.get(family, [TYPES.A, TYPES.AAAA]):
+        try:
+            addresses += await resolver(host, qtype)
+        except DoesNotExist as error:
+            absence = error
+    if not addresses:
+        raise absence
+    return addresses
+
+
+async def find_addresses(
+    host: str, bootstrap_address: Any, resolver: Any, family: int, timeout: float | None
+) -> list[Any]:
+    """Returns the addresses to connect to for a host, an address itself or the name of one."""
+    if bootstrap_address is not None:
+        return [bootstrap_address]
+    try:
+        return [to_address(host)]
+    except InvalidName as error:
+        if resolver is None:
+            raise InvalidName(
+                f'{host!r} is no address, and there is neither bootstrap_address nor resolver'
+            ) from error
+    late = f'no address of {host!r} in time'
+    if timeout == 0:
+        raise QueryTimeout(late)
+    found: list[Any] = await in_time(addresses_of(host, resolver, family), timeout, late)
+    return found
+
+
+def servers_at(
+    url: Url, addresses: Iterable[Any], family: int, verify: Any, post: bool
+) -> list[Server]:
+    """Returns what is meant by a URL: a server at each of the addresses. Raises InvalidName."""
+    name = url.name or certificate_name(url.host.partition('%')[0])
+    servers = [server_at(address, url.port, 'https', name, url.path) for address in addresses]
+    for server in servers:
+        if family not in (socket.AF_UNSPEC, server.family):
+            raise InvalidName(f'{server.text} is of another family than is asked for')
+        server.context = to_context(verify, ALPN['https'])
+        server.is_post = post
+    return servers
+
+
+async def fetch(client: Any, exchange: HttpExchange, base: str) -> bytes:
+    """Returns the reply to a query by an HTTP client of the caller's.
+
+    Raises BadResponse, or OSError for whatever else the client raises.
+    """
+    url = base + exchange.target
+    fields = exchange.fields | {'accept-encoding': 'identity'}
+    body = exchange.body or None
+    aiohttp = sys.modules.get('aiohttp')
+    try:
+        if aiohttp is not None and isinstance(client, aiohttp.ClientSession):
+            async with client.request(
+                exchange.method,
+                url,
+                data=body,
+                headers=fields,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(),
+            ) as response:
+                exchange.head(str(response.status), response.headers.get('content-type', ''))
+                async for piece in response.content.iter_any():
+                    exchange.add(piece)
+        else:
+            async with client.stream(
+                exchange.method,
+                url,
+                content=body,
+                headers=fields,
+                follow_redirects=False,
+                timeout=None,
+            ) as response:
+                exchange.head(str(response.status_code), response.headers.get('content-type', ''))
+                async for piece in response.aiter_raw():
+                    exchange.add(piece)
+    except Exception as error:  # a client has errors of its own kinds
+        if isinstance(error, ResolverError) or (isinstance(error, OSError) and error.errno):
+            raise
+        raise OSError(errno.EIO, f'{type(error).__name__}: {error}') from error
+    return exchange.reply()
+
+
+def asked_at(query: Query, base: str) -> str:
+    """Returns what is asked, and of whom, for the text of an error."""
+    return f'{describe(query.fqdn, query.qtype)} from {base}'
+
+
+async def over_client(
+    client: Any, query: Query, url: Url, post: bool, read: Read, timeout: float | None
+) -> Message:
+    """Returns the reply to a query over a client of the caller's, to which all else is left."""
+    is_httpx = hasattr(client, 'stream') and hasattr(client, 'aclose')
+    if not is_httpx and not hasattr(client, 'ws_connect'):
+        raise TypeError(f'A client is one of httpx or aiohttp, not {client!r}')
+    if url.name:
+        raise InvalidName(f'A client finds {url.name!r} by the host of the URL only')
+    base = f'https://{bracketed(url.host)}:{url.port}'
+    with Saying(asked_at, query, base):
+        if timeout == 0:
+            raise QueryTimeout('no usable reply in time')
+        exchange = HttpExchange(query.octets, url.path, post)
+        octets = await in_time(fetch(client, exchange, base), timeout)
+        outcome: Message | ResolverError = read(query, octets, 0.0)
+        if isinstance(outcome, ResolverError):
+            raise outcome
+        return outcome
+
+
+async def https(
+    q: Message | bytes,
+    where: Any,
+    timeout: float | None = None,
+    port: int = 443,
+    source: Any = None,
+    source_port: int = 0,
+    ignore_trailing: bool = False,
+    client: Any = None,
+    path: str = DNS_QUERY,
+    post: bool = True,
+    verify: Any = True,
+    bootstrap_address: Any = None,
+    resolver: Any = None,
+    family: int = socket.AF_UNSPEC,
+) -> Message:
+    """Sends a query over HTTPS and returns the reply (RFC 8484). It needs the extra `https`.
+
+    `where` is an address, or a URL as `https://dns.example/dns-query`; where its host is found is
+    told by `bootstrap_address`, or a `resolve` of ours as `resolver`, limited to a `family`. Its
+    port and path come before those of the arguments, and the certificate has to be for its host,
+    or for the name after `#`. `post=False` is a GET, which caches may know. `verify` is as for
+    `tls`; an SSLContext has to offer ALPN `h2`. With a `client` of httpx or aiohttp, it is that
+    which connects, finds and checks. Redirects are not followed.
+
+    Raises what `tls` does, MissingDependency, and BadResponse, with its `status`, also for a
+    response that is no success, or has another content type than a DNS message, or too much.
+    """
+    query = query_in(q)
+    seconds = to_seconds(timeout)
+    url = https_url(where, port, path)
+    read = message_reader(ignore_trailing, False, False)
+    if client is not None:
+        return await over_client(client, query, url, post, read, seconds)
+    http_library()
+    expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    addresses = await find_addresses(url.host, bootstrap_address, resolver, family, seconds)
+    with Saying(asked_at, query, url.host):
+        servers = servers_at(url, addresses, family, verify, post)
+    for server in servers[:-1]:
+        left = seconds_until(expiration)
+        try:
+            return await ask(query, server, left, (source, source_port), read)
+        except SocketError as error:
+            logger.debug('Trying another address: %s', error)
+    left = seconds_until(expiration)
+    return await ask(query, servers[-1], left, (source, source_port), read)
 
 
 async def udp_with_fallback(
@@ -5564,7 +6095,7 @@ class Asking:
             self.sent.add(datagrams.send(query, server))
             self.has_turn = False
         else:
-            query = for_stream(query, server.scheme == 'tls')
+            query = for_stream(query, server.scheme)
             had_stream = server.stream is not None
             self.sent.add(datagrams.send_on_stream(query, server))
             self.has_turn = self.has_turn and had_stream

@@ -235,17 +235,20 @@ setup(
     entry_points={'console_scripts': [f'{MODULE} = {MODULE}:main']},
     extras_require={
         'aiohttp': ['aiohttp'],
+        'https': ['h2'],
         'test': [
             'pytest',
             'hypothesis',
             'uvloop',
-            'dnspython',
+            'dnspython[doh]',
             'aiohttp',
+            'h2',
+            'httpx',
             'trustme',
             'coverage',
         ],
         'lint': ['ruff', 'mypy', 'pyright[nodejs]'],
-        'bench': ['aiodns', 'dnspython'],
+        'bench': ['aiodns', 'dnspython[doh]', 'h2', 'trustme'],
     },
     keywords='dns asyncio resolver',
     classifiers=[

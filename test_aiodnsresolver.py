@@ -38,6 +38,7 @@ import sys
 import time
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import aiohttp.web
@@ -51,9 +52,15 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.update
+import httpx
 import pytest
 import trustme
 import uvloop
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
+from h2.settings import SettingCodes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +81,7 @@ from aiodnsresolver import (
     IPv6AddressExpiresAt,
     MalformedMessage,
     Message,
+    MissingDependency,
     QueryTimeout,
     QuestionRecord,
     Resolver,
@@ -86,6 +94,7 @@ from aiodnsresolver import (
     UnexpectedSource,
     get_host_from_etc_hosts,
     get_nameservers_from_etc_resolve_conf,
+    https,
     make_query,
     mix_case,
     pack,
@@ -289,7 +298,7 @@ class TlsEnd(module.Tls):
     """The other end of TLS."""
 
     def __init__(self, context):
-        super().__init__(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), 'this is replaced')
+        super().__init__(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), 'this is replaced', 'dot')
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
 
 
@@ -382,17 +391,19 @@ class Nameserver:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             octets = stream.recv(65535)
             if octets:
-                incoming += self.unwrap(stream, octets)
-                while len(incoming) >= 2 and len(incoming) >= 2 + (
-                    size := incoming[0] << 8 | incoming[1]
-                ):
-                    query = bytes(incoming[2 : 2 + size])
-                    del incoming[: 2 + size]
-                    self.over_tcp.append(parse(query))
-                    say = functools.partial(self.say_on_stream, stream)
-                    self.take(query, self.answer_over_tcp, say)
+                self.hear(stream, incoming, self.unwrap(stream, octets))
                 return
         self.close(stream)
+
+    def hear(self, stream, incoming, octets):
+        """Takes the queries that have come whole."""
+        incoming += octets
+        while len(incoming) >= 2 and len(incoming) >= 2 + (size := incoming[0] << 8 | incoming[1]):
+            query = bytes(incoming[2 : 2 + size])
+            del incoming[: 2 + size]
+            self.over_tcp.append(parse(query))
+            say = functools.partial(self.say_on_stream, stream)
+            self.take(query, self.answer_over_tcp, say)
 
     def take(self, data, answer, say):
         query = parse(data)
@@ -421,11 +432,14 @@ class Nameserver:
         if reply is HANG_UP:
             self.close(stream)
         elif stream.fileno() >= 0:
-            with contextlib.suppress(ConnectionError):
-                octets = reply if isinstance(reply, Raw) else module.to_frame(reply)
-                if self.tls is not None:
-                    octets = self.ends[self.streams.index(stream)].wrap(octets)
-                assert stream.send(octets) == len(octets)  # the system's buffer is large
+            self.put(stream, reply if isinstance(reply, Raw) else module.to_frame(reply))
+
+    def put(self, stream, octets):
+        """Sends octets on a stream, over TLS if that is what is spoken here."""
+        with contextlib.suppress(ConnectionError):
+            if self.tls is not None:
+                octets = self.ends[self.streams.index(stream)].wrap(octets)
+            assert stream.send(octets) == len(octets)  # the system's buffer is large
 
     async def asked(self, count):
         """Waits until so many queries have come, and sees that no more have."""
@@ -4118,6 +4132,605 @@ async def test_a_server_that_does_not_speak_tls_is_an_error(said):
         assert isinstance(error, SocketError)
 
 
+# HTTP
+
+
+DNS_MESSAGE = 'application/dns-message'
+
+
+class Response(NamedTuple):
+    """What an HTTP server says, when it is not just a DNS message."""
+
+    body: bytes = b''
+    status: str = '200'
+    content_type: str | None = DNS_MESSAGE
+    fields: tuple = ()
+
+
+class HttpNameserver(Nameserver):
+    """A scripted nameserver over HTTP/2: an `answer` may give a Response, or do as it wants.
+
+    What it wants is a function of the server's H2Connection and the number of the stream.
+    """
+
+    def __init__(self, answer, tls, **settings):
+        super().__init__(answer, tls=tls)
+        self.settings = {SettingCodes[key]: value for key, value in settings.items()}
+        self.connections = []  # of HTTP/2, one for each stream
+        self.requests = []  # the header fields
+        self.resets = []
+        self.bodies = {}  # of requests, with their heads
+        self.uploads = {}  # what is left of the bodies of responses
+        self.uploaded = {}
+        self.most_at_once = 0
+        self.gone = []  # connections that were closed, and may not hear more
+
+    def accept(self):
+        super().accept()
+        connection = H2Connection(H2Configuration(client_side=False, header_encoding='ascii'))
+        connection.initiate_connection()
+        connection.update_settings(self.settings)
+        self.connections.append(connection)
+
+    def hear(self, stream, _, octets):
+        connection = self.connections[self.streams.index(stream)]
+        if connection in self.gone:
+            return
+        for event in connection.receive_data(octets):
+            if isinstance(event, RequestReceived):
+                self.requests.append(dict(event.headers))
+                self.most_at_once = max(self.most_at_once, connection.open_inbound_streams)
+                self.bodies[stream, event.stream_id] = [self.requests[-1], b'']
+            elif isinstance(event, DataReceived):
+                connection.acknowledge_received_data(len(event.data), event.stream_id)
+                self.bodies[stream, event.stream_id][1] += event.data
+            elif isinstance(event, StreamReset):
+                self.resets.append(event.error_code)
+                self.bodies.pop((stream, event.stream_id), None)
+                self.uploads.pop((stream, event.stream_id), None)
+            elif isinstance(event, StreamEnded):
+                head, body = self.bodies.pop((stream, event.stream_id))
+                say = functools.partial(self.say_over_http, stream, event.stream_id)
+                self.take(body or query_in_target(head[':path']), self.answer, say)
+        self.upload()
+
+    def say_all(self, said, say):
+        for reply in said if isinstance(said, list) else [said]:
+            if reply is not None:
+                say(pack(reply) if isinstance(reply, Message) else reply)
+
+    def say_over_http(self, stream, stream_id, reply):
+        connection = self.connections[self.streams.index(stream)]
+        if reply is HANG_UP:
+            return self.close(stream)
+        if stream.fileno() < 0 or connection in self.gone:
+            return
+        if isinstance(reply, bytes):
+            reply = Response(reply)
+        if isinstance(reply, Response):
+            head = [(':status', reply.status), *reply.fields]
+            if reply.content_type is not None:
+                head.append(('content-type', reply.content_type))
+            connection.send_headers(stream_id, head)
+            self.uploads[stream, stream_id] = reply.body
+        else:
+            reply(connection, stream_id)
+            if reply is going_away:
+                self.gone.append(connection)
+        self.upload()
+
+    def upload(self):
+        """Sends of the responses what there is room for."""
+        for (stream, stream_id), body in list(self.uploads.items()):
+            connection = self.connections[self.streams.index(stream)]
+            while True:
+                room = min(
+                    connection.local_flow_control_window(stream_id),
+                    connection.max_outbound_frame_size,
+                )
+                piece, body = body[:room], body[room:]
+                if body and not room:
+                    break
+                connection.send_data(stream_id, piece, end_stream=not body)
+                self.uploaded[stream_id] = self.uploaded.get(stream_id, 0) + len(piece)
+                self.uploads[stream, stream_id] = body
+                if not body:
+                    del self.uploads[stream, stream_id]
+                    break
+        for stream, connection in zip(self.streams, self.connections, strict=True):
+            octets = connection.data_to_send()
+            if octets and stream.fileno() >= 0:
+                self.put(stream, octets)
+
+
+def query_in_target(target):
+    """The query of a GET."""
+    coded = re.fullmatch(r'/dns-query\?dns=([A-Za-z0-9_-]+)', target)[1]
+    return base64.urlsafe_b64decode(coded + '=' * (-len(coded) % 4))
+
+
+def https_nameserver(authority, answer, *names, protocols=('h2',), **settings):
+    """A scripted nameserver over HTTPS."""
+    names = names or ('127.0.0.1', 'dns.example')
+    return HttpNameserver(
+        answer, server_context(authority, *names, protocols=protocols), **settings
+    )
+
+
+def raw_frame(frame_type, stream_id, body=b'', flags=0):
+    """A frame of HTTP/2 (RFC 9113 4.1)."""
+    head = len(body).to_bytes(3, 'big') + bytes([frame_type, flags])
+    return head + stream_id.to_bytes(4, 'big') + body
+
+
+def saying_frame(frame_type, *arguments, to=None):
+    """What an HTTP server wants that sends a frame of its own, on the stream or on another."""
+
+    def say(connection, stream_id):
+        connection._data_to_send += raw_frame(
+            frame_type, stream_id if to is None else to, *arguments
+        )
+
+    return say
+
+
+def doh(server, authority, q=Q, timeout=5, **arguments):
+    """The call of `https` that asks a scripted nameserver."""
+    return https(q, '127.0.0.1', timeout, server.port, verify=authority.path, **arguments)
+
+
+@on_every_loop
+@pytest.mark.parametrize('post', [True, False])
+async def test_a_query_over_https_is_a_request(authority, post):
+    async with https_nameserver(authority, echo) as server:
+        assert await doh(server, authority, post=post) == echo(Q)
+        (head,) = server.requests
+        path = head.pop(':path')
+        expected = {
+            ':method': 'POST' if post else 'GET',
+            ':scheme': 'https',
+            ':authority': f'127.0.0.1:{server.port}',
+            'accept': DNS_MESSAGE,
+        }
+        if post:
+            assert path == '/dns-query'
+            expected['content-type'] = DNS_MESSAGE
+            expected['content-length'] = str(len(pack(Q)))
+        else:
+            assert path.startswith('/dns-query?dns=AAAB')
+        assert head == expected
+        assert server.queries == [Q if post else Q._replace(qid=0)]
+        assert is_idle()
+
+
+# RFC 8484 4.1.1: what a GET for www.example.com. A is; and 4.2.2 its response.
+def test_the_examples_of_the_rfc():
+    octets = pack(make_query('www.example.com', TYPES.A))
+    plain = octets[:10] + b'\0\0' + octets[12:33]
+    exchange = module.HttpExchange(plain, '/dns-query', False)
+    assert exchange.target == '/dns-query?dns=AAABAAABAAAAAAAAA3d3dwdleGFtcGxlA2NvbQAAAQAB'
+    for size in range(20, 40):  # all paddings of base64
+        target = module.HttpExchange(octets[:2] + bytes(size), '/q?a=b', False).target
+        coded = target.removeprefix('/q?a=b&dns=')
+        assert base64.urlsafe_b64decode(coded + '=' * (-len(coded) % 4)) == bytes(size + 2)
+        assert '=' not in coded
+
+
+@in_one_way
+@pytest.mark.parametrize('fault', BAD_REPLIES)
+@pytest.mark.parametrize('post', [True, False])
+async def test_a_bad_reply_over_https_is_the_error_that_it_is(authority, fault, post):
+    answer, expected = BAD_REPLIES[fault]
+    async with https_nameserver(authority, answer) as server:
+        error = await raised_by(doh(server, authority, post=post))
+        assert isinstance(error, expected)
+        where = f'www.example.com. A from 127.0.0.1:{server.port} over HTTPS'
+        assert str(error).startswith(where)
+        if fault == 'trailing':
+            assert await doh(server, authority, ignore_trailing=True) == echo(Q)
+
+
+@in_one_way
+async def test_a_truncated_reply_over_https_is_returned(authority):
+    async with https_nameserver(authority, lambda query: echo(query)._replace(tc=1)) as server:
+        assert await doh(server, authority) == echo(Q)._replace(tc=1)
+
+
+# What an HTTP server may say that is no answer: the error, and its status.
+HTTP_FAULTS = {
+    'not found': (Response(status='404'), BadResponse, 404),
+    'an error in HTML': (Response(b'<h1>No</h1>', '500', 'text/html'), BadResponse, 500),
+    'an error and much': (Response(b'x' * 60_000, '503'), BadResponse, 503),
+    'moved': (Response(status='302', fields=(('location', '/other'),)), BadResponse, 302),
+    'HTML': (Response(b'<h1>Welcome</h1>', '200', 'text/html'), BadResponse, 200),
+    'another type': (Response(b'x', '200', 'application/dns-message2'), BadResponse, 200),
+    'no type': (Response(b'x', '200', None), BadResponse, 200),
+    'no content': (Response(b'', '204', None), BadResponse, 204),
+    'nothing': (Response(b''), MalformedMessage, None),
+    'a status that is none': (Response(status='2000'), BadResponse, None),
+    'a status that is no number': (Response(status='\x1b[31m'), BadResponse, None),
+    'a long type': (Response(content_type='x' * 8000), BadResponse, 200),
+}
+
+
+@on_every_loop
+@pytest.mark.parametrize('fault', HTTP_FAULTS)
+async def test_a_response_that_is_no_dns_message_is_an_error(authority, fault):
+    response, expected, status = HTTP_FAULTS[fault]
+    async with https_nameserver(authority, lambda query: response) as server:
+        error = await raised_by(doh(server, authority))
+        assert isinstance(error, expected)
+        assert getattr(error, 'status', None) == status
+        assert len(str(error)) < 300
+        assert str(error).isprintable()
+        assert len(server.requests) == 1  # a redirection is not followed
+        assert is_idle()
+
+
+@in_one_way
+@pytest.mark.parametrize('status', ['200', '203', '299'])
+@pytest.mark.parametrize(
+    'content_type', ['Application/DNS-Message', 'application/dns-message ;a=b']
+)
+async def test_what_is_a_dns_message(authority, status, content_type):
+    def answer(query):
+        return Response(pack(echo(query)), status, content_type)
+
+    async with https_nameserver(authority, answer) as server:
+        assert await doh(server, authority) == echo(Q)
+
+
+@in_one_way
+@pytest.mark.parametrize('size', [65535, 65536, 10_000_000])
+async def test_a_body_is_read_as_far_as_a_message_may_go(trusting, size):
+    filler = bytes(size - len(pack(echo(Q))))
+    responses = [Response(pack(echo(Q)) + filler), echo]
+    async with https_nameserver(trusting, lambda query: responses.pop(0)) as server:
+        call = doh(server, trusting, ignore_trailing=True)
+        if size == 65535:
+            assert await call == echo(Q)
+            return
+        error = await raised_by(call)
+        assert isinstance(error, BadResponse)
+        assert error.status == 200
+    responses = [Response(bytes(size)), echo]
+
+    def answer(query):
+        return responses.pop(0) if len(responses) > 1 else echo(query)
+
+    async with https_nameserver(trusting, answer) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        assert len(await resolve('x.example', TYPES.A)) == 1  # it is asked again
+        assert server.resets == ([ErrorCodes.CANCEL] if size > 65536 else [])  # else all is said
+        assert sum(server.uploaded.values()) < 200_000
+        assert len(server.streams) == 1
+
+
+@in_one_way
+async def test_a_query_may_be_larger_than_what_there_is_room_for(authority):
+    large, medium = [
+        Q._replace(ar=(rr(b'x', TYPES.TXT, (b'y' * 255,) * count),)) for count in (255, 80)
+    ]
+    async with https_nameserver(authority, echo, INITIAL_WINDOW_SIZE=1000) as server:
+        assert await doh(server, authority, large) == echo(large)
+        assert await doh(server, authority, medium, post=False) == echo(medium)
+        assert server.queries == [large, medium._replace(qid=0)]
+
+
+def resetting(code):
+    return lambda connection, stream_id: connection.reset_stream(stream_id, code)
+
+
+def going_away(connection, stream_id):
+    connection.close_connection()
+
+
+def hanging_up_within(connection, stream_id):
+    connection.send_headers(stream_id, [(':status', '200'), ('content-type', DNS_MESSAGE)])
+    connection.send_data(stream_id, pack(echo(Q))[:20])
+
+
+# What an HTTP server may do that ends the query, or all of them.
+ENDS = {
+    'reset': resetting(ErrorCodes.INTERNAL_ERROR),
+    'refused': resetting(ErrorCodes.REFUSED_STREAM),
+    'goaway': going_away,
+    'hang up': HANG_UP,
+    'hang up within': [hanging_up_within, HANG_UP],
+    'goaway within': [hanging_up_within, going_away],
+    'reset within': [hanging_up_within, resetting(ErrorCodes.NO_ERROR)],
+    'too little': Response(b'12345', fields=(('content-length', '6'),)),
+    'a response to nothing': saying_frame(1, b'\x88', 5, to=99),
+    'data before its head': saying_frame(0, b'x', 1),
+    'a push': saying_frame(5, (2).to_bytes(4, 'big') + b'\x88', 4),
+    'a head that is none': saying_frame(1, b'\xff\xff\xff\xff\xff', 5),
+    'a head without a status': saying_frame(1, b'\x00\x01x\x01y', 5),
+    'a frame too large': saying_frame(0, bytes(20_000)),
+    'a window too large': [saying_frame(8, b'\x7f\xff\xff\xff', to=0)] * 2,
+    'a setting that is none': saying_frame(4, b'\0\4\xff\xff\xff\xff', to=0),
+    'a dependency on itself': saying_frame(2, b'\0\0\0\1\0', to=1),
+    'ten thousand continuations': [saying_frame(1, b'x'), *[saying_frame(9, b'')] * 10_000],
+}
+
+
+@on_every_loop
+@pytest.mark.parametrize('end', ENDS)
+async def test_an_http_server_that_ends_the_query_is_an_error(authority, end):
+    async with https_nameserver(authority, lambda query: ENDS[end]) as server:
+        error = await raised_by(in_time(doh(server, authority, timeout=2)))
+        assert isinstance(error, SocketError), error
+        assert error.errno
+        assert str(server.port) in str(error)
+        assert is_idle()
+        assert len(server.requests) == (2 if end == 'refused' else 1)
+
+
+@on_every_loop
+@pytest.mark.parametrize('end', ENDS)
+async def test_a_resolver_asks_again_when_an_http_server_ends_the_query(trusting, end):
+    says = [echo, lambda query: ENDS[end]]
+
+    def answer(query):
+        return (says.pop(0) if says else echo)(query)
+
+    async with https_nameserver(trusting, answer) as server:
+        resolve, clear_cache = over(f'https://127.0.0.1:{server.port}')
+        for name in ('one', 'two', 'three'):
+            assert len(await resolve(f'{name}.example', TYPES.A)) == 1
+        assert len(server.queries) == 4
+        assert len(server.streams) == (1 if end in ('reset', 'refused', 'reset within') else 2)
+        clear_cache()
+        assert is_idle()
+
+
+@on_every_loop
+async def test_goaway_in_the_middle_of_many_queries_loses_none(trusting):
+    count = itertools.count(1)
+
+    def answer(query):
+        return going_away if next(count) == 30 else echo(query)
+
+    async with https_nameserver(trusting, answer) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        names = [f'{number}.example' for number in range(90)]
+        answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
+        assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
+        assert len(server.streams) == 2
+
+
+@in_one_way
+async def test_what_else_an_http_server_may_say_is_heeded_or_ignored(authority):
+    def informing(connection, stream_id):
+        connection.ping(b'12345678')
+        connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        connection.increment_flow_control_window(100)
+        connection.send_headers(stream_id, [(':status', '103'), ('link', 'x')])
+        connection._data_to_send += raw_frame(0xBB, 0, b'unknown')
+        connection._data_to_send += raw_frame(0xA, 0, b'\0\0')
+        head = [(':status', '200'), ('content-type', DNS_MESSAGE)]
+        connection.send_headers(stream_id, head)
+        octets = pack(echo(Q))
+        for octet in octets:
+            connection.send_data(stream_id, bytes([octet]), pad_length=3)
+        connection.send_data(stream_id, b'')
+        connection.send_headers(stream_id, [('x-trailer', 'y')], end_stream=True)
+
+    async with https_nameserver(authority, lambda query: informing) as server:
+        assert await doh(server, authority) == echo(Q)
+
+
+@in_one_way
+@pytest.mark.parametrize('most', [1, 7, 1000])
+async def test_no_more_is_asked_at_once_than_the_server_bears(trusting, most):
+    at_once = []
+
+    async def answer(query):
+        at_once.append(len(server.connections[0].streams))
+        await asyncio.sleep(0)
+        return echo(query)
+
+    async with https_nameserver(trusting, answer, MAX_CONCURRENT_STREAMS=most) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        await resolve('first.example', TYPES.A)
+        names = [f'{number}.example' for number in range(250)]
+        answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
+        assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
+        assert len(server.streams) == 1
+        assert server.most_at_once <= min(most, 100)
+
+
+@on_every_loop
+async def test_a_query_that_is_given_up_is_reset(trusting):
+    async with https_nameserver(trusting, echo) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        await resolve('one.example', TYPES.A)
+        server.answer = silent
+        task = asyncio.ensure_future(resolve('two.example', TYPES.A))
+        await server.asked(2)
+        task.cancel()
+        await asyncio.wait([task])
+        server.answer = echo
+        await resolve('three.example', TYPES.A)
+        assert server.resets == [ErrorCodes.CANCEL]
+        assert len(server.streams) == 1
+
+
+@in_one_way
+async def test_queries_that_wait_for_a_stream_may_be_given_up(trusting):
+    async with https_nameserver(trusting, echo, MAX_CONCURRENT_STREAMS=1) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        await resolve('one.example', TYPES.A)
+        server.answer = silent
+        names = ['two.example', 'three.example', 'four.example']
+        tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in names]
+        await server.asked(2)
+        server.answer = echo
+        tasks[1].cancel()
+        tasks[0].cancel()
+        assert len(await tasks[2]) == 1
+        assert server.names == [b'one.example', b'two.example', b'four.example']
+        assert len(server.streams) == 1
+
+
+@on_every_loop
+async def test_without_alpn_there_is_no_https(authority):
+    async with https_nameserver(authority, echo, protocols=('http/1.1',)) as server:
+        error = await raised_by(doh(server, authority))
+        assert isinstance(error, SocketError)
+        await settle()
+        assert server.queries == []
+
+
+@in_one_way
+async def test_a_context_of_the_callers_has_to_offer_http2(authority):
+    context = ssl.create_default_context(cafile=authority.path)
+    async with https_nameserver(authority, echo) as server:
+        error = await raised_by(https(Q, '127.0.0.1', 5, server.port, verify=context))
+        assert 'ALPN h2' in str(error)
+        context.set_alpn_protocols(['h2'])
+        assert await https(Q, '127.0.0.1', 5, server.port, verify=context) == echo(Q)
+
+
+@in_one_way
+@pytest.mark.parametrize(
+    'url, arguments, authority_field',
+    [
+        ('https://dns.example', {'bootstrap_address': '127.0.0.1'}, 'dns.example:{port}'),
+        ('https://DNS.Example./', {'bootstrap_address': '127.0.0.1'}, 'DNS.Example:{port}'),
+        ('https://dns.example:{port}', {'port': 1, 'bootstrap_address': '127.0.0.1'}, None),
+        ('https://127.0.0.1/dns-query#dns.example', {}, 'dns.example:{port}'),
+        ('https://127.0.0.1', {}, '127.0.0.1:{port}'),
+        ('https://192.0.2.1#dns.example', {'bootstrap_address': IPv4Address('127.0.0.1')}, None),
+        ('127.0.0.1', {'path': '/dns-query{?dns}'}, None),
+        (IPv4Address('127.0.0.1'), {'source': '127.0.0.2', 'family': socket.AF_INET}, None),
+    ],
+)
+async def test_where_a_server_is_over_https(authority, url, arguments, authority_field):
+    async with https_nameserver(authority, echo) as server:
+        where = url.replace('{port}', str(server.port)) if isinstance(url, str) else url
+        arguments = {'port': server.port, 'verify': authority.path, **arguments}
+        assert await https(Q, where, 5, **arguments) == echo(Q)
+        if authority_field:
+            expected = authority_field.replace('{port}', str(server.port))
+            assert server.requests[0][':authority'] == expected
+
+
+@in_one_way
+@pytest.mark.parametrize(
+    'where, arguments, expected',
+    [
+        ('dns.example', {}, InvalidName),
+        ('https://dns.example/dns-query', {}, InvalidName),
+        ('http://127.0.0.1/dns-query', {}, InvalidName),
+        ('tls://127.0.0.1', {}, InvalidName),
+        ('https://', {}, InvalidName),
+        ('https://127.0.0.1:0', {}, InvalidName),
+        ('https://127.0.0.1:99999', {}, InvalidName),
+        ('https://127.0.0.1/a b', {}, InvalidName),
+        ('https://127.0.0.1/\r\nx: y', {}, InvalidName),
+        ('https://user@127.0.0.1/', {}, InvalidName),
+        ('https://127.0.0.1#a..b', {}, InvalidName),
+        ('127.0.0.1', {'path': 'dns-query'}, InvalidName),
+        ('127.0.0.1', {'path': '/dns\nquery'}, InvalidName),
+        ('127.0.0.1', {'path': '/dns#query'}, InvalidName),
+        ('127.0.0.1', {'path': b'/dns-query'}, TypeError),
+        ('127.0.0.1', {'family': socket.AF_INET6}, InvalidName),
+        ('127.0.0.1', {'family': 'inet'}, InvalidName),
+        ('127.0.0.1', {'port': '443'}, TypeError),
+        ('127.0.0.1', {'verify': 5}, TypeError),
+        ('127.0.0.1', {'verify': '/nowhere'}, SocketError),
+        ('127.0.0.1', {'client': 5}, TypeError),
+        ('127.0.0.1', {'client': httpx.Client}, TypeError),
+        ('127.0.0.1', {'source': '::1'}, InvalidName),
+        ('127.0.0.1', {'bootstrap_address': 'x'}, InvalidName),
+        ('127.0.0.1', {'timeout': 'x'}, TypeError),
+        (5, {}, TypeError),
+        ('https://dns.example', {'bootstrap_address': 5}, TypeError),
+    ],
+)
+async def test_what_cannot_be_asked_over_https(where, arguments, expected):
+    with pytest.raises(expected) as raised:
+        await https(Q, where, **{'timeout': 5, **arguments})
+    assert raised.type is expected
+
+
+def resolver_knowing(**known):
+    """What stands for a `resolve`, and knows these addresses by their types."""
+
+    async def resolve(name, qtype):
+        assert name == 'dns.example'
+        addresses = known.get(qtype.name)
+        if addresses is None:
+            raise DoesNotExist('no such record', RCODES.NOERROR)
+        return addresses
+
+    return resolve
+
+
+@in_one_way
+async def test_the_host_of_a_url_is_found_by_a_resolver(authority):
+    four, six = (IPv4Address('127.0.0.1'),), (IPv6Address('::1'),)
+    away = (IPv4Address('127.0.0.9'),)  # where nobody listens
+    async with https_nameserver(authority, echo) as server:
+        url = f'https://dns.example:{server.port}/dns-query'
+
+        def call(resolver, **arguments):
+            return https(Q, url, 5, verify=authority.path, resolver=resolver, **arguments)
+
+        assert await call(resolver_knowing(A=four)) == echo(Q)
+        assert await call(resolver_knowing(A=away + four)) == echo(Q)
+        assert await call(resolver_knowing(A=four, AAAA=six)) == echo(Q)
+        assert await call(resolver_knowing(AAAA=four)) == echo(Q)
+        assert await call(resolver_knowing(A=four), family=socket.AF_INET) == echo(Q)
+        for known, family, expected in (
+            ({'A': four}, socket.AF_INET6, DoesNotExist),
+            ({'AAAA': six}, socket.AF_INET, DoesNotExist),
+            ({}, socket.AF_UNSPEC, DoesNotExist),
+            ({'A': ()}, socket.AF_UNSPEC, DoesNotExist),
+            ({'A': away}, socket.AF_UNSPEC, SocketError),
+            ({'A': away, 'AAAA': six}, socket.AF_UNSPEC, SocketError),
+        ):
+            error = await raised_by(call(resolver_knowing(**known), family=family))
+            assert isinstance(error, expected)
+        # A real one of ours
+        zone = {'A': a(b'dns.example', '127.0.0.1')}
+        async with Nameserver(answering(zone['A'])) as plain:
+            resolve, _ = resolver_of(plain)
+            assert await call(resolve, family=socket.AF_INET) == echo(Q)
+
+
+@on_every_loop
+async def test_the_time_that_a_resolver_takes_counts(authority):
+    async def resolve(name, qtype):
+        await asyncio.get_running_loop().create_future()
+
+    for timeout in (0, 0.5):
+        call = https(Q, 'https://dns.example', timeout, resolver=resolve)
+        error = await raised_by(in_time(call))
+        assert isinstance(error, QueryTimeout)
+        assert "'dns.example'" in str(error)
+
+    async def fail(name, qtype):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await https(Q, 'https://dns.example', 5, resolver=fail)
+
+
+@in_one_way
+async def test_without_h2_there_is_no_https(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'h2.connection', None)
+    for call in (
+        https(Q, '127.0.0.1', 5),
+        https(Q, 'https://dns.example', 5, bootstrap_address='127.0.0.1'),
+        over('https://127.0.0.1')[0]('x.example', TYPES.A),
+    ):
+        error = await raised_by(call)
+        assert isinstance(error, MissingDependency)
+        assert 'pip install aiodnsresolver[https]' in str(error)
+    assert is_idle()
+
+
 def over(*urls, timeout=0.5, **arguments):
     """A Resolver that asks nameservers by their URLs."""
     return Resolver(no_host, asking(*urls, timeout=timeout), **arguments)
@@ -7363,9 +7976,15 @@ mail  MF   mail.b
 """
 
 BIND_OPTIONS = """
+tls ours {
+    cert-file "%(folder)s/certificate.pem";
+    key-file "%(folder)s/certificate.pem";
+};
 options {
     directory "%(folder)s";
     listen-on port %(port)d { 127.0.0.1; };
+    listen-on port %(tls_port)d tls ours { 127.0.0.1; };
+    listen-on port %(https_port)d tls ours http default { 127.0.0.1; };
     listen-on-v6 port %(port)d { ::1; };
     pid-file none;
     session-keyfile none;
@@ -7454,6 +8073,16 @@ stub-zone:
 stub-zone:
     name: "obsolete.example"
     stub-addr: 127.0.0.1@%(nsd_port)d
+"""
+
+UNBOUND_TLS = """
+server:
+    interface: 127.0.0.1@%(tls_port)d
+    interface: 127.0.0.1@%(https_port)d
+    tls-port: %(tls_port)d
+    https-port: %(https_port)d
+    tls-service-key: "%(folder)s/certificate.pem"
+    tls-service-pem: "%(folder)s/certificate.pem"
 """
 
 
@@ -7545,16 +8174,36 @@ def running(command, server, log, zone='servers.example'):
             process.wait()
 
 
+class Address(tuple):
+    """An address and a port, and the ports of `tls` and `https`."""
+
+
+def values_with_tls(folder, authority):
+    """The values for a configuration: ports, and a certificate, which is made."""
+    certificate = authority.issue_cert('127.0.0.1', 'dns.example')
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / 'certificate.pem'))
+    ports = {key: free_port() for key in ('port', 'tls_port', 'https_port')}
+    assert len(set(ports.values())) == 3
+    return {'folder': folder, **ports}
+
+
+def address_of(values):
+    address = Address(('127.0.0.1', values['port']))
+    address.tls = values['tls_port']
+    address.https = values['https_port']
+    return address
+
+
 @pytest.fixture(scope='session')
-def bind(tmp_path_factory):
-    """The address and port of BIND, which has the zone."""
+def bind(authority, tmp_path_factory):
+    """The address and port of BIND, which has the zone; its `tls` and `https` are other ports."""
     folder = tmp_path_factory.mktemp('bind')
-    port = free_port()
+    values = values_with_tls(folder, authority)
     (folder / 'zone').write_text(whole_zone())
     (folder / 'changing').write_text(CHANGING_ZONE)
-    (folder / 'named.conf').write_text(BIND_OPTIONS % {'folder': folder, 'port': port})
+    (folder / 'named.conf').write_text(BIND_OPTIONS % values)
     command = [find_program('named', 'bind9'), '-g', '-n', '1', '-c', folder / 'named.conf']
-    with running(command, ('127.0.0.1', port), folder / 'log') as server:
+    with running(command, address_of(values), folder / 'log') as server:
         yield server
 
 
@@ -7571,14 +8220,14 @@ def nsd(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def unbound(bind, nsd, tmp_path_factory):
-    """The address and port of Unbound, which asks BIND and NSD."""
+def unbound(bind, nsd, authority, tmp_path_factory):
+    """The address and port of Unbound, which asks BIND and NSD; with `tls` and `https`."""
     folder = tmp_path_factory.mktemp('unbound')
-    port = free_port()
-    values = {'folder': folder, 'port': port, 'bind_port': bind[1], 'nsd_port': nsd[1]}
-    (folder / 'unbound.conf').write_text(UNBOUND_OPTIONS % values)
+    values = values_with_tls(folder, authority)
+    values |= {'bind_port': bind[1], 'nsd_port': nsd[1]}
+    (folder / 'unbound.conf').write_text((UNBOUND_OPTIONS + UNBOUND_TLS) % values)
     command = [find_program('unbound', 'unbound'), '-d', '-c', folder / 'unbound.conf']
-    with running(command, ('127.0.0.1', port), folder / 'log') as server:
+    with running(command, address_of(values), folder / 'log') as server:
         yield server
 
 
@@ -7891,6 +8540,27 @@ async def test_real_nameservers_answer_many_queries_on_one_stream(server):
     assert {query.fqdn for query, _ in told} == {query.fqdn for query in queries}
     assert {texts(outcome.answers)[0] for _, outcome in told} == {'192.0.2.4'}
     stream.close()
+
+
+def secure_url(server, scheme):
+    """The URL of a real nameserver over TLS or HTTPS."""
+    port = {'tls': server.tls, 'https': server.https}[scheme]
+    return f'{scheme}://127.0.0.1:{port}#dns.example'
+
+
+@on_both_and_every_loop
+@pytest.mark.parametrize('scheme', ['tls', 'https'])
+async def test_real_nameservers_are_asked_over_tls_and_https(server, scheme, trusting):
+    resolve, clear_cache = over(secure_url(server, scheme))
+    names = [f'number-{number}.wild.servers.example' for number in range(50)]
+    answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
+    assert [texts(each) for each in answers] == [['192.0.2.4']] * 50
+    assert len(await resolve('big.servers.example', TYPES.TXT)) == 6
+    assert set(texts(await resolve('many.servers.example', TYPES.A))) == set(MANY)
+    _, rcode = await absence(resolve('nothing.servers.example', TYPES.A))
+    assert rcode == RCODES.NXDOMAIN
+    clear_cache()
+    assert is_idle()
 
 
 class InTime:
