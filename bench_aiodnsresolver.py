@@ -169,6 +169,107 @@ def make_getaddrinfo(port: int) -> Peer:
     return Peer(ask, None, str, lambda reply: [each[4][0] for each in reply] == [TEXT])
 
 
+def make_over_stream(scheme: str, port: int) -> Peer:
+    """This module's resolver, which has one stream to a nameserver for all that it asks."""
+    module = import_module('aiodnsresolver')
+
+    async def get_host(*_: object) -> None:
+        return None
+
+    async def get_nameservers(*_: object) -> AsyncGenerator[tuple[Any, ...], None]:
+        for _try in range(TRIES):
+            yield TRY_SECONDS, f'{scheme}://127.0.0.1:{port}'
+
+    resolve, clear_cache = module.Resolver(get_host=get_host, get_nameservers=get_nameservers)
+
+    async def close() -> None:
+        clear_cache()
+
+    return Peer(resolve, module.TYPES.A, str, lambda reply: list(reply) == [ADDRESS], close)
+
+
+def make_query_function(scheme: str, port: int) -> Peer:
+    """This module's function for one query, which has a stream of its own for it."""
+    module = import_module('aiodnsresolver')
+    call = getattr(module, scheme)
+
+    async def ask(query: Any, _: object) -> Any:
+        return await call(query, '127.0.0.1', TRY_SECONDS, port)
+
+    def prepare(name: str) -> Any:
+        return module.make_query(name, module.TYPES.A)
+
+    return Peer(ask, None, prepare, lambda reply: [each.rdata for each in reply.an] == [ADDRESS])
+
+
+def dnspython_context(scheme: str) -> Any:
+    """Returns the SSLContext for a scheme, made once; otherwise each query would pay for it."""
+    import ssl
+
+    context = ssl.create_default_context()
+    if scheme == 'tls':
+        context.set_alpn_protocols(['dot'])
+    return context if scheme != 'tcp' else None
+
+
+def dnspython_peer(call: Callable[[Any], Awaitable[Any]], close: Any = None) -> Peer:
+    """Returns what asks one query by dnspython."""
+    from dns.message import make_query
+
+    def is_right(reply: Any) -> bool:
+        return [item.address for rrset in reply.answer for item in rrset] == [TEXT]
+
+    return Peer(lambda q, _: call(q), None, lambda name: make_query(name, 'A'), is_right, close)
+
+
+def make_dnspython_over_new_stream(scheme: str, port: int) -> Peer:
+    """dnspython's function for one query, without a connection."""
+    import dns.asyncquery
+
+    context = dnspython_context(scheme)
+    arguments = {'tcp': {}, 'tls': {'ssl_context': context}, 'https': {'verify': context}}[scheme]
+    call = getattr(dns.asyncquery, scheme)
+    return dnspython_peer(lambda query: call(query, '127.0.0.1', TRY_SECONDS, port, **arguments))
+
+
+def make_dnspython_over_stream(scheme: str, port: int) -> Peer:
+    """The same with a connection that lasts. On one of TCP or TLS only one query can be asked."""
+    import dns.asyncbackend
+    import dns.asyncquery
+
+    context = dnspython_context(scheme)
+    if scheme == 'https':
+        import httpx2
+
+        client = httpx2.AsyncClient(http1=False, http2=True, verify=context, trust_env=False)
+
+        async def ask_https(query: Any) -> Any:
+            return await dns.asyncquery.https(query, '127.0.0.1', TRY_SECONDS, port, client=client)
+
+        return dnspython_peer(ask_https, client.aclose)
+    call = getattr(dns.asyncquery, scheme)
+    backend = dns.asyncbackend.get_default_backend()
+    lock = asyncio.Lock()
+    sockets: list[Any] = []
+
+    async def ask(query: Any) -> Any:
+        async with lock:
+            if not sockets:
+                where, kind = ('127.0.0.1', port), socket.SOCK_STREAM
+                name = '127.0.0.1' if context else None
+                sockets.append(
+                    await backend.make_socket(
+                        socket.AF_INET, kind, 0, None, where, TRY_SECONDS, context, name
+                    )
+                )
+            return await call(query, '127.0.0.1', TRY_SECONDS, sock=sockets[0])
+
+    async def close() -> None:
+        sockets[0].writer.transport.abort()
+
+    return dnspython_peer(ask, close)
+
+
 class SocketFloor:
     """A fresh connected socket per query in an epoll of its own, one timer, and no DNS logic."""
 
@@ -307,6 +408,7 @@ class Round(NamedTuple):
     correct: int
     asked: int
     reached: int = 0  # queries that the nameserver saw
+    rate: float = 0.0  # answers in a second, where that is measured
 
 
 def count_right(peer: Peer, answers: Iterable[Any]) -> int:
@@ -337,10 +439,11 @@ async def time_at_once(peer: Peer, names: list[str], at_once: int) -> Round:
     """CPU microseconds of a query that is asked for once."""
     arguments = [peer.prepare(name) for name in names]
     gc.collect()
-    start = time.process_time()
+    began, start = time.perf_counter(), time.process_time()
     answers = await ask_all(peer, arguments, at_once)
     cost = (time.process_time() - start) / len(names) * 1e6
-    return Round(cost, count_right(peer, answers), len(names))
+    rate = len(names) / (time.perf_counter() - began)
+    return Round(cost, count_right(peer, answers), len(names), rate=rate)
 
 
 async def time_cached(peer: Peer, names: list[str], at_once: int) -> Round:
@@ -438,6 +541,13 @@ BY_IMPORT: dict[str, Make] = {
 }
 
 
+def by_stream(scheme: str, is_new: bool) -> dict[str, Make]:
+    """Returns the peers that ask over a stream that lasts, or one that is new for each query."""
+    ours = make_query_function if is_new else make_over_stream
+    theirs = make_dnspython_over_new_stream if is_new else make_dnspython_over_stream
+    return {'ours': partial(ours, scheme), 'dnspython': partial(theirs, scheme)}
+
+
 def by_octets(make: Callable[..., Peer], octets: bytes) -> dict[str, Make]:
     """Returns the peers that parse or pack a message."""
     codecs = {'ours': module_codec, 'dnspython': dnspython_codec, 'upstream': module_codec}
@@ -453,6 +563,7 @@ class Workload(NamedTuple):
     measure: Callable[[Peer, list[str], int], Awaitable[Round]]
     peers: dict[str, Make]
     zone: str = 'bench'
+    scheme: str = 'udp'
     fresh: bool = False  # each round in a new process: what was freed would hide what is taken
 
 
@@ -471,10 +582,17 @@ WORKLOADS = {
     'pack-chain': Workload(US, 1000, 1, time_calls, by_octets(make_packer, CHAIN)),
     'memory-cached': Workload('bytes/name', 10_000, 100, measure_cache, BY_CACHE, fresh=True),
     'memory-flight': Workload(
-        'bytes/query', 2000, 2000, measure_flight, IN_FLIGHT, 'silent', True
+        'bytes/query', 2000, 2000, measure_flight, IN_FLIGHT, 'silent', fresh=True
     ),
     'import': Workload('CPU ms', 5, 1, time_imports, BY_IMPORT),
 }
+for scheme in ('tcp', 'tls', 'https'):
+    lasting, new = by_stream(scheme, False), by_stream(scheme, True)
+    WORKLOADS |= {
+        f'{scheme}-1': Workload(US, 500, 1, time_at_once, lasting, scheme=scheme),
+        f'{scheme}-100': Workload(US, 2000, 100, time_at_once, lasting, scheme=scheme),
+        f'{scheme}-new': Workload(US, 100, 1, time_at_once, new, scheme=scheme),
+    }
 
 
 # --- The workers -------------------------------------------------------------
@@ -557,7 +675,13 @@ UNBOUND_CONF = """\
 server:
     interface: 127.0.0.1@{port}
     {also}
-    do-tcp: no
+    interface: 127.0.0.1@{tls}
+    interface: 127.0.0.1@{https}
+    tls-port: {tls}
+    https-port: {https}
+    tls-service-key: "{folder}/certificate.pem"
+    tls-service-pem: "{folder}/certificate.pem"
+    incoming-num-tcp: 1000
     do-daemonize: no
     use-syslog: no
     verbosity: 0
@@ -591,9 +715,9 @@ mount --bind "$0/nsswitch.conf" /etc/nsswitch.conf && exec "$@"
 
 
 class Server(NamedTuple):
-    """A nameserver that runs: its port, and the folder with its control socket."""
+    """A nameserver that runs: its ports, and the folder with its control socket."""
 
-    port: int
+    ports: dict[str, int]
     folder: Path
 
     def queries(self) -> int:
@@ -607,11 +731,23 @@ class Server(NamedTuple):
 
 
 def free_port() -> int:
-    """Returns a UDP port of the loopback that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(('127.0.0.1', 0))
-        port: int = sock.getsockname()[1]
+    """Returns a port of the loopback that is free now, for datagrams and streams."""
+    with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        udp.bind(('127.0.0.1', 0))
+        tcp.bind(udp.getsockname())
+        port: int = udp.getsockname()[1]
         return port
+
+
+def make_certificate(folder: Path) -> None:
+    """Makes a certificate for the nameserver, and has an authority vouch for it that is new."""
+    import trustme
+
+    authority = trustme.CA()
+    certificate = authority.issue_cert('127.0.0.1').private_key_and_cert_chain_pem
+    certificate.write_to_path(str(folder / 'certificate.pem'))
+    authority.cert_pem.write_to_path(str(folder / 'authority.pem'))
+    os.environ['SSL_CERT_FILE'] = str(folder / 'authority.pem')
 
 
 def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
@@ -630,9 +766,14 @@ def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Server]:
     """Yields an Unbound that answers everything below `bench.`, and ends it after."""
-    server, config = Server(free_port(), folder), folder / 'unbound.conf'
+    port, tls, https = free_port(), free_port(), free_port()
+    ports = {'udp': port, 'tcp': port, 'tls': tls, 'https': https}
+    server, config = Server(ports, folder), folder / 'unbound.conf'
     also = f'interface: {SYSTEM_ADDRESS}@53' if for_system else ''
-    config.write_text(UNBOUND_CONF.format(port=server.port, folder=folder, also=also))
+    config.write_text(
+        UNBOUND_CONF.format(port=port, tls=tls, https=https, folder=folder, also=also)
+    )
+    make_certificate(folder)
     command = tied([find_unbound(), '-d', '-c', str(config)])
     pin(cores)  # inherited by all its threads
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, process_group=0)
@@ -757,7 +898,8 @@ class Bench:
         queries = min(WORKLOADS[name].queries, self.most)
         before = self.server.queries()
         tag = f'{name}-{peer}-{number}'
-        one = self.worker(peer).run(name, peer, queries, self.server.port, tag)
+        port = self.server.ports[WORKLOADS[name].scheme]
+        one = self.worker(peer).run(name, peer, queries, port, tag)
         if WORKLOADS[name].fresh:
             self.dismiss([peer])
         return one._replace(reached=self.server.queries() - before)
@@ -804,17 +946,19 @@ def figures(rounds: list[Round], ours: list[Round]) -> str:
     median = statistics.median(costs)
     base = statistics.median(one.cost for one in ours) if ours else 0
     ratio = f'{median / base:.2f}' if base else '-'
-    correct, asked, reached = map(sum, list(zip(*rounds, strict=True))[1:])
+    correct, asked, reached = map(sum, list(zip(*rounds, strict=True))[1:4])
     seen = f'{reached / correct:.2f}' if reached and correct else '-'
+    rate = statistics.median(one.rate for one in rounds)
     row = f'{median:13.2f}{ratio:>9}{min(costs):11.2f}{max(costs):11.2f}'
-    return f'{row}{correct:>9} of {asked:<7}{seen:>9}'
+    return f'{row}{correct:>9} of {asked:<7}{seen:>9}{f"{rate:.0f}" if rate else "-":>11}'
 
 
 def print_table(name: str, results: dict[str, list[Round]]) -> None:
     """Prints a workload's results. `reached`: queries at the nameserver per correct answer."""
     unit = WORKLOADS[name].unit
     say(f'\n{name}')
-    say(f'peer        {unit:>13}  to ours      least       most       correct          reached')
+    head = 'to ours      least       most       correct          reached  queries/s'
+    say(f'peer        {unit:>13}  {head}')
     for peer, rounds in results.items():
         say(f'{peer:12}{figures(rounds, results.get("ours", []))}')
 

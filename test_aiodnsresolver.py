@@ -36,12 +36,15 @@ import subprocess
 import symtable
 import sys
 import time
+import warnings
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import aiohttp.web
+import dns.asyncbackend
+import dns.asyncquery
 import dns.edns
 import dns.exception
 import dns.message
@@ -53,6 +56,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.update
 import httpx
+import httpx2
 import pytest
 import trustme
 import uvloop
@@ -367,6 +371,7 @@ class Nameserver:
 
     def accept(self):
         stream, source = self.listener.accept()
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sources.append(source)
         stream.setblocking(False)
         self.streams.append(stream)
@@ -481,6 +486,15 @@ def reply_to(query, *answers, **fields):
 def answering(*answers, **fields):
     """An `answer` that is the same to every query."""
     return lambda query: reply_to(query, *answers, **fields)
+
+
+def bare(rcode):
+    """An `answer` that is an error and nothing else, the question not even."""
+    return lambda query: reply_to(query, rcode=rcode)._replace(qd=(), ar=())
+
+
+def silent(query):
+    return None
 
 
 def from_zone(*records, **fields):
@@ -3378,7 +3392,7 @@ async def test_a_timeout_covers_the_whole_call(call):
 
 
 @in_one_way
-@pytest.mark.parametrize('call', [udp, tcp, tls, udp_with_fallback])
+@pytest.mark.parametrize('call', [udp, tcp, tls, https, udp_with_fallback])
 @pytest.mark.parametrize('timeout', [0, -1, float('nan'), False])
 async def test_a_timeout_of_nothing_is_over_at_once_and_nothing_is_sent(call, timeout):
     async with Nameserver(echo) as server:
@@ -3422,7 +3436,7 @@ async def test_a_timeout_counts_while_a_turn_is_waited_for(call):
 
 
 @on_every_loop
-@pytest.mark.parametrize('call', [udp, tcp, tls])
+@pytest.mark.parametrize('call', [udp, tcp, tls, https])
 async def test_a_port_where_nobody_listens_is_an_error_at_once(call):
     host, port = closed_port()
     error = await raised_by(call(Q, host, 5, port))
@@ -3432,7 +3446,7 @@ async def test_a_port_where_nobody_listens_is_an_error_at_once(call):
 
 
 @in_one_way
-@pytest.mark.parametrize('call', [udp, tcp, tls, udp_with_fallback])
+@pytest.mark.parametrize('call', [udp, tcp, tls, https, udp_with_fallback])
 @pytest.mark.parametrize(
     'arguments, error',
     [
@@ -3533,7 +3547,7 @@ async def test_a_query_may_have_a_source_port_alone():
 
 
 @on_every_loop
-@pytest.mark.parametrize('call', [udp, tcp, tls, udp_with_fallback])
+@pytest.mark.parametrize('call', [udp, tcp, tls, https, udp_with_fallback])
 async def test_a_call_that_is_cancelled_anywhere_leaves_nothing(call):
     async with Nameserver(silent) as server:
         for rounds in range(12):
@@ -4153,8 +4167,8 @@ class HttpNameserver(Nameserver):
     What it wants is a function of the server's H2Connection and the number of the stream.
     """
 
-    def __init__(self, answer, tls, **settings):
-        super().__init__(answer, tls=tls)
+    def __init__(self, answer, tls, address='127.0.0.1', **settings):
+        super().__init__(answer, address, tls=tls)
         self.settings = {SettingCodes[key]: value for key, value in settings.items()}
         self.connections = []  # of HTTP/2, one for each stream
         self.requests = []  # the header fields
@@ -4539,6 +4553,25 @@ async def test_no_more_is_asked_at_once_than_the_server_bears(trusting, most):
         assert server.most_at_once <= min(most, 100)
 
 
+@in_one_way
+@pytest.mark.parametrize('call', [tls, https])
+async def test_a_call_over_tls_that_is_cancelled_anywhere_leaves_nothing(trusting, call):
+    nameserver = {tls: tls_nameserver, https: https_nameserver}[call]
+    async with nameserver(trusting, echo) as server:
+        was_cancelled = 0
+        while True:
+            task = asyncio.ensure_future(call(Q, '127.0.0.1', 5, server.port))
+            pause = functools.partial(time.sleep, was_cancelled * 0.0001)
+            await asyncio.get_running_loop().run_in_executor(None, pause)
+            task.cancel()
+            await asyncio.wait([task])
+            assert is_idle()
+            if not task.cancelled():
+                break
+            was_cancelled += 1
+        assert task.result() == echo(Q)
+
+
 @on_every_loop
 async def test_a_query_that_is_given_up_is_reset(trusting):
     async with https_nameserver(trusting, echo) as server:
@@ -4613,6 +4646,18 @@ async def test_where_a_server_is_over_https(authority, url, arguments, authority
         if authority_field:
             expected = authority_field.replace('{port}', str(server.port))
             assert server.requests[0][':authority'] == expected
+
+
+@in_one_way
+@pytest.mark.parametrize('address', ['::1', '::1%lo'])
+async def test_a_query_over_https_goes_to_ipv6_too(authority, address):
+    async with https_nameserver(authority, echo, '::1', 'dns.example', address='::1') as server:
+        arguments = {'source': '::1', 'verify': authority.path}
+        assert await https(Q, address, 5, server.port, **arguments) == echo(Q)
+        assert await https(Q, f'https://[{address}]', 5, server.port, **arguments) == echo(Q)
+        for request in server.requests:
+            assert request[':authority'] == f'[::1]:{server.port}'
+        assert {source[0] for source in server.sources} == {'::1'}
 
 
 @in_one_way
@@ -4715,6 +4760,171 @@ async def test_the_time_that_a_resolver_takes_counts(authority):
 
     with pytest.raises(ZeroDivisionError):
         await https(Q, 'https://dns.example', 5, resolver=fail)
+
+
+class InTime:
+    """An event loop's own clock and timers, none of which `leaving_nothing` has to look for."""
+
+    way = module.Epoll
+
+    @property
+    def timers(self):
+        return []
+
+
+class AsyncioInTime(InTime, asyncio.SelectorEventLoop):
+    pass
+
+
+class UvloopInTime(InTime, uvloop.Loop):
+    pass
+
+
+@contextlib.asynccontextmanager
+async def http_server(authority, handle):
+    """A server that speaks HTTP/1.1, as most clients do; gives the base of its URLs."""
+    app = aiohttp.web.Application()
+    app.router.add_route('*', '/{path:.*}', handle)
+    runner = aiohttp.web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    context = server_context(authority, 'localhost', '127.0.0.1', protocols=('http/1.1',))
+    await aiohttp.web.TCPSite(runner, '127.0.0.1', 0, ssl_context=context).start()
+    try:
+        yield f'https://127.0.0.1:{runner.addresses[0][1]}'
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def http_client(kind, authority, **arguments):
+    """A client of the caller's."""
+    context = ssl.create_default_context(cafile=authority.path)
+    if kind == 'aiohttp':
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(connector=connector) as client:
+            yield client
+    else:
+        library = {'httpx': httpx, 'httpx2': httpx2}[kind]
+        async with library.AsyncClient(verify=context, trust_env=False, **arguments) as client:
+            yield client
+
+
+def with_each_client(test):
+    """Makes a coroutine function of a kind of client a test, in real time."""
+
+    @pytest.mark.parametrize('kind', ['httpx', 'httpx2', 'aiohttp'])
+    @pytest.mark.parametrize('loop_factory', [AsyncioInTime, UvloopInTime])
+    @functools.wraps(test)
+    def synchronous(kind, loop_factory, **fixtures):
+        async def main():
+            before = descriptors()
+            await test(kind, **fixtures)
+            for _ in range(500):  # aiohttp closes its connections later
+                if descriptors() <= before:
+                    break
+                await asyncio.sleep(0.01)
+
+        run(main(), loop_factory)
+
+    parameters = inspect.signature(test).parameters.values()
+    names = inspect.Parameter('loop_factory', inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    synchronous.__signature__ = inspect.Signature([*parameters, names])
+    return synchronous
+
+
+async def answer_over_http(request):
+    """An HTTP/1.1 server's answer to what `https` asks."""
+    assert request.headers['accept'] == DNS_MESSAGE
+    assert request.headers['accept-encoding'] == 'identity'
+    octets = await request.read() or query_in_target(request.path_qs)
+    if request.method == 'POST':
+        assert request.headers['content-type'] == DNS_MESSAGE
+    return aiohttp.web.Response(body=pack(echo(parse(octets))), content_type=DNS_MESSAGE)
+
+
+@with_each_client
+async def test_a_client_of_the_callers_asks(kind, authority):
+    async with (
+        http_server(authority, answer_over_http) as base,
+        http_client(kind, authority) as client,
+    ):
+        for post in (True, False):
+            where = f'{base}/dns-query'
+            assert await https(Q, where, 5, client=client, post=post) == echo(Q)
+        port = int(base.rpartition(':')[2])
+        assert await https(Q, '127.0.0.1', None, port, client=client) == echo(Q)
+        where = f'https://localhost:{port}/dns-query'  # which the client finds
+        assert await https(Q, where, 5, client=client) == echo(Q)
+        replies = await asyncio.gather(*[https(Q, where, 5, client=client) for _ in range(20)])
+        assert replies == [echo(Q)] * 20
+
+
+# The path, the error and its status.
+HTTP_1_FAULTS = [
+    ('none', BadResponse, 404),
+    ('html', BadResponse, 200),
+    ('large', BadResponse, 200),
+    ('moved', BadResponse, 302),
+    ('wrong', BadResponse, None),
+    ('short', SocketError, None),
+    ('closes', SocketError, None),
+]
+
+
+@with_each_client
+async def test_what_a_client_of_the_callers_cannot_get_is_an_error_of_ours(kind, authority):
+    paths = []
+    is_over = asyncio.Event()
+
+    async def handle(request):
+        paths.append(request.path)
+        if request.path == '/slow':
+            await is_over.wait()
+        if request.path == '/closes':
+            request.transport.close()
+        if request.path == '/moved':
+            return aiohttp.web.Response(status=302, headers={'location': '/dns-query'})
+        if request.path == '/large':
+            return aiohttp.web.Response(body=bytes(10_000_000), content_type=DNS_MESSAGE)
+        if request.path == '/html':
+            return aiohttp.web.Response(body=pack(echo(Q)), content_type='text/html')
+        if request.path == '/short':
+            response = aiohttp.web.StreamResponse(headers={'content-length': '100'})
+            response.content_type = DNS_MESSAGE
+            await response.prepare(request)
+            await response.write(b'12345')
+            request.transport.close()
+            return response
+        if request.path == '/wrong':
+            return aiohttp.web.Response(body=pack(wrong_name(Q)), content_type=DNS_MESSAGE)
+        return aiohttp.web.Response(status=404)
+
+    async with http_server(authority, handle) as base:
+        async with http_client(kind, authority) as client:
+            for path, expected, status in HTTP_1_FAULTS:
+                error = await raised_by(https(Q, f'{base}/{path}', 5, client=client))
+                assert type(error) is expected, error
+                assert getattr(error, 'status', None) == status
+                assert f'www.example.com. A from {base}' in str(error)
+            assert set(paths) == {f'/{path}' for path, *_ in HTTP_1_FAULTS}  # no redirection
+            for timeout in (0, 0.05):
+                error = await raised_by(https(Q, f'{base}/slow', timeout, client=client))
+                assert type(error) is QueryTimeout
+            task = asyncio.ensure_future(https(Q, f'{base}/slow', 5, client=client))
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            error = await raised_by(https(Q, f'{base}/#dns.example', 5, client=client))
+            assert type(error) is InvalidName
+        error = await raised_by(https(Q, f'{base}/x', 5, client=client))  # it is closed
+        assert type(error) is SocketError
+        is_over.set()
+        await settle()
+    async with http_client(kind, authority) as client:
+        error = await raised_by(https(Q, f'{base}/x', 5, client=client))  # nobody is there
+        assert type(error) is SocketError
+        assert error.errno
 
 
 @in_one_way
@@ -5011,6 +5221,210 @@ async def test_a_certificate_that_does_not_pass_is_the_error_of_a_resolution(aut
             await resolve('x.example', TYPES.A)
         assert isinstance(raised.value.__cause__, ssl.SSLCertVerificationError)
         assert server.queries == []
+
+
+# Beside dnspython: what each call of the two makes of what a server does.
+
+CLASSES_OF_OUTCOMES = {
+    'answer': (Message, dns.message.Message),
+    'timeout': (QueryTimeout, dns.exception.Timeout),
+    'truncated': (Truncated, dns.message.Truncated),
+    'bad response': (BadResponse, dns.query.BadResponse),
+    'malformed': (MalformedMessage, dns.exception.FormError),
+    'unexpected source': (UnexpectedSource, dns.query.UnexpectedSource),
+    'refused': (SocketError, OSError, EOFError, httpx2.TransportError),
+}
+
+
+async def class_of_outcome(call):
+    """What came of a call, in one of the words that serve for both."""
+    try:
+        outcome = await call
+    except Exception as error:
+        outcome = error
+    outcome = (
+        outcome[0] if isinstance(outcome, tuple) and not isinstance(outcome, Message) else outcome
+    )
+    for name, kinds in CLASSES_OF_OUTCOMES.items():
+        if isinstance(outcome, kinds):
+            return name
+    return type(outcome).__name__
+
+
+async def exchange_udp(where, port, timeout, destination=None, **arguments):
+    """The halves of a query over UDP."""
+    with datagram_socket() as sock:
+        expiration = asyncio.get_running_loop().time() + timeout
+        await send_udp(sock, Q, (where, port), expiration)
+        return await receive_udp(sock, destination or (where, port), expiration, **arguments)
+
+
+async def exchange_tcp(where, port, timeout, **arguments):
+    """The halves of a query over TCP."""
+    loop = asyncio.get_running_loop()
+    pair = await asyncio.open_connection(where, port)
+    try:
+        await send_tcp(pair, Q, loop.time() + timeout)
+        return await receive_tcp(pair, loop.time() + timeout, **arguments)
+    finally:
+        pair[1].transport.abort()
+        await settle()
+
+
+async def their_exchange_udp(where, port, timeout, destination=None, **arguments):
+    """The same in dnspython."""
+    backend = dns.asyncbackend.get_default_backend()
+    source = ('127.0.0.1', 0)
+    async with await backend.make_socket(socket.AF_INET, socket.SOCK_DGRAM, 0, source) as sock:
+        expiration = time.time() + timeout
+        await dns.asyncquery.send_udp(sock, pack(Q), (where, port), expiration)
+        return await dns.asyncquery.receive_udp(
+            sock, destination or (where, port), expiration, **arguments
+        )
+
+
+async def their_exchange_tcp(where, port, timeout, **arguments):
+    """The same in dnspython."""
+    backend = dns.asyncbackend.get_default_backend()
+    async with await backend.make_socket(
+        socket.AF_INET, socket.SOCK_STREAM, 0, None, (where, port), timeout
+    ) as sock:
+        await dns.asyncquery.send_tcp(sock, pack(Q), time.time() + timeout)
+        return await dns.asyncquery.receive_tcp(sock, time.time() + timeout, **arguments)
+
+
+def run_beside(main):
+    """What a coroutine function returns that calls dnspython, which leaves transports to the loop.
+
+    That ours leaves nothing is seen elsewhere.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', ResourceWarning)
+        outcome = asyncio.run(main())
+        gc.collect()
+    return outcome
+
+
+def their(call):
+    return lambda q, *given, **arguments: call(dns.message.from_wire(pack(q)), *given, **arguments)
+
+
+def without_query(call):
+    return lambda q, where, timeout, port, **arguments: call(where, port, timeout, **arguments)
+
+
+PAIRS_OF_CALLS = {
+    'udp': (udp, their(dns.asyncquery.udp)),
+    'udp_with_fallback': (udp_with_fallback, their(dns.asyncquery.udp_with_fallback)),
+    'tcp': (tcp, their(dns.asyncquery.tcp)),
+    'tls': (tls, their(dns.asyncquery.tls)),
+    'https': (https, their(dns.asyncquery.https)),
+    'receive_udp': (without_query(exchange_udp), without_query(their_exchange_udp)),
+    'receive_tcp': (without_query(exchange_tcp), without_query(their_exchange_tcp)),
+}
+WHOLE = 'udp udp_with_fallback tcp tls https'
+RECEIVING = 'receive_udp receive_tcp'
+OVER_UDP = 'udp udp_with_fallback receive_udp'
+OVER_STREAMS = 'tcp tls receive_tcp'
+ALL_CALLS = f'{WHOLE} {RECEIVING}'
+
+
+OTHER = ('127.0.0.1', 9)
+
+
+def cut(query):
+    return reply_to(query, tc=1)
+
+
+def then_good(bad):
+    """An `answer` that is bad, and then good."""
+    return lambda query: [bad(query), echo(query)]
+
+
+# What a server says, in which calls, with what arguments, and the outcome.
+BESIDE = [
+    ('the answer', echo, ALL_CALLS, {}, 'answer'),
+    ('no such name', answering(rcode=RCODES.NXDOMAIN), ALL_CALLS, {}, 'answer'),
+    ('refused', answering(rcode=RCODES.REFUSED), ALL_CALLS, {}, 'answer'),
+    ('an error without the question', bare(RCODES.FORMERR), ALL_CALLS, {}, 'answer'),
+    ('nothing', silent, ALL_CALLS, {}, 'timeout'),
+    ('no time', echo, WHOLE, {'timeout': 0}, 'timeout'),
+    ('nobody listens', REFUSES, 'tcp tls https receive_tcp', {}, 'refused'),
+    ('nobody listens', REFUSES, 'udp udp_with_fallback', {}, 'refused; theirs: timeout'),
+    ('a wrong id', wrong_id, WHOLE, {}, 'bad response'),
+    ('a wrong id', wrong_id, RECEIVING, {}, 'answer'),
+    ('a wrong name', wrong_name, WHOLE, {}, 'bad response'),
+    ('no response', no_response, WHOLE, {}, 'bad response'),
+    ('garbage', garbage, ALL_CALLS, {}, 'malformed'),
+    ('half a message', lambda query: pack(echo(query))[:-1], ALL_CALLS, {}, 'malformed'),
+    ('a few octets', lambda query: pack(query)[:11], ALL_CALLS, {}, 'malformed'),
+    ('more octets', trailing, ALL_CALLS, {}, 'malformed'),
+    ('more octets', trailing, ALL_CALLS, {'ignore_trailing': True}, 'answer'),
+    ('a cut reply', cut, 'udp tcp tls https receive_udp receive_tcp', {}, 'answer'),
+    ('a cut reply', cut, 'udp receive_udp', {'raise_on_truncation': True}, 'truncated'),
+    ('a cut reply', cut, 'udp_with_fallback', {}, 'answer'),
+    ('bad, then good', then_good(wrong_id), 'udp', {'ignore_errors': True}, 'answer'),
+    ('garbage, then good', then_good(garbage), OVER_UDP, {'ignore_errors': True}, 'answer'),
+    ('only bad', wrong_id, 'udp', {'ignore_errors': True}, 'timeout'),
+    (
+        'from elsewhere',
+        echo,
+        'receive_udp',
+        {'destination': ('127.0.0.1', 9)},
+        'unexpected source',
+    ),
+    (
+        'from elsewhere',
+        echo,
+        'receive_udp',
+        {'destination': ('127.0.0.1', 9), 'ignore_unexpected': True},
+        'timeout',
+    ),
+    ('the end of the stream', HANG_UP, OVER_STREAMS, {}, 'refused'),
+    ('the end of the stream', HANG_UP, 'https', {}, 'refused'),
+    ('half a frame', [Raw(b'\0\x30' + bytes(9)), HANG_UP], OVER_STREAMS, {}, 'refused'),
+    ('half a length', [Raw(b'\0'), HANG_UP], OVER_STREAMS, {}, 'refused'),
+    ('half a length', Raw(b'\0'), OVER_STREAMS, {}, 'timeout'),
+    ('a reset', [resetting(ErrorCodes.INTERNAL_ERROR)], 'https', {}, 'refused'),
+    ('going away', [going_away], 'https', {}, 'refused'),
+    ('a wrong certificate', echo, 'tls https', {'verify': True}, 'refused'),
+]
+
+
+@pytest.mark.parametrize(
+    'name, says, arguments, expected',
+    [
+        pytest.param(call, says, arguments, expected, id=f'{call}-{what}-{expected}')
+        for what, says, calls, arguments, expected in BESIDE
+        for call in calls.split()
+    ],
+)
+def test_each_call_comes_to_what_that_of_dnspython_does(
+    authority, name, says, arguments, expected
+):
+    context = ssl.create_default_context(cafile=authority.path)
+    context.set_alpn_protocols(['h2'] if name == 'https' else ['dot'])
+    verify = {'verify': context} if name == 'https' else {'verify': authority.path}
+    given = {'timeout': 0.15, **(verify if name in ('tls', 'https') else {}), **arguments}
+
+    async def main():
+        answer = says if callable(says) else lambda query: says
+        nameserver = {'tls': tls_nameserver, 'https': https_nameserver}.get(name)
+        if says is REFUSES:
+            nameserver = Nameserver(echo)
+        elif nameserver is None:
+            nameserver = Nameserver(answer)
+        else:
+            nameserver = nameserver(authority, answer)
+        async with nameserver as server:
+            port = closed_port()[1] if says is REFUSES else server.port
+            return [
+                await class_of_outcome(call(Q, '127.0.0.1', port=port, **given))
+                for call in PAIRS_OF_CALLS[name]
+            ]
+
+    ours, _, theirs = expected.partition('; theirs: ')  # who has no connected socket
+    assert run_beside(main) == [ours, theirs or ours]
 
 
 # --- 18. Cache ---------------------------------------------------------------
@@ -5821,11 +6235,6 @@ async def test_a_truncated_reply_without_a_record_of_use_is_truncated():
         assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
 
 
-def bare(rcode):
-    """An `answer` that is an error and nothing else, the question not even."""
-    return lambda query: reply_to(query, rcode=rcode)._replace(qd=(), ar=())
-
-
 def badvers(query):
     """What RFC 6891 has a server say to another version of EDNS."""
     return reply_to(query, ar=(ResourceRecord(b'', TYPES.OPT, 1232, 0x01000000, ()),))
@@ -6237,10 +6646,6 @@ async def test_a_nameserver_that_is_dead_over_tcp_costs_its_timeout_once(over_tc
         with pytest.raises((SocketError, QueryTimeout)) as raised:
             await in_time(Resolver(no_host, asking(dead.tcp))[0]('x.example', TYPES.A))
         assert 'over TCP' in str(raised.value)
-
-
-def silent(query):
-    return None
 
 
 OUTAGES = {
@@ -8542,6 +8947,98 @@ async def test_real_nameservers_answer_many_queries_on_one_stream(server):
     stream.close()
 
 
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    'server, call',
+    [
+        *itertools.product(['bind', 'unbound'], WHOLE.split()),
+        *itertools.product(['knot', 'nsd'], ['udp', 'udp_with_fallback', 'tcp']),
+    ],
+    indirect=['server'],
+)
+@pytest.mark.parametrize(
+    'name, qtype',
+    [
+        ('www.servers.example', 'A'),
+        ('nothing.servers.example', 'A'),
+        ('www.servers.example', 'MX'),
+        ('many.servers.example', 'A'),
+        ('www.elsewhere.example', 'A'),
+    ],
+)
+def test_each_call_to_a_real_nameserver_is_as_that_of_dnspython(
+    authority, server, call, name, qtype
+):
+    port = getattr(server, call) if call in ('tls', 'https') else server[1]
+    ours, theirs = PAIRS_OF_CALLS[call]
+    context = ssl.create_default_context(cafile=authority.path)
+    context.set_alpn_protocols(['h2'] if call == 'https' else ['dot'])
+    verify = {'verify': context} if call == 'https' else {'verify': authority.path}
+    arguments = verify if call in ('tls', 'https') else {}
+    query = make_query(name, TYPES[qtype])
+
+    async def main():
+        for more in ({}, {'source': '127.0.0.1'}):
+            replies = []
+            for each in (ours, theirs):
+                reply = await each(query, '127.0.0.1', 5, port, **arguments, **more)
+                reply = reply[0] if call == 'udp_with_fallback' else reply
+                replies.append(reply if isinstance(reply, Message) else parse(reply.to_wire()))
+            one, other = replies
+            assert one.qid == other.qid == query.qid
+            assert (one.rcode, one.tc) == (other.rcode, other.tc)
+            assert sorted(record.rdata for record in one.an) == sorted(
+                record.rdata for record in other.an
+            )
+
+    run_beside(main)
+
+
+@on_both_and_every_loop
+async def test_what_may_be_said_of_a_real_server_over_tls_and_https(server, authority):
+    query = make_query('www.servers.example', TYPES.A)
+    context = ssl.create_default_context(cafile=authority.path)
+    context.set_alpn_protocols(['h2'])
+    verify = {'verify': authority.path}
+    url = f'https://dns.example:{server.https}/dns-query'
+    found = resolver_knowing(A=('127.0.0.1',))
+    replies = [
+        await tls(query, '127.0.0.1', 5, server.tls, server_hostname='dns.example', **verify),
+        await tls(query, '127.0.0.1', 5, server.tls, verify=False),
+        await https(query, '127.0.0.1', 5, server.https, post=False, **verify),
+        await https(query, '127.0.0.1', 5, server.https, path='/dns-query', verify=context),
+        await https(query, url, 5, bootstrap_address='127.0.0.1', **verify),
+        await https(query, url, 5, resolver=found, post=False, **verify),
+        await https(query, url, 5, resolver=found, family=socket.AF_INET, verify=False),
+    ]
+    for reply in replies:
+        assert reply.qid == query.qid
+        assert {str(record.rdata) for record in reply.an} == {'192.0.2.1'}
+    for call, expected in (
+        (lambda: tls(query, '127.0.0.1', 5, server.tls), SocketError),
+        (lambda: tls(query, '127.0.0.1', 5, server.tls, server_hostname='a.b'), SocketError),
+        (lambda: https(query, '127.0.0.1', 5, server.https), SocketError),
+        (lambda: https(query, '127.0.0.1', 5, server.https, path='/other', **verify), BadResponse),
+    ):
+        assert isinstance(await raised_by(call()), expected)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('server', ['bind', 'unbound', 'knot'], indirect=True)
+@on_every_loop
+async def test_a_stream_of_the_callers_to_a_real_server_carries_many_queries(server):
+    async with contextlib.AsyncExitStack() as stack:
+        pair = await asyncio.open_connection(*server)
+        stack.callback(pair[1].transport.abort)
+        queries = [make_query(f'{number}.wild.servers.example', TYPES.A) for number in range(50)]
+        replies = await asyncio.gather(
+            *[tcp(query, server[0], 5, server[1], sock=pair) for query in queries]
+        )
+        assert [reply.qid for reply in replies] == [query.qid for query in queries]
+        assert [reply.qd for reply in replies] == [query.qd for query in queries]
+    await settle()
+
+
 def secure_url(server, scheme):
     """The URL of a real nameserver over TLS or HTTPS."""
     port = {'tls': server.tls, 'https': server.https}[scheme]
@@ -8561,24 +9058,6 @@ async def test_real_nameservers_are_asked_over_tls_and_https(server, scheme, tru
     assert rcode == RCODES.NXDOMAIN
     clear_cache()
     assert is_idle()
-
-
-class InTime:
-    """An event loop's own clock and timers, none of which `leaving_nothing` has to look for."""
-
-    way = module.Epoll
-
-    @property
-    def timers(self):
-        return []
-
-
-class AsyncioInTime(InTime, asyncio.SelectorEventLoop):
-    pass
-
-
-class UvloopInTime(InTime, uvloop.Loop):
-    pass
 
 
 @pytest.mark.servers
