@@ -950,14 +950,14 @@ def figures(rounds: list[Round], ours: list[Round]) -> str:
     seen = f'{reached / correct:.2f}' if reached and correct else '-'
     rate = statistics.median(one.rate for one in rounds)
     row = f'{median:13.2f}{ratio:>9}{min(costs):11.2f}{max(costs):11.2f}'
-    return f'{row}{correct:>9} of {asked:<7}{seen:>9}{f"{rate:.0f}" if rate else "-":>11}'
+    return f'{row}{correct:>9} of {asked:<7}{f"{rate:.0f}" if rate else "-":>11}{seen:>9}'
 
 
 def print_table(name: str, results: dict[str, list[Round]]) -> None:
     """Prints a workload's results. `reached`: queries at the nameserver per correct answer."""
     unit = WORKLOADS[name].unit
     say(f'\n{name}')
-    head = 'to ours      least       most       correct          reached  queries/s'
+    head = 'to ours      least       most       correct          queries/s  reached'
     say(f'peer        {unit:>13}  {head}')
     for peer, rounds in results.items():
         say(f'{peer:12}{figures(rounds, results.get("ours", []))}')

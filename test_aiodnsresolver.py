@@ -4101,6 +4101,25 @@ async def test_the_server_is_told_why_its_certificate_does_not_pass(authority):
         assert 'ALERT_UNKNOWN_CA' in server.alerts[0]
 
 
+# Else one that waits for it before it sends more is waited for, 40 ms each time.
+@in_one_way
+@pytest.mark.parametrize('scheme', ['tcp', 'tls'])
+async def test_what_comes_is_acknowledged_at_once_while_more_is_waited_for(trusting, scheme):
+    context = server_context(trusting, '127.0.0.1') if scheme == 'tls' else None
+    async with Nameserver(echo, tls=context) as server:
+        resolve, _ = over(f'{scheme}://127.0.0.1:{server.port}')
+        server.answer = lambda query: None if b'slow' in query.qd[0].name.lower() else echo(query)
+        server.answer_over_tcp = server.answer
+        task = asyncio.ensure_future(resolve('slow.example', TYPES.A))
+        await server.asked(1)
+        await resolve('fast.example', TYPES.A)
+        (stream,) = [*module.waiting_on(asyncio.get_running_loop()).readiness.owners.values()]
+        quick = stream.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+        assert quick == 1
+        task.cancel()
+        await asyncio.wait([task])
+
+
 @on_every_loop
 async def test_a_server_that_ends_tls_ends_the_stream(trusting):
     async with tls_nameserver(trusting, echo) as server:
@@ -10088,6 +10107,20 @@ def rows(lines, workload):
     """The table of a workload as a dict: the first word of each line, and the others."""
     table = itertools.takewhile(str.strip, lines[lines.index(workload) + 1 :])
     return {words[0]: words[1:] for words in map(str.split, table)}
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
+def test_streams_are_measured_that_last_and_new_ones(scheme):
+    workloads = [f'{scheme}-{what}' for what in ('1', '100', 'new')]
+    status, lines, _ = bench(*workloads, '--peers', 'ours,dnspython')
+    assert status == 0
+    for name in workloads:
+        for peer in ('ours', 'dnspython'):
+            row = rows(lines, name)[peer]
+            assert row[4:7] == ['8', 'of', '8']
+            assert float(row[7]) > 0
+            assert row[-1] == '1.00'
 
 
 @pytest.mark.servers
