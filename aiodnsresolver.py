@@ -7017,11 +7017,12 @@ def __getattr__(name: str) -> Any:
 # when it is used.
 
 USAGE = """\
-Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @tcp://NAMESERVER[:PORT]]
+Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @URL]
 
 Prints the records of each NAME and TYPE (A unless given), one a line. A word
 that is a type is a name in the first place or with a final dot. Without a final
-dot a NAME is looked for by the system's search list, unless a NAMESERVER is named.
+dot a NAME is looked for by the system's search list, unless a nameserver is named. A
+URL is tcp://ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME.
 Exit status: 0 found, 1 does not exist, 2 failed, 64 usage.
 """
 
@@ -7035,14 +7036,20 @@ class Words(NamedTuple):
 
 
 def parse_at(word: str) -> Nameserver:
-    """Returns a nameserver: `ADDRESS[:PORT]`, `[ADDRESS]:PORT` or a URL. Raises InvalidName."""
+    """Returns a nameserver: `ADDRESS[:PORT]`, `[ADDRESS]:PORT` or a URL.
+
+    Raises InvalidName or MissingDependency.
+    """
     url = word if '://' in word else f'udp://{word}'
     to_server(url)
     return url
 
 
 def parse_words(words: Iterable[str]) -> Words:
-    """Returns a command line, understood; without names if for help. Raises InvalidName."""
+    """Returns a command line, understood; without names if for help.
+
+    Raises InvalidName or MissingDependency.
+    """
     mnemonics = {str(qtype): qtype for qtype in TYPES}
     names: list[str] = []
     qtypes: list[int] = []
@@ -7109,6 +7116,9 @@ def main() -> int:
     except InvalidName as error:
         print(f'{error}\n{USAGE}', end='', file=sys.stderr)
         return 64
+    except MissingDependency as error:
+        print(error, file=sys.stderr)
+        return 2
     try:
         status = asyncio.run(run(words)) if words.names else print(USAGE, end='')
         sys.stdout.flush()

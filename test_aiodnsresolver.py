@@ -9923,6 +9923,20 @@ def test_what_the_command_line_cannot_mean_is_answered_with_the_usage(main, word
     assert usage.startswith('Usage: ')
 
 
+@pytest.mark.servers
+@pytest.mark.parametrize('scheme', ['tls', 'https'])
+def test_a_nameserver_may_be_asked_over_tls_and_https(main, bind, trusting, scheme):
+    word = f'@{secure_url(bind, scheme)}'
+    assert main('www.servers.example', word) == (0, '192.0.2.1\n', '')
+
+
+def test_without_h2_a_nameserver_over_https_is_status_2(main, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'h2.connection', None)
+    status, output, errors = main('localhost', '@https://127.0.0.1')
+    assert (status, output) == (2, '')
+    assert errors == 'DNS over HTTPS needs h2: pip install aiodnsresolver[https]\n'
+
+
 def test_a_port_where_nobody_listens_is_status_2():
     server = closed_port()
     status, output, errors = command('www.servers.example', at(server))
@@ -10196,7 +10210,7 @@ def test_a_signal_ends_the_benchmark_and_all_that_it_started(name):
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 14
+    assert len(examples) == 16
 
     def answer(query):
         zone = {
@@ -10231,8 +10245,21 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
                     scope[call.__name__] = functools.partial(call, port=server.port)
                 to_private = {'port': private.port, 'verify': authority.path}
                 scope['tls'] = functools.partial(tls, **to_private)
-                rcode, answers = await scope['ask']('127.0.0.1')
-                assert (rcode, len(answers)) == (RCODES.NOERROR, 1)
+                async with https_nameserver(authority, answer) as over_http:
+                    to_http = {'port': over_http.port, 'verify': authority.path}
+                    scope['https'] = functools.partial(https, **to_http)
+                    rcode, answers = await scope['ask']('127.0.0.1')
+                    assert (rcode, len(answers)) == (RCODES.NOERROR, 1)
+                    assert len(over_http.requests) == 1
+                    scope['https'] = functools.partial(https, port=over_http.port)
+                    async with http_client('httpx2', authority, http2=True) as client:
+                        assert len(await scope['ask_often'](client, '127.0.0.1')) == 3
+                    assert len(over_http.streams) == 2
+            with datagram_socket() as one:
+                where = one.getsockname()
+                serving = asyncio.ensure_future(scope['serve_datagrams'](one))
+                assert (await udp(Q, where[0], 5, where[1])).qr == RESPONSE
+                await serving
             async with await asyncio.start_server(scope['serve'], '127.0.0.1') as small:
                 port = small.sockets[0].getsockname()[1]
                 assert (await tcp(Q, '127.0.0.1', 5, port)).qr == RESPONSE
