@@ -4290,6 +4290,9 @@ def https_nameserver(authority, answer, *names, protocols=('h2',), **settings):
     )
 
 
+SECURE = {'tls': tls_nameserver, 'https': https_nameserver}
+
+
 def raw_frame(frame_type, stream_id, body=b'', flags=0):
     """A frame of HTTP/2 (RFC 9113 4.1)."""
     head = len(body).to_bytes(3, 'big') + bytes([frame_type, flags])
@@ -4575,8 +4578,7 @@ async def test_no_more_is_asked_at_once_than_the_server_bears(trusting, most):
 @in_one_way
 @pytest.mark.parametrize('call', [tls, https])
 async def test_a_call_over_tls_that_is_cancelled_anywhere_leaves_nothing(trusting, call):
-    nameserver = {tls: tls_nameserver, https: https_nameserver}[call]
-    async with nameserver(trusting, echo) as server:
+    async with SECURE[call.__name__](trusting, echo) as server:
         was_cancelled = 0
         while True:
             task = asyncio.ensure_future(call(Q, '127.0.0.1', 5, server.port))
@@ -4966,11 +4968,10 @@ def over(*urls, timeout=0.5, **arguments):
 
 
 @on_every_loop
-@pytest.mark.parametrize('scheme', ['tcp', 'tls'])
+@pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
 async def test_many_names_share_one_stream_which_is_closed_after_a_while(trusting, scheme):
-    tls_context = server_context(trusting, 'dns.example') if scheme == 'tls' else None
-    async with Nameserver(echo, tls=tls_context) as server:
-        name = '#dns.example' if scheme == 'tls' else ''
+    async with SECURE[scheme](trusting, echo) if scheme in SECURE else Nameserver(echo) as server:
+        name = '#dns.example' if scheme in SECURE else ''
         resolve, _ = over(f'{scheme}://127.0.0.1:{server.port}{name}')
         await resolve('first.example', TYPES.A)
         names = [f'{number}.example' for number in range(200)]
@@ -4988,15 +4989,23 @@ async def test_many_names_share_one_stream_which_is_closed_after_a_while(trustin
 
 @on_every_loop
 async def test_queries_over_tls_are_padded_and_those_over_streams_ask_to_be_kept(trusting):
-    async with tls_nameserver(trusting, echo) as private, Nameserver(echo) as plain:
-        resolve, _ = over(f'tls://127.0.0.1:{private.port}#dns.example')
-        for size in (1, 20, 63):
-            await resolve('x' * size + '.example', TYPES.A)
-        assert {len(pack(query)) % 128 for query in private.queries} == {0}
+    async with (
+        tls_nameserver(trusting, echo) as private,
+        https_nameserver(trusting, echo) as over_http,
+        Nameserver(echo) as plain,
+    ):
+        for url, server in (
+            (f'tls://127.0.0.1:{private.port}#dns.example', private),
+            (f'https://127.0.0.1:{over_http.port}#dns.example', over_http),
+        ):
+            resolve, _ = over(url)
+            for size in (1, 20, 63):
+                await resolve('x' * size + '.example', TYPES.A)
+            assert {len(pack(query)) % 128 for query in server.queries} == {0}
         resolve, _ = over(plain.tcp)
         await resolve('x.example', TYPES.A)
-        for query, codes in ((private.queries[0], [11, 12]), (plain.queries[0], [11])):
-            assert [code for code, _ in query.edns.rdata] == codes
+        for server, codes in ((private, [11, 12]), (over_http, [12]), (plain, [11])):
+            assert [code for code, _ in server.queries[0].edns.rdata] == codes
 
 
 def kept_for(seconds):
@@ -5219,24 +5228,35 @@ def test_a_loop_that_is_closed_without_more_ado_leaves_no_warning(loop_name):
 
 
 @on_every_loop
-async def test_nameservers_of_all_kinds_are_raced_together(trusting):
-    async with tls_nameserver(trusting, echo) as private, Nameserver(silent) as plain:
+@pytest.mark.parametrize('first', ['udp', 'tcp', 'tls', 'https'])
+async def test_nameservers_of_all_kinds_are_raced_together(trusting, first):
+    says = {scheme: echo if scheme == first else silent for scheme in module.OVER}
+    async with (
+        tls_nameserver(trusting, says['tls']) as private,
+        https_nameserver(trusting, says['https']) as over_http,
+        Nameserver(says['udp'], over_tcp=says['tcp']) as plain,
+    ):
+        urls = f'tls://127.0.0.1:{private.port}', f'https://127.0.0.1:{over_http.port}'
 
         async def get_nameservers(fqdn):
-            yield 0.5, plain.nameserver, plain.tcp, f'tls://127.0.0.1:{private.port}'
+            yield 0.5, plain.nameserver, plain.tcp, *urls
 
         resolve, _ = Resolver(no_host, get_nameservers)
         for name in ('x.example', 'y.example'):
             assert len(await resolve(name, TYPES.A)) == 1
         await let_arrive()
-        assert (len(private.streams), len(plain.streams)) == (1, 1)
+        for server in (private, over_http, plain):
+            assert len(server.streams) <= 2
+        answered = {'udp': plain, 'tcp': plain, 'tls': private, 'https': over_http}[first]
+        assert {b'x.example', b'y.example'} <= {*answered.names}
 
 
 @on_every_loop
-async def test_a_certificate_that_does_not_pass_is_the_error_of_a_resolution(authority):
-    async with tls_nameserver(authority, echo) as server:
-        resolve, _ = over(f'tls://127.0.0.1:{server.port}#dns.example')
-        with pytest.raises(SocketError, match=r'over TLS.*CERTIFICATE') as raised:
+@pytest.mark.parametrize('scheme', SECURE)
+async def test_a_certificate_that_does_not_pass_is_the_error_of_a_resolution(authority, scheme):
+    async with SECURE[scheme](authority, echo) as server:
+        resolve, _ = over(f'{scheme}://127.0.0.1:{server.port}#dns.example')
+        with pytest.raises(SocketError, match=rf'over {scheme.upper()}.*CERTIFICATE') as raised:
             await resolve('x.example', TYPES.A)
         assert isinstance(raised.value.__cause__, ssl.SSLCertVerificationError)
         assert server.queries == []
@@ -5424,7 +5444,8 @@ def test_each_call_comes_to_what_that_of_dnspython_does(
     context = ssl.create_default_context(cafile=authority.path)
     context.set_alpn_protocols(['h2'] if name == 'https' else ['dot'])
     verify = {'verify': context} if name == 'https' else {'verify': authority.path}
-    given = {'timeout': 0.15, **(verify if name in ('tls', 'https') else {}), **arguments}
+    seconds = 0.15 if 'timeout' in expected else 5
+    given = {'timeout': seconds, **(verify if name in ('tls', 'https') else {}), **arguments}
 
     async def main():
         answer = says if callable(says) else lambda query: says
