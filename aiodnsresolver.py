@@ -1611,14 +1611,32 @@ SIZE = only(integer('B', present_size), SIZES.__contains__)
 # types of class IN in another class, have plain octets (RFC 3597).
 
 
-class Layout(NamedTuple):
+class Layout:
     """How the rdata of a type is laid out. `qclass` is None if the class makes no difference."""
 
-    mnemonic: str
-    qclass: int | None
-    fields: dict[str, Field]
-    record: Any  # the named tuple, or None for a single field
-    form: Form
+    def __init__(
+        self, mnemonic: str, qclass: int | None, fields: dict[str, Field], form: Form
+    ) -> None:
+        self.mnemonic = mnemonic
+        self.qclass = qclass
+        self.fields = fields
+        self.form = form
+
+    @functools.cached_property
+    def record(self) -> Any:
+        """The named tuple, or None for a single field. To make all would be slow to import."""
+        if len(self.fields) == 1:
+            return None
+        made: Any = namedtuple(self.mnemonic, self.fields, module=__name__)  # type: ignore[misc]
+        record: Any = made
+        record.__doc__ = f'Rdata of type {self.mnemonic}: {", ".join(self.fields)}.'
+        record.__str__ = present_values
+        record.row = self
+        own = {'__module__': __name__}
+        expires: Any = type(f'{self.mnemonic}ExpiresAt', (RecordExpiresAt, record), own)
+        EXPIRING[record] = EXPIRING[expires] = expires
+        globals().update({record.__name__: record, expires.__name__: expires})
+        return record
 
 
 class Form(NamedTuple):
@@ -1703,19 +1721,7 @@ def layout(
     mnemonic: str, qclass: int | None = None, form: Form = IN_ORDER, /, **fields: Field
 ) -> None:
     """Adds a row to the table: the fields of a type, in the order of the wire."""
-    record: Any = None
-    if len(fields) > 1:
-        made: Any = namedtuple(mnemonic, fields, module=__name__)  # type: ignore[misc]
-        record = made
-        record.__doc__ = f'Rdata of type {mnemonic}: {", ".join(fields)}.'
-        record.__str__ = present_values
-        own = {'__module__': __name__}
-        expires: Any = type(f'{mnemonic}ExpiresAt', (RecordExpiresAt, record), own)
-        EXPIRING[record] = EXPIRING[expires] = expires
-        globals().update({record.__name__: record, expires.__name__: expires})
-    row = LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, record, form)
-    if record is not None:
-        record.row = row
+    LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, form)
 
 
 def fields_of(mnemonic: str) -> dict[str, Field]:
@@ -7004,11 +7010,14 @@ GUESTS = {'AioHttpDnsResolver': make_aiohttp_resolver}
 
 
 def __getattr__(name: str) -> Any:
-    """Returns a guest, made when it is first asked for (PEP 562)."""
-    if name not in GUESTS:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    guest = globals()[name] = GUESTS[name]()
-    return guest
+    """Returns a guest or the class of a record, made when it is first asked for (PEP 562)."""
+    if name in GUESTS:
+        globals()[name] = GUESTS[name]()
+    else:
+        qtype = TYPES.__members__.get(name.removesuffix('ExpiresAt'))
+        if qtype not in LAYOUTS or LAYOUTS[qtype].record is None:
+            raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return globals()[name]
 
 
 # --- 21. Command line --------------------------------------------------------

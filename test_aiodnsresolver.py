@@ -1612,6 +1612,28 @@ def test_ready_made_octets_are_rdata_unless_the_type_is_a_name():
         assert parse(pack(message)).an[0].rdata == b'y'
 
 
+# The classes of records are made when they are first asked for: an import does not pay for them.
+def test_the_class_of_a_record_is_there_when_it_is_asked_for():
+    pickled = pickle.dumps(module.expiring(module.MX(10, b'mail.example'), 5.0))
+    program = f"""
+import pickle
+import aiodnsresolver
+assert not {{'MX', 'MXExpiresAt', 'SOA'}} & {{*vars(aiodnsresolver)}}
+mx = pickle.loads({pickled!r})
+assert (mx, mx.expires_at, str(mx)) == ((10, b'mail.example'), 5.0, '10 mail.example.')
+from aiodnsresolver import MX, SOAExpiresAt
+assert type(mx) is aiodnsresolver.MXExpiresAt and isinstance(mx, MX)
+assert issubclass(SOAExpiresAt, aiodnsresolver.SOA)
+"""
+    subprocess.run([sys.executable, '-c', program], check=True, cwd=HERE)
+    for row in module.LAYOUTS.values():
+        assert hasattr(module, row.mnemonic) == (row.record is not None)
+        assert hasattr(module, f'{row.mnemonic}ExpiresAt') == (row.record is not None)
+        assert getattr(module, row.mnemonic, None) is row.record
+    for name in ('A', 'AExpiresAt', 'NS', 'TYPE1', 'ExpiresAt', 'MXExpiresAtExpiresAt'):
+        assert not hasattr(module, name)
+
+
 # --- 8. Wire -----------------------------------------------------------------
 
 octet_strings = st.binary(max_size=20)
