@@ -2795,13 +2795,55 @@ def http_library() -> Any:
     return h2
 
 
+def skip_name(octets: bytes, offset: int) -> int:
+    """Returns where a name ends, or its first pointer. Raises IndexError."""
+    while size := octets[offset]:  # each turn passes a label
+        if size >= 0xC0:
+            return offset + 2
+        offset += size + 1
+    return offset + 1
+
+
+def aged(octets: bytes, seconds: int) -> bytes:
+    """Returns a message that a cache of HTTP had for so long: its TTLs are less (RFC 8484 5.1).
+
+    One that is broken comes back as it is.
+    """
+    message = bytearray(octets)
+    try:
+        _, _, questions, *counts = HEADER.unpack_from(octets)
+        offset = HEADER.size
+        for _ in range(questions):
+            offset = skip_name(octets, offset) + QUESTION_TAIL.size
+        for _ in range(sum(counts)):
+            offset = skip_name(octets, offset)
+            qtype, qclass, ttl, size = RECORD_TAIL.unpack_from(octets, offset)
+            if qtype != TYPES.OPT:
+                tail = qtype, qclass, max(0, ttl - seconds), size
+                RECORD_TAIL.pack_into(message, offset, *tail)
+            offset += RECORD_TAIL.size + size
+    except (IndexError, struct.error):
+        return octets
+    return bytes(message)
+
+
 class HttpExchange:
     """A query as a request, and its response as it comes (RFC 8484 4).
 
     A GET has the id 0, so that caches know it again; the reply has that of the query.
     """
 
-    __slots__ = ('body', 'id', 'incoming', 'sent', 'status', 'stream_id', 'target', 'was_refused')
+    __slots__ = (
+        'age',
+        'body',
+        'id',
+        'incoming',
+        'sent',
+        'status',
+        'stream_id',
+        'target',
+        'was_refused',
+    )
 
     def __init__(self, octets: bytes, path: str, is_post: bool) -> None:
         self.id = None if is_post else octets[:2]
@@ -2813,6 +2855,7 @@ class HttpExchange:
             self.target = f'{path}{sign}dns={coded.translate(URL_SAFE).decode()}'
             self.body = b''
         self.status: int | None = None
+        self.age = 0  # seconds that a cache had the response for
         self.incoming = bytearray()
         self.stream_id = 0  # of HTTP/2, while it is on its way
         self.sent = 0  # octets of the body
@@ -2831,8 +2874,9 @@ class HttpExchange:
             fields |= {'content-type': DNS_MESSAGE, 'content-length': str(len(self.body))}
         return fields
 
-    def head(self, status: str, content_type: str) -> None:
+    def head(self, status: str, content_type: str, age: str) -> None:
         """Takes how a response begins. Raises BadResponse."""
+        self.age = int(age) if re.fullmatch('[0-9]{1,9}', age) else 0
         if not re.fullmatch('[0-9]{3}', status):
             raise BadResponse(f'The HTTP status is {status[:64]!a}')
         self.status = int(status)
@@ -2851,7 +2895,8 @@ class HttpExchange:
         """Returns the whole body."""
         if self.id is not None and self.incoming[:2] == b'\0\0':
             self.incoming[:2] = self.id
-        return bytes(self.incoming)
+        octets = bytes(self.incoming)
+        return aged(octets, self.age) if self.age else octets
 
 
 class Http:
@@ -2962,8 +3007,8 @@ class Http:
         try:
             if isinstance(event, events.ResponseReceived):
                 fields = dict(event.headers)
-                status = fields[b':status'].decode('latin-1')
-                exchange.head(status, fields.get(b'content-type', b'').decode('latin-1'))
+                names = b':status', b'content-type', b'age'
+                exchange.head(*[fields.get(name, b'').decode('latin-1') for name in names])
             elif isinstance(event, events.DataReceived):
                 exchange.add(event.data)
             elif isinstance(event, events.StreamEnded):
@@ -5468,6 +5513,11 @@ def servers_at(
     return servers
 
 
+def head_of(response: Any) -> list[str]:
+    """Returns what matters of the header fields of a client's response."""
+    return [response.headers.get(name, '') for name in ('content-type', 'age')]
+
+
 async def fetch(client: Any, exchange: HttpExchange, base: str) -> bytes:
     """Returns the reply to a query by an HTTP client of the caller's.
 
@@ -5487,7 +5537,7 @@ async def fetch(client: Any, exchange: HttpExchange, base: str) -> bytes:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(),
             ) as response:
-                exchange.head(str(response.status), response.headers.get('content-type', ''))
+                exchange.head(str(response.status), *head_of(response))
                 async for piece in response.content.iter_any():
                     exchange.add(piece)
         else:
@@ -5499,7 +5549,7 @@ async def fetch(client: Any, exchange: HttpExchange, base: str) -> bytes:
                 follow_redirects=False,
                 timeout=None,
             ) as response:
-                exchange.head(str(response.status_code), response.headers.get('content-type', ''))
+                exchange.head(str(response.status_code), *head_of(response))
                 async for piece in response.aiter_raw():
                     exchange.add(piece)
     except Exception as error:  # a client has errors of its own kinds

@@ -4439,6 +4439,38 @@ async def test_what_is_a_dns_message(authority, status, content_type):
 
 
 @in_one_way
+@pytest.mark.parametrize(
+    'age, ttl', [('0', 300), ('100', 200), ('300', 0), ('999999999', 0), ('-5', 300), ('x', 300)]
+)
+async def test_the_ttls_of_a_response_from_a_cache_are_less_by_its_age(trusting, age, ttl):
+    def answer(query):
+        reply = echo(query)
+        records = [a(b'www.example.com', ttl=300), cname(b'x.example', b'y.example', ttl=1)]
+        reply = reply._replace(an=(a(query.qd[0].name, ttl=300),), ns=tuple(records))
+        return Response(pack(reply), fields=(('age', age),))
+
+    async with https_nameserver(trusting, answer) as server:
+        reply = await doh(server, trusting)
+        ttls = [record.ttl for record in (*reply.an, *reply.ns)]
+        assert ttls == [ttl, ttl, 1 if ttl == 300 else 0]
+        assert reply.edns == Q.edns  # which has no TTL
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        (address,) = await resolve('x.example', TYPES.A)
+        assert address.expires_at == asyncio.get_running_loop().time() + ttl
+
+
+@given(st.binary(max_size=200), st.integers(1, 1000))
+def test_octets_of_any_kind_may_be_aged(octets, seconds):
+    assert len(module.aged(octets, seconds)) == len(octets)
+
+
+def test_a_message_that_is_cut_short_is_not_aged():
+    reply = pack(echo(Q))
+    for end in range(len(reply)):
+        assert module.aged(reply[:end], 1) == reply[:end]
+
+
+@in_one_way
 @pytest.mark.parametrize('size', [65535, 65536, 10_000_000])
 async def test_a_body_is_read_as_far_as_a_message_may_go(trusting, size):
     filler = bytes(size - len(pack(echo(Q))))
