@@ -33,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 from ipaddress import IPv4Address
@@ -730,13 +730,20 @@ class Server(NamedTuple):
         return int(dict(line.split('=', 1) for line in lines)['total.num.queries'])
 
 
-def free_port() -> int:
-    """Returns a port of the loopback that is free now, for datagrams and streams."""
-    with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(('127.0.0.1', 0))
-        tcp.bind(udp.getsockname())
-        port: int = udp.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Returns ports of the loopback that are free now, for datagrams and streams."""
+    ports: list[int] = []
+    with ExitStack() as stack:
+        while len(ports) < count:
+            udp = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            tcp = stack.enter_context(socket.socket())
+            udp.bind(('127.0.0.1', 0))
+            try:
+                tcp.bind(udp.getsockname())
+            except OSError:
+                continue  # a stream has it
+            ports.append(udp.getsockname()[1])
+    return ports
 
 
 def make_certificate(folder: Path) -> None:
@@ -766,7 +773,7 @@ def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Server]:
     """Yields an Unbound that answers everything below `bench.`, and ends it after."""
-    port, tls, https = free_port(), free_port(), free_port()
+    port, tls, https = free_ports(3)
     ports = {'udp': port, 'tcp': port, 'tls': tls, 'https': https}
     server, config = Server(ports, folder), folder / 'unbound.conf'
     also = f'interface: {SYSTEM_ADDRESS}@53' if for_system else ''
