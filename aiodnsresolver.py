@@ -1611,6 +1611,11 @@ SIZE = only(integer('B', present_size), SIZES.__contains__)
 # types of class IN in another class, have plain octets (RFC 3597).
 
 
+def present_values(rdata: Any) -> str:
+    """Returns rdata of several fields as a master file has it."""
+    return str(rdata.row.form.present(rdata.row, rdata))
+
+
 class Layout:
     """How the rdata of a type is laid out. `qclass` is None if the class makes no difference."""
 
@@ -1709,12 +1714,6 @@ def present_loc(row: Layout, values: Iterable[Any]) -> str:
 IN_ORDER = Form(parse_fields, pack_fields, present_fields)
 HIP_FORM = Form(parse_hip, pack_hip, present_fields)
 LOC_FORM = Form(parse_fields, pack_fields, present_loc)
-
-
-def present_values(rdata: Any) -> str:
-    """Returns rdata of several fields as a master file has it."""
-    row: Layout = rdata.row
-    return row.form.present(row, rdata)
 
 
 def layout(

@@ -4858,6 +4858,7 @@ class UvloopInTime(InTime, uvloop.Loop):
 @contextlib.asynccontextmanager
 async def http_server(authority, handle):
     """A server that speaks HTTP/1.1, as most clients do; gives the base of its URLs."""
+    tasks = asyncio.all_tasks()
     app = aiohttp.web.Application()
     app.router.add_route('*', '/{path:.*}', handle)
     runner = aiohttp.web.AppRunner(app, shutdown_timeout=0.1)
@@ -4868,6 +4869,10 @@ async def http_server(authority, handle):
         yield f'https://127.0.0.1:{runner.addresses[0][1]}'
     finally:
         await runner.cleanup()
+        left = asyncio.all_tasks() - tasks  # of connections that were closed under it
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
@@ -4892,12 +4897,11 @@ def with_each_client(test):
     @functools.wraps(test)
     def synchronous(kind, loop_factory, **fixtures):
         async def main():
-            before = descriptors()
             await test(kind, **fixtures)
-            for _ in range(500):  # aiohttp closes its connections and ends its tasks later
-                if descriptors() <= before and len(asyncio.all_tasks()) == 1:
-                    break
-                await asyncio.sleep(0.01)
+            seen = [None]
+            while len(asyncio.all_tasks()) > 1 or seen[-1] != descriptors():
+                seen.append(descriptors())  # aiohttp closes its connections later
+                await asyncio.sleep(0.1)
 
         run(main(), loop_factory)
 
