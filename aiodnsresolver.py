@@ -3020,6 +3020,7 @@ class Http:
 
     def refuse(self, exchange: HttpExchange, code: int) -> OSError | None:
         """Has a query that was not looked at sent again, once (RFC 9113 8.7); else an error."""
+        exchange.sent = len(exchange.body)  # nobody wants the rest
         if code != self.h2.errors.ErrorCodes.REFUSED_STREAM or exchange.was_refused:
             text = f'The server ended the request (RST_STREAM, error {code:d})'
             return ConnectionResetError(errno.ECONNRESET, text)
