@@ -139,7 +139,7 @@ def function_stub(node: Function) -> ast.stmt:
     """
     # What functools.lru_cache makes would hide the parameters.
     marks = node.decorator_list
-    node.decorator_list = [mark for mark in marks if 'cache' not in ast.unparse(mark)]
+    node.decorator_list = [mark for mark in marks if 'lru_cache' not in ast.unparse(mark)]
     node.returns = node.returns or ast.Name('Any')
     if isinstance(node, ast.AsyncFunctionDef) and yields(node.body):
         fields: dict[str, Any] = {field: getattr(node, field, None) for field in node._fields}
