@@ -361,6 +361,7 @@ MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
 MAX_SELECTED = 512  # sockets for which select(2) can wait on Windows
 GLANCE_SECONDS = 0.01  # between two looks at a socket for which a loop cannot wait
 MAX_UNASKED = 16  # messages of a stream that nobody asked for: a flood of them stops the loop
+MAX_PIECE = 1 << 14  # octets of HTTP that are taken at once, as large as a frame may be
 MAX_READS = 16  # datagrams of one socket before others have their turn
 FOLDING_SECONDS = 600.0  # for how long a nameserver is known to fold letter case
 PLAIN_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that does not bear it
@@ -371,6 +372,7 @@ ALPN = {'tls': 'dot', 'https': 'h2'}  # what is to be spoken over TLS: RFC 7858 
 PADDED_TO = 128  # octets of a query that others must not know (RFC 8467 4.1)
 SILENT_SECONDS = 1.5  # after that, a stream on which nothing has come is not used any more
 MAX_OUTGOING = 1 << 24  # octets that a stream has to send
+MAX_VAIN = 1 << 17  # octets of HTTP that bring no reply: each frame of a few octets costs time
 MAX_STREAMS = 100  # of HTTP/2 at once: all servers should bear as many (RFC 9113 6.5.2)
 MAX_GIVEN_UP = 1000  # queries of a stream that were given up and never answered
 DOWN_SECONDS = 30.0  # for how long a nameserver that gave no reply is put aside
@@ -2735,6 +2737,8 @@ class Frames:
 
     __slots__ = ('incoming', 'outgoing')
 
+    is_going = False  # whether the server wants no more to be asked
+
     def __init__(self) -> None:
         self.incoming = bytearray()
         self.outgoing = b''
@@ -2755,7 +2759,7 @@ class Frames:
         return [(frame[:2], frame) for frame in take_frames(self.incoming)]
 
     def give_up(self, _: bytes) -> bool:
-        """A query is given up; says whether there is something to send, which there is not."""
+        """A query is given up; says whether nothing will come of it. Here its reply still may."""
         return False
 
 
@@ -2778,7 +2782,13 @@ def find_query(queries: Sequence[Query], reply: bytes) -> int | None:
 
 DNS_MESSAGE = 'application/dns-message'  # RFC 8484 6
 DNS_QUERY = '/dns-query'  # the path that servers have
+FRAME_HEAD = 9  # octets before each frame of HTTP/2 (RFC 9113 4.1)
+GOAWAY = 7  # RFC 9113 6.8
 URL_SAFE = bytes.maketrans(b'+/', b'-_')  # RFC 4648 5
+
+
+class RequestEnded(OSError):
+    """The server ended a request, and not the connection."""
 
 
 def http_library() -> Any:
@@ -2898,6 +2908,9 @@ class HttpExchange:
         return aged(octets, self.age) if self.age else octets
 
 
+HttpOutcome = bytes | BadResponse | OSError  # of a query: the reply, or why there is none
+
+
 class Http:
     """Messages in the streams of HTTP/2: a wire as `Frames` is, told apart by their exchanges."""
 
@@ -2906,10 +2919,13 @@ class Http:
         'connection',
         'exchanges',
         'h2',
+        'incoming',
+        'is_going',
         'is_post',
         'path',
         'unsent',
         'uploads',
+        'vain',
     )
 
     def __init__(self, authority: str, path: str, is_post: bool) -> None:
@@ -2919,9 +2935,17 @@ class Http:
         self.unsent: deque[HttpExchange] = deque()
         self.exchanges: dict[int, HttpExchange] = {}  # those that are sent, by stream
         self.uploads: list[HttpExchange] = []  # those of which some waits for room
+        self.incoming = bytearray()
+        self.is_going = False  # whether the server wants no more to be asked
+        self.vain = 0  # octets that have come since the last reply
         self.h2 = http_library()
+        # One response with a field that is not allowed must not end those of all others.
         config = self.h2.config.H2Configuration(
-            header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
+            header_encoding=None,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+            validate_inbound_headers=False,
+            normalize_inbound_headers=False,
         )
         self.connection = self.h2.connection.H2Connection(config)
         self.connection.local_settings = self.h2.settings.Settings(
@@ -2938,6 +2962,8 @@ class Http:
     def to_send(self) -> bytes:
         """Returns what is to be sent now. Raises OSError."""
         most = min(self.connection.remote_settings.max_concurrent_streams, MAX_STREAMS)
+        if self.is_going:
+            most = 0
         try:
             while self.unsent and len(self.exchanges) < most:
                 self.begin(self.unsent.popleft())
@@ -2978,29 +3004,70 @@ class Http:
             left -= size
         return True
 
-    def take(self, octets: bytes) -> Iterator[tuple[HttpExchange, bytes | BadResponse | OSError]]:
+    def take(self, octets: bytes) -> Iterator[tuple[HttpExchange, HttpOutcome]]:
         """Yields the replies that are whole now, and errors, each with the key of the query.
 
-        Raises OSError.
+        Raises OSError. That the server goes away is seen here: the library ends the connection
+        then, and with it the replies that are still to come.
         """
+        incoming = self.incoming
+        incoming += octets
+        self.vain += len(octets)
+        start = at = 0
+        while len(incoming) >= at + FRAME_HEAD:  # each turn passes a head
+            size = int.from_bytes(incoming[at : at + 3], 'big')
+            if size > self.connection.max_inbound_frame_size:
+                raise ConnectionAbortedError(errno.EPROTO, 'This is no HTTP/2')
+            end = at + FRAME_HEAD + size
+            if len(incoming) < end:
+                break
+            if incoming[at + 3] == GOAWAY:
+                yield from self.feed(bytes(incoming[start:at]))
+                yield from self.go(int.from_bytes(incoming[at + 9 : at + 13], 'big'))
+                start = end
+            at = end
+        yield from self.feed(bytes(incoming[start:at]))
+        del incoming[:at]
+        if self.vain > MAX_VAIN:
+            raise ConnectionAbortedError(errno.EPROTO, 'Much came, and no reply')
+        if self.is_going and not self.exchanges:
+            raise ConnectionResetError(errno.ECONNRESET, 'The server ended HTTP/2 (GOAWAY)')
+
+    def go(self, last: int) -> Iterator[tuple[HttpExchange, HttpOutcome]]:
+        """Yields that the server will not look at what was asked after its stream `last`."""
+        self.is_going = True
+        late = [exchange for number, exchange in self.exchanges.items() if number > last]
+        for exchange in late:
+            self.end(exchange, False)
+        late += self.unsent
+        self.unsent.clear()
+        for exchange in late:
+            yield (
+                exchange,
+                ConnectionResetError(errno.ECONNRESET, 'The server ended HTTP/2 (GOAWAY)'),
+            )
+
+    def feed(self, octets: bytes) -> Iterator[tuple[HttpExchange, HttpOutcome]]:
+        """Yields what whole frames bring. Raises OSError."""
         try:
             events = self.connection.receive_data(octets)
         except self.h2.exceptions.H2Error as error:
-            raise OSError(errno.EPROTO, f'HTTP/2 was broken: {error}') from error
+            text = f'HTTP/2 was broken: {error}'
+            raise ConnectionAbortedError(errno.EPROTO, text) from error
         for event in events:
-            if isinstance(event, self.h2.events.ConnectionTerminated):
-                raise ConnectionResetError(errno.ECONNRESET, 'The server ended HTTP/2 (GOAWAY)')
+            exchange = self.exchanges.get(getattr(event, 'stream_id', 0))
             if isinstance(event, self.h2.events.DataReceived):
                 self.connection.acknowledge_received_data(
                     event.flow_controlled_length, event.stream_id
                 )
-            exchange = self.exchanges.get(getattr(event, 'stream_id', 0))
+                self.vain -= len(event.data) if exchange is not None else 0
             outcome = self.outcome(exchange, event) if exchange is not None else None
             if exchange is not None and outcome is not None:
+                self.vain = 0
                 self.end(exchange, isinstance(outcome, BadResponse) and not event.stream_ended)
                 yield exchange, outcome
 
-    def outcome(self, exchange: HttpExchange, event: Any) -> bytes | BadResponse | OSError | None:
+    def outcome(self, exchange: HttpExchange, event: Any) -> HttpOutcome | None:
         """Returns what has come of a query, or None if it goes on."""
         events = self.h2.events
         try:
@@ -3023,7 +3090,7 @@ class Http:
         exchange.sent = len(exchange.body)  # nobody wants the rest
         if code != self.h2.errors.ErrorCodes.REFUSED_STREAM or exchange.was_refused:
             text = f'The server ended the request (RST_STREAM, error {code:d})'
-            return ConnectionResetError(errno.ECONNRESET, text)
+            return RequestEnded(errno.ECONNRESET, text)
         self.end(exchange, False)
         exchange.was_refused = True
         exchange.sent = 0
@@ -3033,6 +3100,7 @@ class Http:
     def end(self, exchange: HttpExchange, is_to_reset: bool) -> None:
         """Ends an exchange; the server is told if it goes on, or waits for more."""
         stream_id, exchange.stream_id = exchange.stream_id, 0
+        exchange.incoming = bytearray()
         del self.exchanges[stream_id]
         if is_to_reset or exchange.sent < len(exchange.body):
             try:
@@ -3041,13 +3109,12 @@ class Http:
                 pass  # nothing can be said any more
 
     def give_up(self, key: HttpExchange) -> bool:
-        """A query is given up; says whether there is something to send."""
+        """A query is given up; says whether nothing will come of it."""
         if key.stream_id:
             self.end(key, True)
-            return True
-        if key in self.unsent:
+        elif key in self.unsent:
             self.unsent.remove(key)
-        return False
+        return True
 
 
 # --- 13. The system's files --------------------------------------------------
@@ -4080,22 +4147,30 @@ def to_address(host: Any) -> IPv4Address | IPv6Address:
     return address
 
 
-def server_at(host: Any, port: Any, scheme: str, name: str = '', path: str = '') -> Server:
-    """Returns a nameserver of which nothing is known yet. Raises InvalidName or TypeError."""
-    address = to_address(host)
+def check_port(port: Any) -> None:
+    """Raises InvalidName or TypeError unless it is a port."""
     if not isinstance(port, int):
         raise TypeError(f'A port is a number, not {port!r}')
     if not 0 < port < 65536:
         raise InvalidName(f'{port} is no port')
+
+
+def server_at(host: Any, port: Any, scheme: str, name: str = '', path: str = '') -> Server:
+    """Returns a nameserver of which nothing is known yet. Raises InvalidName or TypeError."""
+    address = to_address(host)
+    check_port(port)
     return Server(address, port, scheme, name, path)
 
 
 def certificate_name(text: str) -> str:
     """Returns the name that a certificate has to be for: a host name in ASCII, or an address."""
     name = to_name(text).decode('ascii')
-    if '\\' in name:
-        raise InvalidName(f'{text!r} is no host name')
-    return name
+    if '\\' not in text and re.fullmatch('[A-Za-z0-9_.-]+', name):
+        return name
+    try:
+        return str(IPv6Address(text.partition('%')[0]))
+    except ValueError as error:
+        raise InvalidName(f'{text!r} is no host name') from error
 
 
 class Url(NamedTuple):
@@ -4124,7 +4199,8 @@ def parse_url(url: str) -> Url:
             ' https://ADDRESS/PATH#NAME, with a port or without'
         )
     name = certificate_name(parts['name']) if parts['name'] else ''
-    path = (parts['path'] or DNS_QUERY) if is_http else ''
+    # Without what a template has at its end (RFC 8484 4.1).
+    path = (parts['path'] or DNS_QUERY).removesuffix('{?dns}') if is_http else ''
     port = int(parts['port']) if parts['port'] else None
     return Url(scheme, parts['bracketed'] or parts['plain'], port, path, name)
 
@@ -4217,6 +4293,7 @@ def tls_context(verify: bool | str, protocol: str) -> Any:
         cafile=None if is_folder else path, capath=path if is_folder else None
     )
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8310 9.1, RFC 9325 3.1.1
+    context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113 9.2.1
     context.set_alpn_protocols([protocol])
     if verify is False:
         context.check_hostname = False
@@ -4229,10 +4306,14 @@ def to_context(verify: Any, protocol: str) -> Any:
 
     Raises OSError, or TypeError for what is none of these.
     """
-    if isinstance(verify, (bool, str)):
-        return tls_context(verify, protocol)
-    if isinstance(verify, os.PathLike):
-        return tls_context(os.fspath(verify), protocol)
+    path = os.fspath(verify) if isinstance(verify, os.PathLike) else verify
+    if isinstance(path, (bool, str)):
+        if path == '':
+            raise InvalidName('An empty path is that of no authorities')
+        try:
+            return tls_context(path, protocol)
+        except ValueError as error:
+            raise InvalidName(f'{path!r} is no path') from error
     if hasattr(verify, 'wrap_bio'):
         return verify
     raise TypeError(f'verify is a bool, a path or an SSLContext, not {verify!r}')
@@ -4408,13 +4489,14 @@ class Stream(Conversation):
 
     __slots__ = (
         'fd',
-        'heard_at',
         'idle_seconds',
         'is_connected',
         'is_open',
+        'is_to_put',
         'loop',
         'outgoing',
         'server',
+        'silent_since',
         'sock',
         'tls',
         'unasked',
@@ -4431,7 +4513,8 @@ class Stream(Conversation):
         self.waiting = waiting_on(loop)
         self.outgoing = bytearray()
         self.idle_seconds = server.idle_seconds
-        self.heard_at = -1.0
+        self.silent_since: float | None = None  # when it was asked, and nothing has come since
+        self.is_to_put = False  # in the next turn of the loop
         self.unasked = 0  # messages that nobody asked for
         self.tls = None
         protocol = ALPN.get(server.scheme)
@@ -4447,6 +4530,8 @@ class Stream(Conversation):
         """Sends a query; `tell` is called once with what comes of it, an OSError among others."""
         self.wake()
         asked = self.ask(query, read, tell, self.loop.time())
+        if self.silent_since is None:
+            self.silent_since = asked.sent_at
         self.put_or_lose()
         return asked
 
@@ -4497,14 +4582,17 @@ class Stream(Conversation):
 
     def take_all(self) -> None:
         """Takes the messages that have come. Raises OSError, also when the stream has ended."""
-        for _ in range(MAX_READS):
+        size = MAX_PIECE if self.server.path else MAX_MESSAGE  # what HTTP costs is in small frames
+        left = size * MAX_READS if size == MAX_MESSAGE else size
+        while left > 0:  # each turn takes some
             try:
-                octets = self.sock.recv(MAX_MESSAGE)
+                octets = self.sock.recv(size)
             except BlockingIOError:
                 return
             if not octets:
                 raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
-            self.heard_at = self.loop.time()
+            left -= len(octets)
+            self.silent_since = None
             if self.tls is None:
                 self.hear(octets)
             else:
@@ -4548,13 +4636,14 @@ class Stream(Conversation):
     def is_good(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether a query may be sent on it: it is of this loop, and does not seem to be dead.
 
-        So it does when nothing has come since long ago something was asked, or much was in vain.
+        So it does when nothing has come since long ago something was asked, or much was in vain,
+        or the server goes away.
         """
         if self.loop is not loop or len(self.asked) - self.live > MAX_GIVEN_UP:
             return False
-        oldest = next(iter(self.asked.values()), None)
-        since = loop.time() if oldest is None else oldest[0].sent_at
-        return since < self.heard_at or since > loop.time() - SILENT_SECONDS
+        if self.wire.is_going:
+            return False
+        return self.silent_since is None or self.silent_since > loop.time() - SILENT_SECONDS
 
     def leave(self) -> None:
         """One who waited waits no longer. The last one puts it to rest."""
@@ -4568,9 +4657,21 @@ class Stream(Conversation):
             self.close()
 
     def give_up(self, asked: Asked) -> None:
-        """A query is given up, and the server told; that may make room for another."""
+        """A query is given up, and the server told if it can be.
+
+        Not at once: where many are given up, no other takes the place of each.
+        """
+        if self.wire.give_up(asked.key):
+            del self.asked[asked.key]
+            if not self.is_to_put:
+                self.is_to_put = True
+                self.loop.call_soon(self.put_later)
         self.leave()
-        if self.is_open and self.wire.give_up(asked.key):
+
+    def put_later(self) -> None:
+        """Sends what the wire has to send after queries were given up."""
+        self.is_to_put = False
+        if self.is_open:
             self.put_or_lose()
 
     def wake(self) -> None:
@@ -5454,11 +5555,14 @@ def https_url(where: Any, port: Any, path: Any) -> Url:
         url = parse_url(where)
         if url.scheme != 'https':
             raise InvalidName(f'{where!r} is no https:// URL')
-        return url._replace(port=port if url.port is None else url.port)
-    path = path.removesuffix('{?dns}')  # as in a template (RFC 8484 4.1)
-    if not re.fullmatch('/[!-"$-~]*', path):
-        raise InvalidName(f'{path!r} is no path of a URL')
-    return Url('https', str(to_address(where)), port, path, '')
+        url = url._replace(port=port if url.port is None else url.port)
+    else:
+        path = path.removesuffix('{?dns}')
+        if not re.fullmatch('/[!-"$-~]*', path):
+            raise InvalidName(f'{path!r} is no path of a URL')
+        url = Url('https', str(to_address(where)), port, path, '')
+    check_port(url.port)
+    return url
 
 
 async def addresses_of(host: str, resolver: Any, family: int) -> list[Any]:
@@ -5573,7 +5677,7 @@ async def over_client(
         raise TypeError(f'A client is one of httpx or aiohttp, not {client!r}')
     if url.name:
         raise InvalidName(f'A client finds {url.name!r} by the host of the URL only')
-    base = f'https://{bracketed(url.host)}:{url.port}'
+    base = f'https://{bracketed(certificate_name(url.host))}:{url.port}'
     with Saying(asked_at, query, base):
         if timeout == 0:
             raise QueryTimeout('no usable reply in time')
@@ -6007,10 +6111,15 @@ def refuses_edns(error: Any) -> bool:
 Attempt = tuple[Server, int, bool]  # whom to ask next for a type, and whether over a stream
 
 
+def has_answered(flight: Flight) -> bool:
+    """Whether a query went over a stream that has brought a reply."""
+    return flight.is_stream and bool(flight.sock.stream.has_answered)
+
+
 def is_to_reopen(flight: Flight, outcome: Any) -> bool:
     """Whether a stream has ended that was good: what was asked on it is asked on a new one."""
     is_end = flight.is_stream and isinstance(outcome, STREAM_ENDS)
-    return is_end and bool(flight.sock.stream.has_answered)
+    return is_end and outcome.errno != errno.EPROTO and has_answered(flight)
 
 
 class Asking:
@@ -6200,7 +6309,7 @@ class Asking:
         for key, flight, outcome in events:
             if not isinstance(outcome, FoldedCase):  # after which it is still listened to
                 self.sent.discard(key)
-            if not isinstance(outcome, OSError):
+            if not isinstance(outcome, OSError) or isinstance(outcome, RequestEnded):
                 flight.server.heard(self.datagrams.loop.time())
             if flight.query.qtype in self.pending:
                 self.take(flight, outcome)
@@ -6223,7 +6332,8 @@ class Asking:
         elif is_to_reopen(flight, outcome) and self.attempts < MAX_SETS:
             self.ask_again(flight.server, flight.query.qtype, True)  # RFC 7766 6.2.4
         else:
-            self.fail(flight.server, flight.query.qtype, outcome, flight.is_stream)
+            is_near = has_answered(flight) or isinstance(outcome, RequestEnded)
+            self.fail(flight.server, flight.query.qtype, outcome, flight.is_stream, is_near)
             if flight.is_stream:
                 self.try_otherwise(flight, outcome)
 
@@ -6321,10 +6431,11 @@ class Asking:
         qtype: int,
         error: ResolverError | OSError,
         is_stream: bool = False,
+        is_near: bool = False,
     ) -> None:
-        """Counts a failure of a nameserver's, and notes the error."""
+        """Counts a failure of a nameserver's, and notes the error. What is near is not down."""
         self.count_failure((server, qtype))
-        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES
+        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not is_near
         if is_far and is_stream == server.is_stream:
             server.down_until = self.datagrams.loop.time() + DOWN_SECONDS
         self.note(qtype, self.explain(error, server, qtype, is_stream))

@@ -4222,7 +4222,14 @@ class HttpNameserver(Nameserver):
 
     def accept(self):
         super().accept()
-        connection = H2Connection(H2Configuration(client_side=False, header_encoding='ascii'))
+        connection = H2Connection(
+            H2Configuration(
+                client_side=False,
+                header_encoding='ascii',
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
         connection.initiate_connection()
         connection.update_settings(self.settings)
         self.connections.append(connection)
@@ -4426,6 +4433,15 @@ async def test_a_response_that_is_no_dns_message_is_an_error(authority, fault):
 
 
 @in_one_way
+async def test_a_response_without_a_status_is_an_error(authority):
+    headless = saying_frame(1, b'\x00\x01x\x01y', 5)
+    async with https_nameserver(authority, lambda query: headless) as server:
+        error = await raised_by(doh(server, authority))
+        assert isinstance(error, BadResponse)
+        assert error.status is None
+
+
+@in_one_way
 @pytest.mark.parametrize('status', ['200', '203', '299'])
 @pytest.mark.parametrize(
     'content_type', ['Application/DNS-Message', 'application/dns-message ;a=b']
@@ -4512,7 +4528,8 @@ def resetting(code):
 
 
 def going_away(connection, stream_id):
-    connection.close_connection()
+    """It has not looked at the query, nor will it."""
+    connection.close_connection(last_stream_id=stream_id - 2 if stream_id > 2 else 0)
 
 
 def hanging_up_within(connection, stream_id):
@@ -4534,7 +4551,6 @@ ENDS = {
     'data before its head': saying_frame(0, b'x', 1),
     'a push': saying_frame(5, (2).to_bytes(4, 'big') + b'\x88', 4),
     'a head that is none': saying_frame(1, b'\xff\xff\xff\xff\xff', 5),
-    'a head without a status': saying_frame(1, b'\x00\x01x\x01y', 5),
     'a frame too large': saying_frame(0, bytes(20_000)),
     'a window too large': [saying_frame(8, b'\x7f\xff\xff\xff', to=0)] * 2,
     'a setting that is none': saying_frame(4, b'\0\4\xff\xff\xff\xff', to=0),
@@ -4571,6 +4587,156 @@ async def test_a_resolver_asks_again_when_an_http_server_ends_the_query(trusting
         assert len(server.streams) == (1 if end in ('reset', 'refused', 'reset within') else 2)
         clear_cache()
         assert is_idle()
+
+
+# What a server says that has had enough: it still answers what it was asked (RFC 9113 6.8).
+def going_when_done(connection, stream_id):
+    last = stream_id.to_bytes(4, 'big')
+    connection._data_to_send += raw_frame(module.GOAWAY, 0, last + bytes(4))
+
+
+@on_every_loop
+@pytest.mark.parametrize('at_once', [True, False])
+async def test_what_was_asked_before_goaway_is_still_answered(trusting, at_once):
+    async def answer(query):
+        if query.qd[0].name.lower() == b'two.example':
+            await go_on.wait()
+        return echo(query)
+
+    go_on = asyncio.Event()
+    async with https_nameserver(trusting, answer) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        await resolve('one.example', TYPES.A)
+        task = asyncio.ensure_future(resolve('two.example', TYPES.A))
+        await server.asked(2)
+        server.say_over_http(server.streams[0], 3, going_when_done)
+        if not at_once:
+            await let_arrive()
+            assert len(await resolve('three.example', TYPES.A)) == 1  # on a new one
+        go_on.set()
+        assert len(await task) == 1
+        assert len(server.queries) == len(server.names) == (2 if at_once else 3)
+        await resolve('four.example', TYPES.A)
+        assert len(server.streams) == 2
+    async with https_nameserver(trusting, lambda query: [going_when_done, echo(query)]) as server:
+        assert await doh(server, trusting) == echo(Q)
+
+
+@on_every_loop
+@pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
+async def test_a_stream_that_falls_silent_is_left_though_a_query_was_given_up(trusting, scheme):
+    async with SECURE[scheme](trusting, echo) if scheme in SECURE else Nameserver(echo) as server:
+        url = f'{scheme}://127.0.0.1:{server.port}'
+        resolve, _ = Resolver(no_host, asking(url, rounds=1))
+        await resolve('first.example', TYPES.A)
+        server.answer = server.answer_over_tcp = silent
+        task = asyncio.ensure_future(resolve('given-up.example', TYPES.A))
+        await server.asked(2)
+        task.cancel()
+        await asyncio.wait([task])
+        server.answer = server.answer_over_tcp = echo
+        await resolve('second.example', TYPES.A)
+        server.answer = server.answer_over_tcp = silent
+        for name in 'abcd':
+            await raised_by(in_time(resolve(f'{name}.example', TYPES.A)))
+        server.answer = server.answer_over_tcp = echo
+        assert len(await resolve('last.example', TYPES.A)) == 1
+        assert len(server.streams) == 2
+
+
+# The cheapest of what serves no query.
+FLOODS = {
+    'pings': raw_frame(6, 0, bytes(8)),
+    'settings': raw_frame(4, 0),
+    'windows': raw_frame(8, 0, b'\0\0\0\1'),
+    'unknown': raw_frame(0xBB, 0),
+    'empty data': raw_frame(0, 1),
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('flood', FLOODS)
+@pytest.mark.parametrize('is_idle_then', [True, False])
+async def test_a_flood_that_brings_no_reply_ends_the_connection(trusting, flood, is_idle_then):
+    def answer(query):
+        if query.qd[0].name.lower() == b'flood.example':
+            return None
+        return echo(query)
+
+    async with https_nameserver(trusting, answer) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}', timeout=5)
+        task = asyncio.ensure_future(resolve('flood.example', TYPES.A))
+        await server.asked(1)
+        if is_idle_then:
+            await resolve('x.example', TYPES.A)
+            task.cancel()
+            await asyncio.wait([task])
+        octets = FLOODS[flood]
+        if flood == 'empty data':
+            content_type = b'\x0f\x10' + bytes([len(DNS_MESSAGE)]) + DNS_MESSAGE.encode()
+            octets = raw_frame(1, 1, b'\x88' + content_type, 4) + octets  # RFC 7541 6.2.2
+        octets += FLOODS[flood] * (module.MAX_VAIN // len(FLOODS[flood]))
+        for start in range(0, len(octets), 10_000):
+            if server.streams[0].fileno() >= 0:
+                server.put(server.streams[0], octets[start : start + 10_000])
+                await let_arrive()
+        assert server.streams[0].fileno() < 0
+        if not is_idle_then:
+            await server.asked(2)
+            task.cancel()
+            await asyncio.wait([task])
+
+
+@in_one_way
+async def test_a_request_that_the_server_resets_says_nothing_of_the_server(trusting):
+    def answer(query):
+        if query.qd[0].name.lower() == b'bad.example':
+            return resetting(ErrorCodes.INTERNAL_ERROR)
+        return echo(query)
+
+    async with https_nameserver(trusting, answer) as server, Nameserver(echo) as other:
+        for first in ('good.example', 'bad.example'):
+            url = f'https://127.0.0.1:{server.port}'
+            settings = module.to_settings(no_host, asking(url, other.nameserver), mix_case)
+            for name in (first, 'bad.example'):
+                outcomes = await outcomes_of(settings, name.encode(), (TYPES.A,))
+                assert len(outcomes[TYPES.A].answers) == 1
+            assert settings.servers[url].is_plain is False
+            assert settings.servers[url].down_until == 0
+            module.forget(settings)
+        assert len(server.queries) < 12
+
+
+# A field that HTTP/2 does not allow.
+@in_one_way
+@pytest.mark.parametrize('field', [('connection', 'close'), ('X-Upper', 'y'), ('te', 'x')])
+async def test_a_response_with_a_field_that_is_not_allowed_hurts_no_other(trusting, field):
+    def answer(query):
+        bad = query.qd[0].name.lower() == b'5.example'
+        return Response(pack(echo(query)), fields=(field,) if bad else ())
+
+    async with https_nameserver(trusting, answer) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        names = [f'{number}.example' for number in range(40)]
+        answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
+        assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
+        assert len(server.streams) == 1
+
+
+@in_one_way
+async def test_many_that_are_given_up_at_once_do_not_take_each_others_places(trusting):
+    async with https_nameserver(trusting, silent) as server:
+        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        names = [f'{number}.example' for number in range(1000)]
+        tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in names]
+        await server.asked(100)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        server.answer = echo
+        assert len(await resolve('good.example', TYPES.A)) == 1
+        assert len(server.queries) == 101
+        assert len(server.streams) == 1
 
 
 @on_every_loop
@@ -4710,6 +4876,7 @@ async def test_a_context_of_the_callers_has_to_offer_http2(authority):
         ('https://127.0.0.1', {}, '127.0.0.1:{port}'),
         ('https://192.0.2.1#dns.example', {'bootstrap_address': IPv4Address('127.0.0.1')}, None),
         ('127.0.0.1', {'path': '/dns-query{?dns}'}, None),
+        ('https://127.0.0.1/dns-query{?dns}', {'post': False}, None),
         (IPv4Address('127.0.0.1'), {'source': '127.0.0.2', 'family': socket.AF_INET}, None),
     ],
 )
@@ -4759,6 +4926,23 @@ async def test_a_query_over_https_goes_to_ipv6_too(authority, address):
         ('127.0.0.1', {'port': '443'}, TypeError),
         ('127.0.0.1', {'verify': 5}, TypeError),
         ('127.0.0.1', {'verify': '/nowhere'}, SocketError),
+        ('127.0.0.1', {'verify': ''}, InvalidName),
+        ('127.0.0.1', {'verify': 'a\0b'}, InvalidName),
+        ('127.0.0.1', {'verify': '\ud800'}, InvalidName),
+        *[
+            (f'https://127.0.0.1/#{name}', {}, InvalidName)
+            for name in ('a@b', 'a/b', 'a?b', 'a:80', '[::1]', 'a%b')
+        ],
+        *[
+            (f'https://{host}/', {'bootstrap_address': '127.0.0.1'}, InvalidName)
+            for host in ('user@evil', 'a?b', 'a\\b', 'a b', 'a..b')
+        ],
+        ('127.0.0.1', {'client': httpx.AsyncClient(), 'port': '443@evil.example:1'}, TypeError),
+        ('127.0.0.1', {'client': httpx.AsyncClient(), 'port': None}, TypeError),
+        ('127.0.0.1', {'client': httpx.AsyncClient(), 'port': 0}, InvalidName),
+        ('https://user@a.example/', {'client': httpx.AsyncClient()}, InvalidName),
+        ('https://a?b=/dns-query', {'client': httpx.AsyncClient()}, InvalidName),
+        ('https://a..b/dns-query', {'client': httpx.AsyncClient()}, InvalidName),
         ('127.0.0.1', {'client': 5}, TypeError),
         ('127.0.0.1', {'client': httpx.Client}, TypeError),
         ('127.0.0.1', {'source': '::1'}, InvalidName),
