@@ -7872,10 +7872,13 @@ async def main():
 
         resolve, _ = tests.Resolver(tests.no_host, get_nameservers)
         names = [f'{{number}}.example' for number in range(10_000)]
-        answers = await asyncio.gather(*[resolve(name, 1) for name in names])
-        print(sum(len(each) for each in answers), len(silent.queries) < 1000)
+        asking = asyncio.gather(*[resolve(name, 1) for name in names])
+        while not asking.done():
+            await tests.settle()
+            tests.turn(0.01)
+        print(sum(len(each) for each in await asking), len(silent.queries) < 256)
 
-tests.run(main(), tests.AsyncioInTime, debug=False)
+tests.run(main(), debug=False)
 """
     limited = ['sh', '-c', 'ulimit -n 256 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
     ran = subprocess.run(
