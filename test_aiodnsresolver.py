@@ -225,7 +225,6 @@ async def leaving_nothing(main):
 
 def run(main, loop_factory=AsyncioByHand, debug=True):
     """Runs a coroutine on a new loop, as each asynchronous test is."""
-    gc.collect()
     before = descriptors()
     faulthandler.dump_traceback_later(HANGS_AFTER, exit=True, file=sys.__stderr__)
     try:
@@ -258,13 +257,11 @@ def in_one_way(test):
     return on_every_loop(test, ())
 
 
-@pytest.fixture(scope='session', autouse=True)
+@pytest.fixture(autouse=True)
 def what_is_there_is_not_collected():
-    """Has the collector look at what the tests make, and not at all that was imported."""
+    """Has the collector look at what a test makes: with all else it takes longer and longer."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 # --- The scripted nameserver -------------------------------------------------
