@@ -116,7 +116,7 @@ from aiodnsresolver import (
 
 HERE = Path(__file__).parent
 SOURCE = HERE / 'aiodnsresolver.py'
-HANGS_AFTER = 20  # seconds of real time, after which a test is stopped
+HANGS_AFTER = 60  # seconds of real time, after which a test is stopped
 
 
 # Enough descriptors for 2,000 queries at once, whatever the shell allows.
@@ -125,6 +125,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (min(4500, HARD_LIMIT), HARD_LIMIT))
 for variable in ('LOCALDOMAIN', 'RES_OPTIONS'):  # that whoever runs the tests may have
     os.environ.pop(variable, None)
 uvloop.new_event_loop().close()  # the first of a process opens descriptors that stay
+asyncio.constants.DEBUG_STACK_DEPTH = 1  # in debug mode a loop notes the stack of each callback
 
 
 # --- Loops, clock, leaks -----------------------------------------------------
