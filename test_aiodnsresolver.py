@@ -1803,6 +1803,7 @@ def mutated(octets, draw):
     return bytes(changed)
 
 
+@pytest.mark.long
 def test_100_000_mutated_messages_parse_or_are_malformed():
     draw = random.Random(20)
     accepted = 0
@@ -1914,6 +1915,7 @@ def read_by_dnspython(qtype, message, start):
         return None
 
 
+@pytest.mark.long
 def test_100_000_mutated_records_of_all_types_are_the_same_to_dnspython():
     draw = random.Random(21)
     before = header(qd=1, an=1) + b'\3www\7example\3com\0\0\1\0\1'
@@ -10391,6 +10393,7 @@ def rows(lines, workload):
     return {words[0]: words[1:] for words in map(str.split, table)}
 
 
+@pytest.mark.long
 @pytest.mark.servers
 @pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
 def test_streams_are_measured_that_last_and_new_ones(scheme):
@@ -10405,6 +10408,7 @@ def test_streams_are_measured_that_last_and_new_ones(scheme):
             assert row[-1] == '1.00'
 
 
+@pytest.mark.long
 @pytest.mark.servers
 def test_prints_a_table_a_workload_and_writes_all_rounds(tmp_path):
     workloads = ['cold-100', 'cached', 'parse-chain', 'memory-flight', 'import']
@@ -10429,6 +10433,7 @@ def test_prints_a_table_a_workload_and_writes_all_rounds(tmp_path):
     }
 
 
+@pytest.mark.long
 @pytest.mark.servers
 def test_a_peer_that_is_missing_is_said_and_the_others_are_measured():
     status, lines, _ = bench('cold-1', '--peers', 'upstream,ours')
@@ -10437,6 +10442,7 @@ def test_a_peer_that_is_missing_is_said_and_the_others_are_measured():
     assert list(rows(lines, 'cold-1')) == ['peer', 'ours']
 
 
+@pytest.mark.long
 @pytest.mark.servers
 def test_a_peer_that_fails_is_said_and_the_others_are_measured(tmp_path):
     (tmp_path / 'aiodnsresolver.py').write_text('raise RuntimeError("of this test")')
@@ -10447,6 +10453,7 @@ def test_a_peer_that_fails_is_said_and_the_others_are_measured(tmp_path):
     assert rows(lines, 'cold-1')['ours'][-1] == '1.00'
 
 
+@pytest.mark.long
 @pytest.mark.servers
 def test_wrong_answers_are_counted_and_those_of_ours_are_status_1(tmp_path):
     (tmp_path / 'aiodnsresolver.py').write_text(WRONG_MODULE)
@@ -10457,6 +10464,7 @@ def test_wrong_answers_are_counted_and_those_of_ours_are_status_1(tmp_path):
     assert (status, rows(lines, 'cold-1')['ours'][4:7]) == (1, ['0', 'of', '8'])
 
 
+@pytest.mark.long
 @pytest.mark.servers
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM'])
 def test_a_signal_ends_the_benchmark_and_all_that_it_started(name):
