@@ -176,11 +176,15 @@ class UvloopByHand(ByHand, uvloop.Loop):
 
 
 LOOPS = {'asyncio': AsyncioByHand, 'uvloop': UvloopByHand}
-# Each loop with each of the ways to wait for sockets that are not the first choice here.
+# The ways to wait for sockets that are not the first choice here. That of Windows, where there is no
+# uvloop, is asyncio's.
 OTHER_WAYS = {
-    f'{name}-{way.__name__.lower()}': type(name, (loop,), {'way': way})
-    for way in (module.Readers, module.Endpoints)
-    for name, loop in LOOPS.items()
+    f'{name}-{way.__name__.lower()}': type(name, (LOOPS[name],), {'way': way})
+    for name, way in (
+        ('asyncio', module.Readers),
+        ('uvloop', module.Readers),
+        ('asyncio', module.Endpoints),
+    )
 }
 
 
