@@ -176,8 +176,8 @@ class UvloopByHand(ByHand, uvloop.Loop):
 
 
 LOOPS = {'asyncio': AsyncioByHand, 'uvloop': UvloopByHand}
-# The ways to wait for sockets that are not the first choice here. That of Windows, where there is no
-# uvloop, is asyncio's.
+# The ways to wait for sockets that are not the first choice here. The last is for Windows, where
+# there is no uvloop.
 OTHER_WAYS = {
     f'{name}-{way.__name__.lower()}': type(name, (LOOPS[name],), {'way': way})
     for name, way in (
