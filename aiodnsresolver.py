@@ -56,7 +56,6 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -2320,25 +2319,39 @@ def is_update(octets: bytes) -> bool:
     return octets[2] >> 3 & 15 == OPCODES.UPDATE
 
 
+def has_question(query: Query, reply: bytes) -> bool:
+    """Whether a message has the question of a query, its name in any letter case."""
+    name, tail = slice(HEADER.size, query.end - 4), slice(query.end - 4, query.end)
+    octets = query.octets
+    return (
+        reply[4:6] == octets[4:6]
+        and reply[tail] == octets[tail]
+        and reply[name].lower() == octets[name].lower()
+    )
+
+
+def check_id(query: Query, reply: bytes) -> None:
+    """Raises BadResponse unless a message has the id of the query."""
+    if reply[:2] != query.octets[:2]:
+        raise BadResponse('The id is not that of the query')
+
+
 def check_reply(query: Query, reply: bytes) -> None:
     """Raises BadResponse unless `reply` answers `query`: id, QR, opcode, question as sent.
 
     The one place that decides this (RFC 5452 9.1). An error reply may lack the question.
     """
     octets, end, *_ = query
-    if reply[:2] != octets[:2]:
-        raise BadResponse('The id is not that of the query')
+    check_id(query, reply)
     if len(reply) < HEADER.size:
         raise BadResponse(f'{len(reply)} octets are not even a header')
     if reply[2] & 0xF8 != octets[2] & 0x78 | 0x80:
         raise BadResponse('It is no response, or one of another opcode')
-    if reply[4:6] == octets[4:6]:
-        if reply[12:end] == octets[12:end]:
-            return
-        name, tail = slice(12, end - 4), slice(end - 4, end)
-        if reply[name].lower() == octets[name].lower() and reply[tail] == octets[tail]:
-            raise FoldedCase('The question is not in the letter case of the query')
-    elif reply[4:6] == b'\0\0' and (reply[3] & 15 in MAY_LACK_QUESTION or is_update(octets)):
+    if reply[4:6] == octets[4:6] and reply[12:end] == octets[12:end]:
+        return
+    if has_question(query, reply):
+        raise FoldedCase('The question is not in the letter case of the query')
+    if reply[4:6] == b'\0\0' and (reply[3] & 15 in MAY_LACK_QUESTION or is_update(octets)):
         return
     raise BadResponse('The question is not that of the query')
 
@@ -2399,16 +2412,16 @@ def parse_response(data: bytes, ignore_trailing: bool) -> Message:
     except MalformedMessage:
         if len(data) < HEADER.size or not data[2] & 2:
             raise
-    header = HEADER.unpack_from(data)
-    names: Names = {}
-    questions: list[QuestionRecord] = []
-    sections: Sections = ([], [], [])
-    try:
-        offset = parse_questions(data, header[2], names, questions)
-        parse_records(data, offset, header, names, sections)
-    except (IndexError, struct.error, MalformedMessage):
-        pass  # where it is cut
-    return to_message(header, questions, sections)
+        header = HEADER.unpack_from(data)
+        names: Names = {}
+        questions: list[QuestionRecord] = []
+        sections: Sections = ([], [], [])
+        try:
+            offset = parse_questions(data, header[2], names, questions)
+            parse_records(data, offset, header, names, sections)
+        except (IndexError, struct.error, MalformedMessage):  # where it is cut
+            return to_message(header, questions, sections)
+        raise  # it is whole, and something is after it
 
 
 def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
@@ -2416,6 +2429,8 @@ def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
 
     Raises MalformedMessage or BadResponse.
     """
+    if len(reply) >= HEADER.size:
+        check_id(query, reply)  # first: to parse all that a flood brings would take long
     message = parse_response(reply, ignore_trailing)
     try:
         check_reply(query, reply)
@@ -2699,11 +2714,10 @@ def read_frame(query: Query, reply: bytes, now: float) -> Known | ResolverError 
 
     Over a stream forging is hard, and letter case is not compared.
     """
-    asked = slice(HEADER.size, query.end)
-    question = query.octets[asked]
-    is_folded = reply[asked] != question and reply[asked].lower() == question.lower()
+    question = query.octets[HEADER.size : query.end]
+    is_folded = reply[HEADER.size : query.end] != question and has_question(query, reply)
     if is_folded:
-        reply = reply[: asked.start] + question + reply[asked.stop :]
+        reply = reply[: HEADER.size] + question + reply[query.end :]
     try:
         outcome = read_reply(query, reply, now)
     except ResolverError as error:
@@ -2763,16 +2777,11 @@ class Frames:
         return False
 
 
-def find_query(queries: Sequence[Query], reply: bytes) -> int | None:
-    """Returns which of the queries with the id of a message it answers, or None.
-
-    That with its question, in any letter case, else the first if it may lack the question.
-    """
-    for at, (octets, end, *_) in enumerate(queries):
-        question = slice(HEADER.size, end)
-        if reply[4:6] == b'\0\1' and reply[question].lower() == octets[question].lower():
-            return at
-    return 0 if queries else None
+def stray(message: bytes) -> MalformedMessage | BadResponse:
+    """Returns the error that a message on a stream is which nobody asked for."""
+    if len(message) < HEADER.size:
+        return MalformedMessage(f'{len(message)} octets are not even a header')
+    return BadResponse('A message came that belongs to nobody')
 
 
 # --- 12. HTTP ----------------------------------------------------------------
@@ -4226,7 +4235,7 @@ def interface_index(name: str) -> int:
     """Returns the index of a network interface. Raises OSError, with an errno on every Python."""
     try:
         return socket.if_nametoindex(name)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise OSError(errno.ENODEV, f'There is no interface {name!r}') from error
 
 
@@ -4280,10 +4289,10 @@ def open_stream(
 
 
 @functools.lru_cache(maxsize=16)
-def tls_context(verify: bool | str, protocol: str) -> Any:
+def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()) -> Any:
     """Returns an SSLContext: certificates are checked against those of the system, or of a path.
 
-    Not at all if `verify` is False. Raises OSError.
+    Not at all if `verify` is False. Another `version` is another file. Raises OSError.
     """
     import ssl
 
@@ -4301,6 +4310,14 @@ def tls_context(verify: bool | str, protocol: str) -> Any:
     return context
 
 
+def file_version(path: bool | str) -> tuple[int, ...]:
+    """Returns what changes when a file of authorities does. Raises OSError if there is none."""
+    if isinstance(path, bool):
+        return ()
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def to_context(verify: Any, protocol: str) -> Any:
     """Returns the SSLContext that a caller means: one, a path, or whether there is a check.
 
@@ -4311,7 +4328,7 @@ def to_context(verify: Any, protocol: str) -> Any:
         if path == '':
             raise InvalidName('An empty path is that of no authorities')
         try:
-            return tls_context(path, protocol)
+            return tls_context(path, protocol, file_version(path))
         except ValueError as error:
             raise InvalidName(f'{path!r} is no path') from error
     if hasattr(verify, 'wrap_bio'):
@@ -4384,6 +4401,16 @@ class Tls:
             plain += piece
         return bytes(plain)
 
+    def end(self) -> bytes:
+        """Returns the last words: that no more will come (RFC 8446 6.1)."""
+        if not self.is_ready:
+            return b''
+        try:
+            self.tls.unwrap()
+        except OSError:
+            pass  # it has to be read from the other side, for which nobody waits
+        return self.outgoing.read()
+
 
 Read = Callable[[Query, Any, float], Any]
 Tell = Callable[[Any], None]
@@ -4447,15 +4474,28 @@ class Conversation:
         if not isinstance(reply, bytes):
             return self.asked.pop(key)[0].end(reply)
         self.look_at(reply)
-        asked = self.asked.get(key, [])
-        at = find_query([each.query for each in asked], reply)
-        if at is None:
+        asked = self.asked.get(key)
+        if asked is None:
             return self.drop(reply)
         self.has_answered = True
-        answered = asked.pop(at)
+        answered = asked.pop(self.find(asked, reply) if len(asked) > 1 else 0)
         if not asked:
             del self.asked[key]
         answered.end(answered.read(answered.query, reply, answered.sent_at))
+
+    def find(self, asked: list[Asked], reply: bytes) -> int:
+        """Returns which of the queries with the id of a message it answers.
+
+        That with its question, one that somebody waits for rather than one given up; or else the
+        first, for a reply may lack the question.
+        """
+        found = None
+        for at, each in enumerate(asked):
+            if has_question(each.query, reply):
+                if each.tell is not None:
+                    return at
+                found = at if found is None else found
+        return found or 0
 
     def look_at(self, reply: bytes) -> None:
         """Looks at a message before it is told to anybody."""
@@ -4472,7 +4512,7 @@ class Conversation:
         """A query is given up."""
         self.leave()
 
-    def fail(self, error: OSError | BadResponse) -> None:
+    def fail(self, error: OSError | ResolverError) -> None:
         """Tells all who wait why there is no more to come."""
         lost, self.asked = self.asked, {}
         for each in lost.values():
@@ -4627,7 +4667,7 @@ class Stream(Conversation):
     def drop(self, reply: bytes) -> None:
         """Drops a message that nobody asked for. Raises OSError after many: each costs time."""
         if not self.server.idle_seconds:  # it is for one query only
-            return self.fail(BadResponse('A message came that belongs to nobody'))
+            return self.fail(stray(reply))
         logger.debug('Dropped a message of %d octets: nobody asked for it', len(reply))
         self.unasked += 1
         if self.unasked > MAX_UNASKED:
@@ -4695,11 +4735,21 @@ class Stream(Conversation):
         if self.is_open:
             self.wake()
             self.is_open = False
+            if self.tls is not None and self.is_connected and not self.outgoing:
+                self.say_last(self.tls.end())
             self.waiting.readiness.close(self.fd)
             self.sock.close()
             self.waiting.turns.give_back()
         if self.server.stream is self:
             self.server.stream = None
+
+    def say_last(self, octets: bytes) -> None:
+        """Sends octets if it can."""
+        try:
+            if octets:
+                self.sock.send(octets)
+        except OSError:
+            pass  # the other side has closed it
 
     def abandon(self) -> None:
         """Closes it when its loop is closed, and cannot be asked for anything."""
@@ -4969,7 +5019,12 @@ class Borrowing(Datagrams):
     def listen(self, sock: socket.SocketType, query: Query) -> int:
         """Waits for what comes to a socket, and returns its descriptor. Raises OSError."""
         fd = sock.fileno()
-        self.waiting.readiness.watch(fd, self, self.loop)
+        if fd < 0:
+            raise OSError(errno.EBADF, 'The socket is closed')
+        try:
+            self.waiting.readiness.watch(fd, self, self.loop)
+        except FileExistsError as error:
+            raise OSError(errno.EEXIST, 'Another call receives from this socket') from error
         borrowed = Borrowed(sock, self, self.waiting.readiness)
         self.flights[fd] = Flight(borrowed, query, ANYWHERE, self.loop.time())
         return fd
@@ -4979,28 +5034,53 @@ class Borrowing(Datagrams):
         self.flights.pop(fd).sock.close()
 
 
+def write_on(writer: asyncio.StreamWriter, octets: bytes) -> None:
+    """Has octets sent on a stream of a caller's. Raises OSError."""
+    if writer.is_closing():
+        raise OSError(errno.EPIPE, 'The stream is closed')
+    try:
+        writer.write(octets)
+    except RuntimeError as error:  # its end has been written
+        raise OSError(errno.EPIPE, str(error)) from error
+
+
 class Pair(Conversation):
     """A stream of a caller's, on which several may ask; one of them reads for all."""
 
-    __slots__ = ('backlog', 'is_read', 'strange', 'waiting')
+    __slots__ = ('backlog', 'given_up', 'is_read', 'waiting')
 
     def __init__(self) -> None:
         super().__init__(Frames())
         self.is_read = False
-        self.waiting: deque[asyncio.Future[None]] = deque()  # those who do not read
+        self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who do not read
         self.backlog: deque[tuple[Any, bytes]] = deque()  # messages that nobody has taken yet
-        self.strange = 0  # messages that came and belong to nobody
+        self.given_up: deque[Asked] = deque()  # the last ones that were
 
     def drop(self, reply: bytes) -> None:
-        """Takes note of a message that nobody asked for."""
-        self.strange += 1
+        """Raises BadResponse or MalformedMessage for a message that nobody asked for."""
+        raise stray(reply)
 
-    def take_backlog(self) -> bool:
-        """Takes the messages that have come, and says whether there are some for nobody."""
-        self.strange = 0
-        while self.backlog:  # each turn takes one out
-            self.take(*self.backlog.popleft())
-        return self.strange > 0
+    def give_up(self, asked: Asked) -> None:
+        """A query is given up. What comes of it is known to be late, if it is not long ago."""
+        self.leave()
+        self.given_up.append(asked)
+        if len(self.given_up) > MAX_GIVEN_UP:
+            oldest = self.given_up.popleft()
+            others = self.asked.get(oldest.key, [])
+            if oldest in others:
+                others.remove(oldest)
+                if not others:
+                    del self.asked[oldest.key]
+
+    def send(self, writer: asyncio.StreamWriter) -> None:
+        """Sends what is to be sent. Raises OSError.
+
+        Nobody waits for room: if all did, none would read, and the server could not go on.
+        """
+        octets = self.wire.to_send()
+        if writer.transport.get_write_buffer_size() > MAX_OUTGOING:
+            raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
+        write_on(writer, octets)
 
     async def read(self, reader: asyncio.StreamReader, news: asyncio.Future[None]) -> None:
         """Reads what comes next; or, if another does, waits for `news`: to be told, or to read.
@@ -5008,11 +5088,16 @@ class Pair(Conversation):
         Raises OSError. What has come is not lost if this is cancelled.
         """
         if self.is_read:
-            self.waiting.append(news)
-            return await news
+            self.waiting[news] = None
+            try:
+                return await news
+            finally:
+                self.waiting.pop(news, None)
         self.is_read = True
         try:
             octets = await reader.read(MAX_MESSAGE)
+        except RuntimeError as error:  # a coroutine of the caller's is reading
+            raise OSError(errno.EBUSY, str(error)) from error
         finally:
             self.is_read = False
         if not octets:
@@ -5022,7 +5107,7 @@ class Pair(Conversation):
     def hand_over(self) -> None:
         """Lets somebody else read."""
         while self.waiting and not self.is_read:  # each turn takes one out
-            news = self.waiting.popleft()
+            news, _ = self.waiting.popitem(last=False)
             if not news.done():
                 return news.set_result(None)
 
@@ -5042,17 +5127,18 @@ StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 NO_QUERY = Query(b'', 0, b'', 0)  # of who waits for any message
 
 
-def host_and_port(address: Any) -> tuple[IPv4Address | IPv6Address, int]:
-    """Returns what of a socket's address can be compared: its scope may be there or not."""
-    host, port, *_ = address
-    return ip_address(str(host).partition('%')[0]), port
+def parts_of(address: Any) -> tuple[IPv4Address | IPv6Address, int, int]:
+    """Returns the host, port and scope of a socket's address; the scope is 0 if there is none."""
+    host, port, *more = address
+    return ip_address(str(host).partition('%')[0]), port, more[1] if len(more) == 2 else 0
 
 
 def is_from(source: Any, destination: Any) -> bool:
     """Whether a datagram is from where one was sent; any host may answer what many were sent."""
-    host, port = host_and_port(source)
-    expected, expected_port = host_and_port(destination)
-    return port == expected_port and (host == expected or expected.is_multicast)
+    host, port, scope = parts_of(source)
+    expected, expected_port, expected_scope = parts_of(destination)
+    is_host = host == expected and (scope == expected_scope or not (scope and expected_scope))
+    return port == expected_port and (is_host or expected.is_multicast)
 
 
 def message_reader(ignore_trailing: bool, raise_on_truncation: bool, ignore_errors: bool) -> Read:
@@ -5208,23 +5294,30 @@ def check_datagram_socket(sock: Any) -> None:
         raise TypeError('The socket has to be one that never blocks: sock.setblocking(False)')
 
 
-def to_destination(destination: Any) -> Any:
-    """Returns where to send a datagram. Raises InvalidName, TypeError or OSError."""
+def to_destination(sock: socket.SocketType, destination: Any) -> Any:
+    """Returns where to send a datagram from a socket. Raises InvalidName, TypeError or OSError."""
     if not isinstance(destination, tuple) or not 2 <= len(destination) <= 4:
         raise TypeError(f'A destination is an address and a port, not {destination!r}')
     server = server_at(destination[0], destination[1], 'udp')
     more = destination[2:]  # of IPv6: the flow and the scope
-    if not all([isinstance(number, int) and 0 <= number < 1 << 20 for number in more]):
+    flow, scope = (*more, 0, 0)[:2]
+    are_numbers = isinstance(flow, int) and isinstance(scope, int)
+    is_good = are_numbers and 0 <= flow < 1 << 20 and 0 <= scope < 1 << 32
+    if more and (server.family == socket.AF_INET or not is_good):
         raise InvalidName(f'{destination!r} is no address to send to')
+    if server.family != sock.family:
+        raise OSError(errno.EAFNOSUPPORT, 'The socket is one of another family')
     return (*server.address, *more) if more else scoped(server.address, server.scope)
 
 
-def is_connected(sock: socket.SocketType) -> bool:
-    """Whether a socket sends to one address only."""
+def is_connected(sock: socket.SocketType, destination: Any) -> bool:
+    """Whether a socket is connected. Raises InvalidName if it is so to another address."""
     try:
-        sock.getpeername()
+        peer = sock.getpeername()
     except OSError:
         return False
+    if not is_from(peer, destination):
+        raise InvalidName(f'The socket is connected to {peer[0]}, port {peer[1]}')
     return True
 
 
@@ -5248,7 +5341,7 @@ async def send_udp(
     octets = outgoing(what)
     loop = asyncio.get_running_loop()
     with Saying(datagram_to, destination):
-        address = None if destination is None else to_destination(destination)
+        address = None if destination is None else to_destination(sock, destination)
         while seconds_until(expiration) != 0:  # each turn sends it, or waits for room
             sent_at = loop.time()
             try:
@@ -5296,7 +5389,7 @@ async def receive_udp(
     read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
     timeout = seconds_until(expiration)
     with Saying(datagram_from, asked, destination):
-        expected = None if destination is None else to_destination(destination)
+        expected = None if destination is None else to_destination(sock, destination)
         reader = datagram_reader(read, expected, ignore_unexpected)
         calls = Borrowing(asyncio.get_running_loop(), reader)
         came: tuple[Message, float, Any] = await outcome_of(
@@ -5334,7 +5427,8 @@ async def udp(
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
     with Saying(asked_of, query, server):
         destination = scoped(server.address, server.scope)
-    await send_udp(sock, query.octets, None if is_connected(sock) else destination, expiration)
+        to = None if is_connected(sock, destination) else destination
+    await send_udp(sock, query.octets, to, expiration)
     message, _, _ = await receive_udp(
         sock,
         destination,
@@ -5350,11 +5444,10 @@ async def udp(
 
 def pair_of(sock: Any) -> tuple[Pair, asyncio.StreamReader, asyncio.StreamWriter]:
     """Returns what is asked on a stream of a caller's, its reader and its writer."""
-    if not isinstance(sock, tuple) or len(sock) != 2 or not hasattr(sock[1], 'write'):
+    kinds = asyncio.StreamReader, asyncio.StreamWriter
+    if not isinstance(sock, tuple) or len(sock) != 2 or not all(map(isinstance, sock, kinds)):
         raise TypeError(f'A stream is a StreamReader and a StreamWriter, not {sock!r}')
     reader, writer = sock
-    if not isinstance(reader, asyncio.StreamReader):
-        raise TypeError(f'A stream is a StreamReader and a StreamWriter, not {sock!r}')
     pair = PAIRS.get(reader)
     if pair is None:
         pair = PAIRS[reader] = Pair()
@@ -5382,7 +5475,7 @@ async def converse(
     query: Query,
     read: Read,
 ) -> Any:
-    """Returns what comes of a query on a stream of a caller's. Raises OSError or BadResponse."""
+    """Returns what comes of a query on a stream of a caller's. Raises OSError or ResolverError."""
     told: list[Any] = []
     loop = asyncio.get_running_loop()
     news = loop.create_future()
@@ -5394,17 +5487,15 @@ async def converse(
 
     asked = pair.ask(query, read, tell, loop.time())
     try:
-        writer.write(pair.wire.to_send())
-        await writer.drain()
-        while True:  # each turn something comes, or the stream ends
-            strange = pair.take_backlog()
-            if told:
-                return told[0]
-            if strange:
-                raise BadResponse('A message came that belongs to nobody')
-            if news.done():
-                news = loop.create_future()
-            await pair.read(reader, news)
+        pair.send(writer)
+        while not told:  # each turn takes a message, or something comes, or the stream ends
+            if pair.backlog:
+                pair.take(*pair.backlog.popleft())
+            else:
+                if news.done():
+                    news = loop.create_future()
+                await pair.read(reader, news)
+        return told[0]
     finally:
         asked.close()
         pair.hand_over()
@@ -5440,7 +5531,7 @@ async def send_tcp(
     with Saying(on_a_stream):
         if seconds == 0:
             raise QueryTimeout('not sent in time')
-        writer.write(octets)
+        write_on(writer, octets)
         await in_time(writer.drain(), seconds)
     return len(octets), sent_at
 
@@ -5469,6 +5560,7 @@ async def receive_tcp(
             except MalformedMessage:
                 if not ignore_errors:
                     raise
+                await asyncio.sleep(0)  # a flood of them must not stop the loop
         raise QueryTimeout('no message in time')
 
 
@@ -5540,9 +5632,11 @@ async def tls(
     query = query_in(q)
     name = certificate_name(server_hostname) if server_hostname is not None else ''
     server = server_at(where, port, 'tls', name)
+    if ssl_context is not None and not hasattr(ssl_context, 'wrap_bio'):
+        raise TypeError(f'ssl_context is None or an SSLContext, not {ssl_context!r}')
     if sock is None:
         with Saying(asked_of, query, server):
-            server.context = to_context(verify if ssl_context is None else ssl_context, 'dot')
+            server.context = to_context(verify, 'dot') if ssl_context is None else ssl_context
     seconds = to_seconds(timeout)
     return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
 
@@ -5758,6 +5852,8 @@ async def udp_with_fallback(
     """
     query = query_in(q).octets
     seconds = to_seconds(timeout)
+    if tcp_sock is not None:
+        pair_of(tcp_sock)  # if it is none, nothing is sent
     loop = asyncio.get_running_loop()
     expiration = None if seconds is None else loop.time() + seconds
     try:

@@ -2643,14 +2643,16 @@ def test_a_stream_is_cut_into_its_messages_however_it_comes(messages, size):
     assert module.take_frames(bytearray(octets + b'\1')) == messages
 
 
-def test_of_two_queries_with_one_id_the_question_tells_which_is_answered():
-    names = [b'one.example', b'two.example', b'two.example']
-    queries = [module.to_query(name, TYPES.A, module.EDNS_FORM) for name in names]
-    replies = [pack(folded(reply_to(parse(query.octets)))) for query in queries]
-    assert [module.find_query(queries, reply) for reply in replies] == [0, 1, 1]
-    without = pack(reply_to(parse(queries[0].octets), rcode=RCODES.SERVFAIL)._replace(qd=()))
-    assert module.find_query(queries, without) == 0
-    assert module.find_query([], without) is None
+def test_a_question_is_told_apart_in_any_letter_case():
+    name = b'one.example'
+    query = module.to_query(name, TYPES.HTTPS, module.EDNS_FORM)
+    reply = reply_to(parse(query.octets))
+    assert module.has_question(query, pack(reply))
+    assert module.has_question(query, pack(folded(reply)))
+    assert not module.has_question(query, pack(reply._replace(qd=())))
+    for other in ((b'two.example', TYPES.HTTPS), (name, TYPES.HTTPS | 0x20)):
+        asked = module.to_query(*other, module.EDNS_FORM)
+        assert not module.has_question(query, pack(reply_to(parse(asked.octets))))
 
 
 # --- 13. The system's files --------------------------------------------------
@@ -3512,8 +3514,6 @@ async def test_what_a_call_cannot_mean_is_refused(call, arguments, error):
 @pytest.mark.parametrize('fault', BAD_REPLIES)
 async def test_a_bad_reply_is_the_error_that_it_is(call, fault):
     answer, expected = BAD_REPLIES[fault]
-    if (call, fault) == (tcp, 'nothing'):
-        expected = BadResponse  # it belongs to nobody
     async with Nameserver(answer) as server:
         error = await raised_by(call(Q, '127.0.0.1', 1, server.port))
         assert isinstance(error, expected)
@@ -3638,6 +3638,37 @@ async def test_a_scope_makes_no_other_source():
             assert await soon(udp(Q, '::1%lo', 1, server.port, sock=sock)) == echo(Q)
 
 
+def test_another_interface_is_another_source():
+    at = ('fe80::1', 53, 0, 2)
+    assert module.is_from(at, at)
+    assert module.is_from(at, ('fe80::1', 53))
+    assert not module.is_from(at, ('fe80::1', 53, 0, 3))
+
+
+@on_every_loop
+async def test_a_socket_that_is_connected_elsewhere_asks_nobody():
+    async with Nameserver(echo) as server, Nameserver(echo) as other:
+        with datagram_socket() as sock:
+            sock.connect(other.nameserver)
+            with pytest.raises(InvalidName, match='connected'):
+                await udp(Q, '127.0.0.1', 1, server.port, sock=sock)
+            await settle()
+            assert not server.queries
+            assert not other.queries
+
+
+@on_every_loop
+async def test_a_closed_socket_of_the_callers_is_an_error_of_the_socket():
+    with datagram_socket() as sock:
+        sock.close()
+        for call in (
+            udp(Q, '127.0.0.1', 1, 53, sock=sock),
+            receive_udp(sock),
+            send_udp(sock, Q, ('127.0.0.1', 53)),
+        ):
+            assert isinstance(await raised_by(soon(call)), SocketError)
+
+
 @on_every_loop
 async def test_a_flood_on_a_socket_of_the_callers_does_not_hide_the_reply():
     def flooding(query):
@@ -3685,6 +3716,15 @@ async def test_a_fallback_goes_over_tcp_if_the_reply_is_truncated():
                 call = udp_with_fallback(Q, '127.0.0.1', 1, server.port, **socks)
                 reply, used_tcp = await soon(call)
                 assert (len(reply.an), used_tcp) == (3, True)
+
+
+@on_every_loop
+async def test_a_fallback_without_a_stream_to_fall_back_to_asks_nobody():
+    async with Nameserver(truncated) as server:
+        with pytest.raises(TypeError):
+            await udp_with_fallback(Q, '127.0.0.1', 1, server.port, tcp_sock=5)
+        await settle()
+        assert not server.queries
 
 
 @on_every_loop
@@ -3778,6 +3818,135 @@ async def test_equal_ids_on_one_stream_are_told_apart_by_question_and_then_by_or
     async with Nameserver(answer) as server, stream_pair(server) as pair:
         calls = [tcp(each, '127.0.0.1', 5, server.port, sock=pair) for each in (q, other, q)]
         assert await asyncio.gather(*calls) == [echo(each) for each in (q, other, q)]
+
+
+@on_every_loop
+async def test_a_query_may_be_asked_again_on_a_stream_after_a_timeout():
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        for tries in range(1, 4):
+            task = asyncio.ensure_future(tcp(Q, '127.0.0.1', 1, server.port, sock=pair))
+            await server.asked(tries)
+            turn(1)
+            assert isinstance(await raised_by(task), QueryTimeout)
+        server.answer_over_tcp = echo
+        assert await tcp(Q, '127.0.0.1', 1, server.port, sock=pair) == echo(Q)
+        for _ in range(3):  # the late replies
+            server.say_on_stream(server.streams[0], pack(echo(Q)))
+        await settle()
+        other = make_query('other.example', TYPES.A)
+        assert await tcp(other, '127.0.0.1', 1, server.port, sock=pair) == echo(other)
+
+
+@on_every_loop
+async def test_queries_that_are_never_answered_do_not_make_a_stream_grow(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_GIVEN_UP', 10)
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        reading = asyncio.ensure_future(tcp(Q, '127.0.0.1', None, server.port, sock=pair))
+        await server.asked(1)
+        for number in range(30):
+            q = make_query(f'{number}.example', TYPES.A)
+            task = asyncio.ensure_future(tcp(q, '127.0.0.1', 1, server.port, sock=pair))
+            await server.asked(number + 2)
+            turn(1)
+            assert isinstance(await raised_by(task), QueryTimeout)
+        kept = module.PAIRS[pair[0]]
+        assert len(kept.waiting) == 0
+        assert sum(map(len, kept.asked.values())) <= 1 + 10
+        server.say_on_stream(server.streams[0], pack(echo(Q)))
+        assert await reading == echo(Q)
+
+
+def large_query(name):
+    """A query of nearly as many octets as there may be."""
+    return make_query(name, TYPES.A)._replace(ar=(rr(b'', TYPES.NULL, bytes(60_000)),))
+
+
+@on_every_loop
+async def test_a_server_that_blocks_while_its_replies_are_not_read_answers_all():
+    async def serve(reader, writer):
+        with contextlib.suppress(SocketError):
+            while True:
+                query, _ = await receive_tcp((reader, writer))
+                await send_tcp((reader, writer), query._replace(qr=RESPONSE))
+
+    sockets = [socket.socket() for _ in range(2)]
+    for sock in sockets:
+        sock.setblocking(False)
+        for size in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, size, 1)  # as small as can be
+    listener, sock = sockets
+    listener.bind(('127.0.0.1', 0))
+    server = await asyncio.start_server(serve, sock=listener)
+    address, port = listener.getsockname()
+    await asyncio.get_running_loop().sock_connect(sock, (address, port))
+    pair = await asyncio.open_connection(sock=sock)
+    queries = [large_query(f'{number}.example') for number in range(50)]
+    replies = await asyncio.gather(*[tcp(q, address, 5, port, sock=pair) for q in queries])
+    assert [reply.qd for reply in replies] == [q.qd for q in queries]
+    pair[1].transport.abort()
+    server.close()
+    await server.wait_closed()
+    await settle()
+
+
+@on_every_loop
+async def test_a_server_that_reads_nothing_does_not_make_a_stream_grow(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_OUTGOING', 1 << 20)
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        await settle()
+        asyncio.get_running_loop().remove_reader(server.streams[0].fileno())
+        large = large_query('www.example')
+        calls = [tcp(large, '127.0.0.1', 1, server.port, sock=pair) for _ in range(500)]
+        results = await in_time(asyncio.gather(*calls, return_exceptions=True))
+        assert {type(error) for error in results} == {QueryTimeout, SocketError}
+        assert errno.ENOBUFS in {getattr(error, 'errno', None) for error in results}
+
+
+@on_every_loop
+@pytest.mark.parametrize('end', ['its end written', 'closed', 'read by another'])
+async def test_a_stream_that_cannot_be_used_is_an_error_of_the_socket(end):
+    async with Nameserver(echo) as server, stream_pair(server) as pair:
+        reader, writer = pair
+        other = None
+        if end == 'its end written':
+            writer.write_eof()
+        elif end == 'closed':
+            writer.close()
+        else:
+            other = asyncio.ensure_future(reader.readexactly(1000))
+            await settle()
+        error = await raised_by(tcp(Q, '127.0.0.1', 1, server.port, sock=pair))
+        assert isinstance(error, SocketError)
+        assert error.errno in (errno.EPIPE, errno.EBUSY)
+        if other is None:
+            assert isinstance(await raised_by(send_tcp(pair, Q)), SocketError)
+        else:
+            assert isinstance(await raised_by(receive_tcp(pair)), SocketError)
+            other.cancel()
+            await asyncio.wait([other])
+
+
+@on_every_loop
+async def test_a_stream_is_a_reader_and_a_writer():
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        for given in ((pair[0], pair[1].transport), (pair[1], pair[0]), pair[:1]):
+            with pytest.raises(TypeError):
+                await tcp(Q, '127.0.0.1', 1, server.port, sock=given)
+        await settle()
+        assert not server.queries
+
+
+@on_every_loop
+@pytest.mark.parametrize('together', [True, False])
+async def test_in_how_many_pieces_messages_come_makes_no_difference(together):
+    frames = [module.to_frame(pack(each(Q))) for each in (wrong_id, echo)]
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        task = asyncio.ensure_future(tcp(Q, '127.0.0.1', 1, server.port, sock=pair))
+        await server.asked(1)
+        for piece in [b''.join(frames)] if together else frames:
+            server.say_on_stream(server.streams[0], Raw(piece))
+            await settle()
+        assert isinstance(await raised_by(task), BadResponse)
 
 
 @on_every_loop
@@ -3904,6 +4073,12 @@ async def test_the_halves_heed_an_expiration():
         (('127.0.0.1', 0), InvalidName),
         (('::1', 53, 1 << 40, 0), InvalidName),
         (('::1', 53, 0, 'lo'), InvalidName),
+        (('::1', 53, 0, 1 << 32), InvalidName),
+        (('::1', 53, 'flow'), InvalidName),
+        (('::1', 53, 0, (1 << 32) - 1), SocketError),  # of another family
+        (('::1', 53), SocketError),
+        (('127.0.0.1', 53, 0, 0), InvalidName),
+        (('fe80::1%\ud800', 53), SocketError),
         (('127.0.0.1',), TypeError),
         ('127.0.0.1', TypeError),
     ],
@@ -3965,6 +4140,27 @@ async def test_received_messages_may_be_bad():
             assert isinstance(error, Truncated)
             server.sock.sendto(pack(wrong_name(Q)), here)
             assert isinstance(await raised_by(soon(receive_udp(sock, query=Q))), BadResponse)
+
+
+@on_every_loop
+async def test_a_flood_of_bad_messages_does_not_stop_the_loop():
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        await settle()
+        server.say_on_stream(server.streams[0], Raw(bytes(20_000) + module.to_frame(pack(Q))))
+        turns = 0
+        task = asyncio.ensure_future(receive_tcp(pair, ignore_errors=True))
+        while not task.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert task.result()[0] == Q
+        assert turns >= 10_000
+
+
+def test_the_id_is_looked_at_before_a_message_is_parsed(monkeypatch):
+    monkeypatch.setattr(module, 'parse', None)
+    query = module.query_in(Q)
+    with pytest.raises(BadResponse, match='id'):
+        module.parse_answer(query, pack(wrong_id(Q)), False)
 
 
 @on_every_loop
@@ -4100,6 +4296,8 @@ async def test_what_verify_may_be(authority, tmp_path):
             ({'verify': str(tmp_path / 'authority.pem') + 'x'}, SocketError),
             ({'verify': 5}, TypeError),
             ({'verify': None}, TypeError),
+            ({'ssl_context': False}, TypeError),
+            ({'ssl_context': authority.path}, TypeError),
             ({'server_hostname': 'a..b'}, InvalidName),
             ({'server_hostname': 'a\0b'}, InvalidName),
             ({'server_hostname': 5}, TypeError),
@@ -4158,6 +4356,32 @@ async def test_a_server_that_ends_tls_ends_the_stream(trusting):
         assert is_idle()
         assert len(await resolve('y.example', TYPES.A)) == 1
         assert len(server.streams) == 2
+
+
+@on_every_loop
+async def test_the_server_is_told_that_tls_ends(trusting):
+    async with tls_nameserver(trusting, echo) as server:
+        assert await tls(Q, '127.0.0.1', 5, server.port) == echo(Q)
+        await settle()
+        assert server.ends[0].is_over
+
+
+@in_one_way
+async def test_authorities_that_were_replaced_are_trusted_no_longer(authority, tmp_path):
+    path = tmp_path / 'authorities.pem'
+    async with tls_nameserver(authority, echo) as server:
+
+        def ask():
+            return tls(Q, '127.0.0.1', 5, server.port, verify=path)
+
+        shutil.copy(authority.path, path)
+        assert await ask() == echo(Q)
+        trustme.CA().cert_pem.write_to_path(str(path))
+        assert isinstance(await raised_by(ask()), SocketError)
+        shutil.copy(authority.path, path)
+        assert await ask() == echo(Q)
+        path.unlink()
+        assert isinstance(await raised_by(ask()), SocketError)
 
 
 @on_every_loop
