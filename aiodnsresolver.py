@@ -2279,26 +2279,36 @@ def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
 OPTION = struct.Struct('>HH')  # RFC 6891 6.1.2: the code and the length before the octets
 
 
-def for_stream(query: Query, scheme: str) -> Query:
-    """Returns a query that `to_query` made as it goes over a stream, if it has EDNS.
+@functools.lru_cache(maxsize=1024)
+def stream_options(size: int, scheme: str) -> bytes:
+    """Returns the options of a query with so many octets before them, after their own size.
 
     It asks for how long the stream may be kept (RFC 7828 3.2.1), where HTTP does not say that. If
     others cannot read it, it is padded to a multiple of 128 octets (RFC 8467 4.1), as its size
     would tell what it is.
     """
-    if not query.has_edns:
-        return query
     options = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 0) if scheme != 'https' else b''
     if scheme in ALPN:
-        size = -(len(query.octets) + len(options) + OPTION.size) % PADDED_TO
-        options += OPTION.pack(EDNS_OPTIONS.PADDING, size) + bytes(size)
-    return query._replace(octets=query.octets[:-2] + struct.pack('>H', len(options)) + options)
+        padding = -(size + len(options) + OPTION.size) % PADDED_TO
+        options += OPTION.pack(EDNS_OPTIONS.PADDING, padding) + bytes(padding)
+    return len(options).to_bytes(2, 'big') + options
+
+
+def for_stream(query: Query, scheme: str) -> Query:
+    """Returns a query that `to_query` made as it goes over a stream: with options, if EDNS."""
+    octets, end, fqdn, qtype = query
+    if len(octets) == end:
+        return query
+    octets = octets[:-2] + stream_options(len(octets), scheme)
+    return tuple.__new__(Query, (octets, end, fqdn, qtype))
+
+
+KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)
 
 
 def keepalive_of(reply: bytes) -> float | None:
     """Returns for how many seconds a server lets a stream be idle, if it says so (RFC 7828)."""
-    option = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)
-    if option not in reply:  # nearly always
+    if KEEPALIVE not in reply:  # nearly always
         return None
     try:
         edns = parse(reply).edns
@@ -2635,9 +2645,25 @@ ADDRESS_RECORDS: dict[int, tuple[struct.Struct, tuple[int, ...], Any]] = {
 }
 
 
-# An OPT record that says nothing, its payload and flags passed over: no extended rcode, no option.
-OPT_FIELDS = struct.Struct('>3s2x2s2x2s')
-PLAIN_OPT = b'\0\0\x29', b'\0\0', b'\0\0'
+# The root and the type of an OPT record, and its extended rcode and version; payload and flags
+# are passed over. An EDNS of version 0 has zeros for the two.
+OPT_FIELDS = struct.Struct('>3s2x2s2xH')
+PLAIN_OPT = b'\0\0\x29', b'\0\0'
+
+
+def is_plain_opt(reply: bytes, offset: int) -> bool:
+    """Whether the rest of a reply is an OPT record without an extended rcode."""
+    start = offset + OPT_FIELDS.size
+    if len(reply) < start:
+        return False
+    opt, extended, length = OPT_FIELDS.unpack_from(reply, offset)
+    if (opt, extended) != PLAIN_OPT or len(reply) != start + length:
+        return False
+    try:
+        parse_pairs(reply, start, len(reply), {})
+    except MalformedMessage:
+        return False
+    return True
 
 
 def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
@@ -2655,9 +2681,7 @@ def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
         return None
     record, fixed, kind = form
     stop = end + an * record.size
-    if len(reply) != stop + ar * OPT_FIELDS.size:
-        return None
-    if ar and OPT_FIELDS.unpack_from(reply, stop) != PLAIN_OPT:
+    if not (is_plain_opt(reply, stop) if ar else len(reply) == stop):
         return None
     rdatas = []
     least_ttl = MAX_TTL
@@ -2714,6 +2738,9 @@ def read_frame(query: Query, reply: bytes, now: float) -> Known | ResolverError 
 
     Over a stream forging is hard, and letter case is not compared.
     """
+    known = read_addresses(query, reply, now)
+    if known is not None:
+        return known
     question = query.octets[HEADER.size : query.end]
     is_folded = reply[HEADER.size : query.end] != question and has_question(query, reply)
     if is_folded:
@@ -4089,7 +4116,7 @@ class Server:
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing to heed when it is asked."""
-        return not (self.down_until or self.plain_until or self.folds_until or self.is_stream)
+        return not (self.down_until or self.plain_until or self.folds_until)
 
     @property
     def url(self) -> str:
@@ -6619,8 +6646,15 @@ def check_set(servers: Servers, each: Any) -> tuple[float, tuple[Server, ...]]:
 def send_first(
     settings: Settings, datagrams: Datagrams, fqdn: bytes, qtype: int, server: Server
 ) -> bool:
-    """Sends the first query on the turn that the caller has, and says whether it could."""
+    """Sends the first query, on the stream that is there or else on the turn that the caller has.
+
+    Says whether it could.
+    """
     form = EDNS_FORMS[settings.watch.conf.trust_ad]
+    if server.is_stream:
+        query = for_stream(settings.new_query(fqdn, qtype, form), server.scheme)
+        datagrams.send_on_stream(query, server)
+        return True
     try:
         datagrams.send(settings.new_query(fqdn, qtype, form), server)
     except BaseException as error:
@@ -6676,7 +6710,9 @@ async def ask_nameservers(
         async for each in sets:
             timeout, servers = check_set(settings.servers, each)
             is_first = asking is None and len(servers) == len(qtypes) == 1 and servers[0].is_plain
-            if is_first and not turns.take():
+            if is_first and servers[0].is_stream:
+                is_first = datagrams.has_stream(servers[0])
+            elif is_first and not turns.take():
                 await turns.wait()
                 is_first = servers[0].is_plain  # or others have found it down since
                 if not is_first:
