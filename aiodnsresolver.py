@@ -2660,7 +2660,8 @@ def is_plain_opt(reply: bytes, offset: int) -> bool:
     if (opt, extended) != PLAIN_OPT or len(reply) != start + length:
         return False
     try:
-        parse_pairs(reply, start, len(reply), {})
+        if length:
+            parse_pairs(reply, start, len(reply), {})
     except MalformedMessage:
         return False
     return True
