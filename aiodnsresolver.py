@@ -645,7 +645,8 @@ def expiring(rdata: Any, expires_at: float) -> Any:
 # struct.error here, and MalformedMessage in section 8, in one place.
 
 Names = dict[int, tuple[bytes, int]]  # by offset: the name there, and its length on the wire
-Suffixes = dict[bytes, int]  # by a name's octets: the offset where they were written
+# By a name's octets, or by a name and a dot: the offset where it was written.
+Suffixes = dict[bytes, int]
 
 PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'.\\')
 ESCAPES = {octet: b'\\%03d' % octet for octet in range(256) if octet not in PLAIN} | {
@@ -837,7 +838,13 @@ def pack_canonical(name: bytes) -> bytes:
 
 def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
     """Appends a name, compressed against those in `suffixes` (RFC 1035 4.1.4)."""
+    known = suffixes.get(name + b'.')
+    if known is not None:  # as most names are that of the question
+        out += (0xC000 | known).to_bytes(2, 'big')
+        return
     octets = pack_name(name)
+    if octets[0] and len(out) < 0x4000:
+        suffixes[name + b'.'] = len(out)
     at = 0
     while octets[at]:  # each turn passes a label
         suffix = octets[at:]
@@ -1953,6 +1960,7 @@ def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
 HEADER = struct.Struct('>HHHHHH')  # RFC 1035 4.1.1
 QUESTION_TAIL = struct.Struct('>HH')  # RFC 1035 4.1.2, after the name
 RECORD_TAIL = struct.Struct('>HHIH')  # RFC 1035 4.1.3, after the name
+LENGTH = struct.Struct('>H')
 ADDRESS = struct.Struct('>I')
 HEADER_BITS = (  # RFC 1035 4.1.1, with AD and CD of RFC 4035 in z
     ('qr', 15, 1),
@@ -2065,11 +2073,14 @@ def parse(data: bytes, ignore_trailing: bool = False) -> Message:
     return to_message(header, questions, sections)
 
 
-def pack_flags(message: Message) -> int:
-    """Returns the header's second word. Raises MalformedMessage if a field has too many bits."""
+@functools.lru_cache(maxsize=256, typed=True)
+def pack_flags(*fields: int) -> int:
+    """Returns the header's second word from its fields, `qr` to `rcode`; few of them are in use.
+
+    Raises MalformedMessage if a field has too many bits.
+    """
     flags = 0
-    for field, shift, width in HEADER_BITS:
-        value = getattr(message, field)
+    for (field, shift, width), value in zip(HEADER_BITS, fields, strict=True):
         if not isinstance(value, int):
             raise TypeError(f'{field} is a number, not {value!r}')
         if not 0 <= value < 1 << width:
@@ -2086,9 +2097,11 @@ def append_record(
     append_name(name, out, suffixes)
     out += RECORD_TAIL.pack(qtype, qclass, ttl, 0)
     start = len(out)
-    if not is_empty:
+    if qtype == 1 and qclass == 1 and isinstance(rdata, IPv4Address):  # a short cut for A
+        out += rdata.packed
+    elif not is_empty:
         append_rdata(qtype, qclass, rdata, out, suffixes)
-    out[start - 2 : start] = struct.pack('>H', len(out) - start)
+    LENGTH.pack_into(out, start - 2, len(out) - start)
 
 
 def pack(message: Message) -> bytes:
@@ -2099,7 +2112,7 @@ def pack(message: Message) -> bytes:
     """
     if not isinstance(message, Message):
         raise TypeError(f'What is packed is a Message, not {message!r}')
-    flags = pack_flags(message)
+    flags = pack_flags(*message[1:9])
     suffixes: Suffixes = {}
     try:
         out = bytearray(HEADER.pack(message.qid, flags, *map(len, message[9:])))
@@ -4093,7 +4106,8 @@ class Server:
         name: str = '',
         path: str = '',
     ) -> None:
-        host, _, scope = str(address).partition('%')
+        text = str(address)
+        host, _, scope = text.partition('%')
         is_ipv4 = isinstance(address, IPv4Address)
         self.family = socket.AF_INET if is_ipv4 else socket.AF_INET6
         self.address = host, port
@@ -4105,7 +4119,7 @@ class Server:
         self.context: Any = None  # an SSLContext, or None for that of the system
         self.source: Address | None = None  # to send from, or None for any
         self.is_stream = scheme != 'udp'  # it is to be asked over streams only
-        self.text = f'{address}:{port}' if is_ipv4 else f'[{address}]:{port}'
+        self.text = f'{text}:{port}' if is_ipv4 else f'[{text}]:{port}'
         self.stream: Stream | None = None
         self.idle_seconds = IDLE_SECONDS  # for how long it is kept when nothing is asked
         self.folds_until = 0.0
@@ -4178,7 +4192,7 @@ def to_address(host: Any) -> IPv4Address | IPv6Address:
         raise InvalidName(f'{host!r} is no address of a nameserver') from error
     if not isinstance(address, (IPv4Address, IPv6Address)):
         raise TypeError(f'The address of a nameserver is no {type(host).__name__}: {host!r}')
-    _, _, scope = str(address).partition('%')
+    scope = (isinstance(address, IPv6Address) and address.scope_id) or ''
     if len(scope) >= 16 or '\0' in scope or (scope.isdecimal() and int(scope) >= 1 << 32):
         raise InvalidName(f'{scope[:32]!r} is no scope of an address')  # IF_NAMESIZE is 16
     return address
