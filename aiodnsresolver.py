@@ -2810,6 +2810,8 @@ class Frames:
 
     def take(self, octets: bytes) -> list[tuple[bytes, bytes]]:
         """Returns the messages that are whole now, each with the key of what it may answer."""
+        if not self.incoming and len(octets) - 2 == int.from_bytes(octets[:2], 'big'):
+            return [(octets[2:4], octets[2:])]  # nearly always: one, and all of it
         self.incoming += octets
         return [(frame[:2], frame) for frame in take_frames(self.incoming)]
 
@@ -4441,6 +4443,8 @@ class Tls:
                 self.is_over = True
                 break
             plain += piece
+            if not self.incoming.pending and not self.tls.pending():
+                break  # without the exception that says so
         return bytes(plain)
 
     def end(self) -> bytes:
@@ -6659,13 +6663,19 @@ def check_set(servers: Servers, each: Any) -> tuple[float, tuple[Server, ...]]:
 
 
 def send_first(
-    settings: Settings, datagrams: Datagrams, fqdn: bytes, qtype: int, server: Server
+    settings: Settings,
+    datagrams: Datagrams,
+    timeout: float,
+    fqdn: bytes,
+    qtype: int,
+    server: Server,
 ) -> bool:
     """Sends the first query, on the stream that is there or else on the turn that the caller has.
 
     Says whether it could.
     """
     form = EDNS_FORMS[settings.watch.conf.trust_ad]
+    datagrams.start(timeout)  # before a stream stops its own, so that the loop's timer is kept
     if server.is_stream:
         query = for_stream(settings.new_query(fqdn, qtype, form), server.scheme)
         datagrams.send_on_stream(query, server)
@@ -6733,8 +6743,7 @@ async def ask_nameservers(
                 if not is_first:
                     turns.give_back()
             # A short cut, which answers nearly all names.
-            if is_first and send_first(settings, datagrams, fqdn, qtypes[0], servers[0]):
-                datagrams.start(timeout)
+            if is_first and send_first(settings, datagrams, timeout, fqdn, qtypes[0], servers[0]):
                 await datagrams.wait()
                 known = first_answer(datagrams, servers[0])
                 if known is not None:
