@@ -843,20 +843,21 @@ def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
         out += (0xC000 | known).to_bytes(2, 'big')
         return
     octets = pack_name(name)
-    if octets[0] and len(out) < 0x4000:
-        suffixes[name + b'.'] = len(out)
     at = 0
     while octets[at]:  # each turn passes a label
         suffix = octets[at:]
         known = suffixes.get(suffix)
         if known is not None:
             out += (0xC000 | known).to_bytes(2, 'big')
-            return
+            break
         if len(out) < 0x4000:  # a pointer has fourteen bits
             suffixes[suffix] = len(out)
         out += suffix[: suffix[0] + 1]
         at += suffix[0] + 1
-    out += b'\0'
+    else:
+        out += b'\0'
+    if octets in suffixes:
+        suffixes[name + b'.'] = suffixes[octets]
 
 
 def take(data: bytes, offset: int, size: int, end: int) -> bytes:
@@ -5093,7 +5094,7 @@ def write_on(writer: asyncio.StreamWriter, octets: bytes) -> None:
 class Pair(Conversation):
     """A stream of a caller's, on which several may ask; one of them reads for all."""
 
-    __slots__ = ('backlog', 'given_up', 'is_read', 'waiting')
+    __slots__ = ('backlog', 'forgotten', 'given_up', 'is_read', 'waiting')
 
     def __init__(self) -> None:
         super().__init__(Frames())
@@ -5101,10 +5102,21 @@ class Pair(Conversation):
         self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who do not read
         self.backlog: deque[tuple[Any, bytes]] = deque()  # messages that nobody has taken yet
         self.given_up: deque[Asked] = deque()  # the last ones that were
+        self.forgotten = 0  # how many before them were
 
     def drop(self, reply: bytes) -> None:
         """Raises BadResponse or MalformedMessage for a message that nobody asked for."""
-        raise stray(reply)
+        if not self.forgotten:
+            raise stray(reply)
+        self.forgotten -= 1
+
+    def clear(self) -> None:
+        """Takes the messages that came before something is asked; those for nobody are dropped."""
+        while self.backlog:  # each turn takes one out
+            try:
+                self.take(*self.backlog.popleft())
+            except ResolverError as error:
+                logger.debug('Dropped: %s', error)
 
     def give_up(self, asked: Asked) -> None:
         """A query is given up. What comes of it is known to be late, if it is not long ago."""
@@ -5114,6 +5126,7 @@ class Pair(Conversation):
             oldest = self.given_up.popleft()
             others = self.asked.get(oldest.key, [])
             if oldest in others:
+                self.forgotten += 1
                 others.remove(oldest)
                 if not others:
                     del self.asked[oldest.key]
@@ -5525,6 +5538,7 @@ async def converse(
     told: list[Any] = []
     loop = asyncio.get_running_loop()
     news = loop.create_future()
+    pair.clear()
 
     def tell(outcome: Any) -> None:
         told.append(outcome)
@@ -6382,8 +6396,9 @@ class Asking:
             if not await self.find_turn(server, is_stream, has_begun):
                 break
             has_begun = True
+            query = self.query(server, qtype)
             try:
-                self.send_one(server, qtype, is_stream)
+                self.send_one(query, server, is_stream)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self.starved = None if self.sent else error
@@ -6406,10 +6421,9 @@ class Asking:
         self.has_turn = True
         return True
 
-    def send_one(self, server: Server, qtype: int, is_stream: bool) -> None:
+    def send_one(self, query: Query, server: Server, is_stream: bool) -> None:
         """Sends a query. Raises OSError."""
         datagrams = self.datagrams
-        query = self.query(server, qtype)
         if not is_stream:
             self.sent.add(datagrams.send(query, server))
             self.has_turn = False
@@ -6676,17 +6690,20 @@ def send_first(
     """
     form = EDNS_FORMS[settings.watch.conf.trust_ad]
     datagrams.start(timeout)  # before a stream stops its own, so that the loop's timer is kept
-    if server.is_stream:
-        query = for_stream(settings.new_query(fqdn, qtype, form), server.scheme)
-        datagrams.send_on_stream(query, server)
-        return True
+    has_turn = not server.is_stream
     try:
-        datagrams.send(settings.new_query(fqdn, qtype, form), server)
-    except BaseException as error:
-        datagrams.waiting.turns.give_back()
-        if not isinstance(error, OSError):
-            raise
-        return False
+        query = settings.new_query(fqdn, qtype, form)  # an OSError of the caller's passes
+        try:
+            if server.is_stream:
+                datagrams.send_on_stream(for_stream(query, server.scheme), server)
+            else:
+                datagrams.send(query, server)
+                has_turn = False
+        except OSError:
+            return False
+    finally:
+        if has_turn:
+            datagrams.waiting.turns.give_back()
     return True
 
 

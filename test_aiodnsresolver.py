@@ -2169,6 +2169,12 @@ def test_names_are_compressed_where_they_may_be():
     assert dns.message.from_wire(octets).answer[0][0].to_text() == '10 mail.example.com.'
 
 
+def test_a_pointer_leads_to_labels_and_not_to_another_pointer():
+    query = make_query('www.example.com', TYPES.A, payload=None)
+    octets = pack(query._replace(an=(a(b'example.com'),) * 3))
+    assert octets.count(b'\xc0\x10\0\1\0\1') == 3
+
+
 @pytest.mark.parametrize('qtype', [TYPES.A, TYPES.CNAME, TYPES.MX, TYPES.TXT, TYPES.ANY])
 def test_an_update_has_records_without_rdata(qtype):
     update = make_query('example', TYPES.SOA, payload=None)._replace(
@@ -3866,6 +3872,35 @@ async def test_queries_that_are_never_answered_do_not_make_a_stream_grow(monkeyp
         assert sum(map(len, kept.asked.values())) <= 1 + 10
         server.say_on_stream(server.streams[0], pack(echo(Q)))
         assert await reading == echo(Q)
+
+
+@on_every_loop
+async def test_late_replies_are_known_as_such_however_many_there_are(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_GIVEN_UP', 3)
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        queries = [make_query(f'{number}.example', TYPES.A) for number in range(10)]
+        for number, q in enumerate(queries):
+            task = asyncio.ensure_future(tcp(q, '127.0.0.1', 1, server.port, sock=pair))
+            await server.asked(number + 1)
+            turn(1)
+            assert isinstance(await raised_by(task), QueryTimeout)
+        for q in queries:
+            server.say_on_stream(server.streams[0], pack(echo(q)))
+        await settle()
+        server.answer_over_tcp = echo
+        assert await tcp(Q, '127.0.0.1', 1, server.port, sock=pair) == echo(Q)
+        server.answer_over_tcp = wrong_id
+        assert isinstance(
+            await raised_by(tcp(Q, '127.0.0.1', 1, server.port, sock=pair)), BadResponse
+        )
+
+
+@on_every_loop
+async def test_what_came_for_nobody_before_a_query_is_no_reply_to_it():
+    async with Nameserver(lambda query: [echo(query)] * 2) as server, stream_pair(server) as pair:
+        for number in range(5):
+            q = make_query(f'{number}.example', TYPES.A)
+            assert await tcp(q, '127.0.0.1', 1, server.port, sock=pair) == echo(q)
 
 
 def large_query(name):
@@ -6188,6 +6223,32 @@ async def test_what_a_callable_of_the_caller_raises_passes_unchanged_to_all():
         resolve, _ = Resolver(**arguments)
         with pytest.raises(OwnError):
             await resolve('x.example', TYPES.A)
+        assert is_idle()
+
+
+@on_every_loop
+@pytest.mark.parametrize('scheme', ['udp', 'tcp'])
+async def test_an_error_of_the_systems_that_a_transform_raises_passes_unchanged(scheme):
+    own = OSError(errno.EIO, 'of the caller')
+    raises = True
+
+    def transform_fqdn(fqdn):
+        if raises:
+            raise own
+        return fqdn
+
+    async with Nameserver(echo) as server:
+        nameservers = asking(f'{scheme}://127.0.0.1:{server.port}')
+        resolve, clear_cache = Resolver(no_host, nameservers, transform_fqdn)
+        for is_first in (True, False):
+            raises = True
+            with pytest.raises(OSError, match='of the caller') as raised:
+                await resolve('x.example', TYPES.A)
+            assert raised.value is own
+            raises = False
+            if is_first:  # after which there is a stream, if there is to be one
+                assert len(await resolve('y.example', TYPES.A)) == 1
+        clear_cache()
         assert is_idle()
 
 
