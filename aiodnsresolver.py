@@ -4533,16 +4533,11 @@ class Conversation:
     def find(self, asked: list[Asked], reply: bytes) -> int:
         """Returns which of the queries with the id of a message it answers.
 
-        That with its question, one that somebody waits for rather than one given up; or else the
-        first, for a reply may lack the question.
+        That with its question, or else the first, for a reply may lack the question: of those that
+        somebody waits for, if there are any.
         """
-        found = None
-        for at, each in enumerate(asked):
-            if has_question(each.query, reply):
-                if each.tell is not None:
-                    return at
-                found = at if found is None else found
-        return found or 0
+        order = sorted(range(len(asked)), key=lambda at: asked[at].tell is None)
+        return next((at for at in order if has_question(asked[at].query, reply)), order[0])
 
     def look_at(self, reply: bytes) -> None:
         """Looks at a message before it is told to anybody."""
@@ -6397,6 +6392,8 @@ class Asking:
                 break
             has_begun = True
             query = self.query(server, qtype)
+            if is_stream and server.stream is None and not self.has_turn:
+                continue  # the caller has closed it
             try:
                 self.send_one(query, server, is_stream)
             except OSError as error:
@@ -6693,6 +6690,8 @@ def send_first(
     has_turn = not server.is_stream
     try:
         query = settings.new_query(fqdn, qtype, form)  # an OSError of the caller's passes
+        if server.is_stream and server.stream is None:  # the caller has closed it
+            return False
         try:
             if server.is_stream:
                 datagrams.send_on_stream(for_stream(query, server.scheme), server)

@@ -3998,6 +3998,21 @@ async def test_in_how_many_pieces_messages_come_makes_no_difference(together):
 
 
 @on_every_loop
+async def test_an_error_without_a_question_is_for_who_waits():
+    async with Nameserver(silent) as server, stream_pair(server) as pair:
+        task = asyncio.ensure_future(tcp(Q, '127.0.0.1', 1, server.port, sock=pair))
+        await server.asked(1)
+        turn(1)
+        assert isinstance(await raised_by(task), QueryTimeout)
+        server.answer_over_tcp = lambda query: echo(query)._replace(
+            qd=(), an=(), rcode=RCODES.FORMERR
+        )
+        other = make_query('other.example', TYPES.A, qid=Q.qid)
+        reply = await tcp(other, '127.0.0.1', 1, server.port, sock=pair)
+        assert reply.rcode == RCODES.FORMERR
+
+
+@on_every_loop
 async def test_what_belongs_to_nobody_is_a_bad_response_for_who_reads():
     async with Nameserver(wrong_id) as server, stream_pair(server) as pair:
         error = await raised_by(tcp(Q, '127.0.0.1', 5, server.port, sock=pair))
@@ -6249,6 +6264,25 @@ async def test_an_error_of_the_systems_that_a_transform_raises_passes_unchanged(
             if is_first:  # after which there is a stream, if there is to be one
                 assert len(await resolve('y.example', TYPES.A)) == 1
         clear_cache()
+        assert is_idle()
+
+
+@on_every_loop
+async def test_a_transform_may_close_the_stream_that_it_is_called_for():
+    def transform_fqdn(fqdn):
+        clear_cache()
+        return fqdn
+
+    async with Nameserver(echo) as server:
+        turns = module.waiting_on(asyncio.get_running_loop()).turns
+        free = turns.free
+        nameservers = asking(f'tcp://127.0.0.1:{server.port}')
+        resolve, clear_cache = Resolver(no_host, nameservers, transform_fqdn)
+        for number in range(5):
+            assert len(await resolve(f'{number}.example', TYPES.A)) == 1
+        turn(module.IDLE_SECONDS)
+        await settle()
+        assert turns.free == free
         assert is_idle()
 
 
