@@ -6270,7 +6270,8 @@ async def test_an_error_of_the_systems_that_a_transform_raises_passes_unchanged(
 @on_every_loop
 async def test_a_transform_may_close_the_stream_that_it_is_called_for():
     def transform_fqdn(fqdn):
-        clear_cache()
+        if number % 2:  # after one that has left a stream
+            clear_cache()
         return fqdn
 
     async with Nameserver(echo) as server:
@@ -6278,7 +6279,7 @@ async def test_a_transform_may_close_the_stream_that_it_is_called_for():
         free = turns.free
         nameservers = asking(f'tcp://127.0.0.1:{server.port}')
         resolve, clear_cache = Resolver(no_host, nameservers, transform_fqdn)
-        for number in range(5):
+        for number in range(6):
             assert len(await resolve(f'{number}.example', TYPES.A)) == 1
         turn(module.IDLE_SECONDS)
         await settle()
