@@ -2050,12 +2050,8 @@ def to_message(
     return message
 
 
-def parse(data: bytes, ignore_trailing: bool = False) -> Message:
-    """Returns the Message that `data` holds (RFC 1035 4).
-
-    Raises MalformedMessage, whatever the octets. Those after the message are an error too, unless
-    `ignore_trailing`.
-    """
+def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Message:
+    """Returns what `parse` does; if it `may_be_cut` and has TC, up to its last whole record."""
     if not isinstance(data, bytes):
         raise TypeError(f'A message to parse is bytes, not {type(data).__name__}')
     if len(data) < HEADER.size:
@@ -2067,11 +2063,24 @@ def parse(data: bytes, ignore_trailing: bool = False) -> Message:
     try:
         offset = parse_questions(data, header[2], names, questions)
         end = parse_records(data, offset, header, names, sections)
-    except (IndexError, struct.error) as error:
+    except (IndexError, struct.error, MalformedMessage) as error:
+        if may_be_cut and data[2] & 2:
+            return to_message(header, questions, sections)
+        if isinstance(error, MalformedMessage):
+            raise
         raise MalformedMessage(f'The message of {len(data)} octets is cut short') from error
     if end != len(data) and not ignore_trailing:
         raise MalformedMessage(f'There are {len(data) - end} octets after the message')
     return to_message(header, questions, sections)
+
+
+def parse(data: bytes, ignore_trailing: bool = False) -> Message:
+    """Returns the Message that `data` holds (RFC 1035 4).
+
+    Raises MalformedMessage, whatever the octets. Those after the message are an error too, unless
+    `ignore_trailing`.
+    """
+    return parse_message(data, ignore_trailing, False)
 
 
 @functools.lru_cache(maxsize=256, typed=True)
@@ -2426,28 +2435,6 @@ def query_in(message: Message | bytes) -> Query:
     return Query(octets, end, name.lower(), qtype)
 
 
-def parse_response(data: bytes, ignore_trailing: bool) -> Message:
-    """Returns what `parse` does, and of a message with TC all up to its last whole record.
-
-    Raises MalformedMessage.
-    """
-    try:
-        return parse(data, ignore_trailing)
-    except MalformedMessage:
-        if len(data) < HEADER.size or not data[2] & 2:
-            raise
-        header = HEADER.unpack_from(data)
-        names: Names = {}
-        questions: list[QuestionRecord] = []
-        sections: Sections = ([], [], [])
-        try:
-            offset = parse_questions(data, header[2], names, questions)
-            parse_records(data, offset, header, names, sections)
-        except (IndexError, struct.error, MalformedMessage):  # where it is cut
-            return to_message(header, questions, sections)
-        raise  # it is whole, and something is after it
-
-
 def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
     """Returns the reply to a query of a caller's. Letter case is not compared.
 
@@ -2455,7 +2442,7 @@ def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
     """
     if len(reply) >= HEADER.size:
         check_id(query, reply)  # first: to parse all that a flood brings would take long
-    message = parse_response(reply, ignore_trailing)
+    message = parse_message(reply, ignore_trailing, True)
     try:
         check_reply(query, reply)
     except FoldedCase:
@@ -5204,7 +5191,7 @@ def message_reader(ignore_trailing: bool, raise_on_truncation: bool, ignore_erro
     def read(query: Query, octets: bytes, _: float) -> Message | ResolverError:
         try:
             if query is NO_QUERY:
-                message = parse_response(octets, ignore_trailing)
+                message = parse_message(octets, ignore_trailing, True)
             else:
                 message = parse_answer(query, octets, ignore_trailing)
         except ResolverError as error:
@@ -5611,7 +5598,7 @@ async def receive_tcp(
         while (seconds := seconds_until(expiration)) != 0:  # each turn takes a message
             octets = await in_time(next_message(pair, reader), seconds)
             try:
-                return parse_response(octets, ignore_trailing), loop.time()
+                return parse_message(octets, ignore_trailing, True), loop.time()
             except MalformedMessage:
                 if not ignore_errors:
                     raise
@@ -6388,12 +6375,10 @@ class Asking:
         has_begun = False
         while self.unsent:  # each turn takes one out
             server, qtype, is_stream = self.unsent[0]
+            query = self.query(server, qtype)  # first: this calls a function of the caller's
             if not await self.find_turn(server, is_stream, has_begun):
                 break
             has_begun = True
-            query = self.query(server, qtype)
-            if is_stream and server.stream is None and not self.has_turn:
-                continue  # the caller has closed it
             try:
                 self.send_one(query, server, is_stream)
             except OSError as error:
@@ -6673,36 +6658,28 @@ def check_set(servers: Servers, each: Any) -> tuple[float, tuple[Server, ...]]:
     return timeout, tuple([server_of(servers, nameserver) for nameserver in each[1:]])
 
 
-def send_first(
-    settings: Settings,
-    datagrams: Datagrams,
-    timeout: float,
-    fqdn: bytes,
-    qtype: int,
-    server: Server,
-) -> bool:
+def first_query(settings: Settings, fqdn: bytes, qtype: int, server: Server) -> Query:
+    """Returns the first query that a nameserver is sent for a name."""
+    query = settings.new_query(fqdn, qtype, EDNS_FORMS[settings.watch.conf.trust_ad])
+    return for_stream(query, server.scheme) if server.is_stream else query
+
+
+def send_first(datagrams: Datagrams, timeout: float, query: Query, server: Server) -> bool:
     """Sends the first query, on the stream that is there or else on the turn that the caller has.
 
     Says whether it could.
     """
-    form = EDNS_FORMS[settings.watch.conf.trust_ad]
     datagrams.start(timeout)  # before a stream stops its own, so that the loop's timer is kept
-    has_turn = not server.is_stream
+    if server.is_stream:
+        datagrams.send_on_stream(query, server)
+        return True
     try:
-        query = settings.new_query(fqdn, qtype, form)  # an OSError of the caller's passes
-        if server.is_stream and server.stream is None:  # the caller has closed it
-            return False
-        try:
-            if server.is_stream:
-                datagrams.send_on_stream(for_stream(query, server.scheme), server)
-            else:
-                datagrams.send(query, server)
-                has_turn = False
-        except OSError:
-            return False
-    finally:
-        if has_turn:
-            datagrams.waiting.turns.give_back()
+        datagrams.send(query, server)
+    except BaseException as error:
+        datagrams.waiting.turns.give_back()
+        if not isinstance(error, OSError):
+            raise
+        return False
     return True
 
 
@@ -6751,6 +6728,8 @@ async def ask_nameservers(
         async for each in sets:
             timeout, servers = check_set(settings.servers, each)
             is_first = asking is None and len(servers) == len(qtypes) == 1 and servers[0].is_plain
+            if is_first:  # before a turn is taken: this calls a function of the caller's
+                query = first_query(settings, fqdn, qtypes[0], servers[0])
             if is_first and servers[0].is_stream:
                 is_first = datagrams.has_stream(servers[0])
             elif is_first and not turns.take():
@@ -6759,7 +6738,7 @@ async def ask_nameservers(
                 if not is_first:
                     turns.give_back()
             # A short cut, which answers nearly all names.
-            if is_first and send_first(settings, datagrams, timeout, fqdn, qtypes[0], servers[0]):
+            if is_first and send_first(datagrams, timeout, query, servers[0]):
                 await datagrams.wait()
                 known = first_answer(datagrams, servers[0])
                 if known is not None:

@@ -3838,14 +3838,20 @@ async def test_equal_ids_on_one_stream_are_told_apart_by_question_and_then_by_or
         assert await asyncio.gather(*calls) == [echo(each) for each in (q, other, q)]
 
 
+async def ask_in_vain(q, server, pair):
+    """Has a query given up on a stream, as no reply comes in time."""
+    asked = len(server.queries) + 1
+    task = asyncio.ensure_future(tcp(q, '127.0.0.1', 1, server.port, sock=pair))
+    await server.asked(asked)
+    turn(1)
+    assert isinstance(await raised_by(task), QueryTimeout)
+
+
 @on_every_loop
 async def test_a_query_may_be_asked_again_on_a_stream_after_a_timeout():
     async with Nameserver(silent) as server, stream_pair(server) as pair:
-        for tries in range(1, 4):
-            task = asyncio.ensure_future(tcp(Q, '127.0.0.1', 1, server.port, sock=pair))
-            await server.asked(tries)
-            turn(1)
-            assert isinstance(await raised_by(task), QueryTimeout)
+        for _ in range(3):
+            await ask_in_vain(Q, server, pair)
         server.answer_over_tcp = echo
         assert await tcp(Q, '127.0.0.1', 1, server.port, sock=pair) == echo(Q)
         for _ in range(3):  # the late replies
@@ -3862,11 +3868,7 @@ async def test_queries_that_are_never_answered_do_not_make_a_stream_grow(monkeyp
         reading = asyncio.ensure_future(tcp(Q, '127.0.0.1', None, server.port, sock=pair))
         await server.asked(1)
         for number in range(30):
-            q = make_query(f'{number}.example', TYPES.A)
-            task = asyncio.ensure_future(tcp(q, '127.0.0.1', 1, server.port, sock=pair))
-            await server.asked(number + 2)
-            turn(1)
-            assert isinstance(await raised_by(task), QueryTimeout)
+            await ask_in_vain(make_query(f'{number}.example', TYPES.A), server, pair)
         kept = module.PAIRS[pair[0]]
         assert len(kept.waiting) == 0
         assert sum(map(len, kept.asked.values())) <= 1 + 10
@@ -3879,11 +3881,8 @@ async def test_late_replies_are_known_as_such_however_many_there_are(monkeypatch
     monkeypatch.setattr(module, 'MAX_GIVEN_UP', 3)
     async with Nameserver(silent) as server, stream_pair(server) as pair:
         queries = [make_query(f'{number}.example', TYPES.A) for number in range(10)]
-        for number, q in enumerate(queries):
-            task = asyncio.ensure_future(tcp(q, '127.0.0.1', 1, server.port, sock=pair))
-            await server.asked(number + 1)
-            turn(1)
-            assert isinstance(await raised_by(task), QueryTimeout)
+        for q in queries:
+            await ask_in_vain(q, server, pair)
         for q in queries:
             server.say_on_stream(server.streams[0], pack(echo(q)))
         await settle()
@@ -4000,10 +3999,7 @@ async def test_in_how_many_pieces_messages_come_makes_no_difference(together):
 @on_every_loop
 async def test_an_error_without_a_question_is_for_who_waits():
     async with Nameserver(silent) as server, stream_pair(server) as pair:
-        task = asyncio.ensure_future(tcp(Q, '127.0.0.1', 1, server.port, sock=pair))
-        await server.asked(1)
-        turn(1)
-        assert isinstance(await raised_by(task), QueryTimeout)
+        await ask_in_vain(Q, server, pair)
         server.answer_over_tcp = lambda query: echo(query)._replace(
             qd=(), an=(), rcode=RCODES.FORMERR
         )
@@ -4220,7 +4216,7 @@ async def test_a_flood_of_bad_messages_does_not_stop_the_loop():
 
 
 def test_the_id_is_looked_at_before_a_message_is_parsed(monkeypatch):
-    monkeypatch.setattr(module, 'parse', None)
+    monkeypatch.setattr(module, 'parse_message', None)
     query = module.query_in(Q)
     with pytest.raises(BadResponse, match='id'):
         module.parse_answer(query, pack(wrong_id(Q)), False)
@@ -4992,7 +4988,7 @@ async def test_a_request_that_the_server_resets_says_nothing_of_the_server(trust
             for name in (first, 'bad.example'):
                 outcomes = await outcomes_of(settings, name.encode(), (TYPES.A,))
                 assert len(outcomes[TYPES.A].answers) == 1
-            assert settings.servers[url].down_until == 0
+            assert settings.servers[url].is_plain
             module.forget(settings)
         assert len(server.queries) < 12
 
