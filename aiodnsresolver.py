@@ -19,13 +19,14 @@ The map. A section uses only those above it, and so does a definition.
     12  HTTP                      what DNS over HTTPS says, by the extra that speaks HTTP/2
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
-    14  Waiting                   sockets, timeouts, turns: all that a loop is asked for
-    15  Transports                datagrams and streams, plain and TLS, to a nameserver
-    16  Queries                   udp, tcp, tls, https: short doors to the two exchanges
-    18  Cache                     answers by TTL; one flight for many
-    19  Resolver                  asking, following aliases, Resolver
-    20  Guests                    aiohttp's resolver, made when it is first asked for
-    21  Command line              python -m aiodnsresolver
+    14  Event loop                readiness of sockets, timeouts, the limit on open sockets
+    15  Exchanges                 one query to one nameserver, as a datagram or on a stream
+    16  Queries                   udp, tcp, tls, https: one exchange, one future, one deadline
+    18  Cache                     what is known of a name and a type, by TTL
+    19  Lookups                   one name and type: asking until a nameserver answers
+    20  Resolver                  hosts, special names, search list, aliases, families, Resolver
+    21  Guests                    aiohttp's resolver, made when it is first asked for
+    22  Command line              python -m aiodnsresolver
 
 The upper half never awaits; the lower half never looks inside an octet.
 """
@@ -40,7 +41,6 @@ import errno
 import functools
 import itertools
 import logging
-import operator
 import os
 import re
 import select
@@ -57,9 +57,10 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from contextvars import Context, ContextVar, copy_context
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 from weakref import WeakKeyDictionary
 
 __all__ = [
@@ -358,23 +359,26 @@ MAX_TIMEOUT = 24 * 3600.0  # a longer one is a mistake, and an infinite one brea
 MAX_FAILURES = 2  # a nameserver that failed is asked once more
 MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
 MAX_SELECTED = 512  # sockets for which select(2) can wait on Windows
-GLANCE_SECONDS = 0.01  # between two looks at a socket for which a loop cannot wait
-MAX_UNASKED = 16  # messages of a stream that nobody asked for: a flood of them stops the loop
+POLL_SECONDS = 0.01  # between two looks at a socket for which a loop cannot wait
+MAX_UNSOLICITED = 16  # messages of a stream that nobody asked for: a flood of them stops the loop
 MAX_PIECE = 1 << 14  # octets of HTTP that are taken at once, as large as a frame may be
 MAX_READS = 16  # datagrams of one socket before others have their turn
 FOLDING_SECONDS = 600.0  # for how long a nameserver is known to fold letter case
-PLAIN_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that does not bear it
-MAX_DOUBT = 3  # times that only a query without EDNS was answered, before it is loss no more
+NO_EDNS_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that does not support it
+MAX_UNANSWERED = 3  # names in a row that were answered only without EDNS: so much is no loss
+MAX_LOSSES = 2  # streams that end with one query among others, before that is asked alone
+MAX_ANSWERED_ALONE = 2  # queries unanswered among others and answered alone: one is chance
+ONE_AT_A_TIME_SECONDS = 600.0  # for how long a nameserver is asked so after that
 IDLE_SECONDS = 10.0  # for how long a stream is kept that nothing is asked on (RFC 7766 6.2.3)
 MAX_IDLE = 120.0  # the same where the nameserver says for how long (RFC 7828)
 ALPN = {'tls': 'dot', 'https': 'h2'}  # what is to be spoken over TLS: RFC 7858 3.1, RFC 8484 5.2
 PADDED_TO = 128  # octets of a query that others must not know (RFC 8467 4.1)
-SILENT_SECONDS = 1.5  # after that, a stream on which nothing has come is not used any more
+SILENT_SECONDS = 1.5  # after that, a stream that has brought no reply is not used any more
 MAX_OUTGOING = 1 << 24  # octets that a stream has to send
 MAX_VAIN = 1 << 17  # octets of HTTP that bring no reply: each frame of a few octets costs time
 MAX_STREAMS = 100  # of HTTP/2 at once: all servers should bear as many (RFC 9113 6.5.2)
 MAX_GIVEN_UP = 1000  # queries of a stream that were given up and never answered
-DOWN_SECONDS = 30.0  # for how long a nameserver that gave no reply is put aside
+UNRESPONSIVE_SECONDS = 30.0  # for how long a nameserver that gave no reply is skipped
 PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
 MAX_SERVERS = 1000  # nameservers of which that is known
 DESCRIPTOR_PAUSE = 0.05  # seconds between two tries when there is no free descriptor
@@ -519,8 +523,11 @@ class Message(NamedTuple):
 
     @property
     def edns(self) -> ResourceRecord | None:
-        """The OPT record (RFC 6891 6.1), or None."""
-        return next((record for record in self.ar if record.qtype == TYPES.OPT), None)
+        """The OPT record, whose owner is the root (RFC 6891 6.1), or None."""
+        for record in self.ar:
+            if record.qtype == TYPES.OPT and record.name in (b'', b'.'):
+                return record
+        return None
 
     @property
     def extended_rcode(self) -> int:
@@ -2326,27 +2333,6 @@ def for_stream(query: Query, scheme: str) -> Query:
     return tuple.__new__(Query, (octets, end, fqdn, qtype))
 
 
-KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)
-
-
-def keepalive_of(reply: bytes) -> float | None:
-    """Returns for how many seconds a server lets a stream be idle, if it says so (RFC 7828)."""
-    if KEEPALIVE not in reply:  # nearly always
-        return None
-    try:
-        edns = parse(reply).edns
-    except MalformedMessage:
-        return None
-    for code, value in edns.rdata if edns is not None else ():
-        if code == EDNS_OPTIONS.TCP_KEEPALIVE and len(value) == 2:
-            return int.from_bytes(value, 'big') / 10
-    return None
-
-
-class FoldedCase(BadResponse):
-    """The question differs only in letter case: a forger's reply, or a server that folds it."""
-
-
 def is_update(octets: bytes) -> bool:
     """Whether a message is an UPDATE, the reply to which may lack the zone (RFC 2136 3.8)."""
     return octets[2] >> 3 & 15 == OPCODES.UPDATE
@@ -2363,57 +2349,27 @@ def has_question(query: Query, reply: bytes) -> bool:
     )
 
 
-def check_id(query: Query, reply: bytes) -> None:
-    """Raises BadResponse unless a message has the id of the query."""
-    if reply[:2] != query.octets[:2]:
-        raise BadResponse('The id is not that of the query')
+def check_reply(query: Query, reply: bytes) -> bool:
+    """Returns whether the question of a reply is in the letter case of the query, or missing.
 
-
-def check_reply(query: Query, reply: bytes) -> None:
-    """Raises BadResponse unless `reply` answers `query`: id, QR, opcode, question as sent.
-
-    The one place that decides this (RFC 5452 9.1). An error reply may lack the question.
+    The one place that decides whether a message answers a query (RFC 5452 9.1). Raises BadResponse
+    unless its id, QR, opcode and question do. The reply to an UPDATE and some errors may lack the
+    question.
     """
-    octets, end, *_ = query
-    check_id(query, reply)
+    octets, end, _, _ = query
+    if reply[:2] != octets[:2]:
+        raise BadResponse('The id is not that of the query')
     if len(reply) < HEADER.size:
         raise BadResponse(f'{len(reply)} octets are not even a header')
     if reply[2] & 0xF8 != octets[2] & 0x78 | 0x80:
         raise BadResponse('It is no response, or one of another opcode')
-    if reply[4:6] == octets[4:6] and reply[12:end] == octets[12:end]:
-        return
+    if reply[12:end] == octets[12:end] and reply[4:6] == octets[4:6]:
+        return True
     if has_question(query, reply):
-        raise FoldedCase('The question is not in the letter case of the query')
+        return False
     if reply[4:6] == b'\0\0' and (reply[3] & 15 in MAY_LACK_QUESTION or is_update(octets)):
-        return
+        return True
     raise BadResponse('The question is not that of the query')
-
-
-def parse_reply(query: Query, reply: bytes) -> Message:
-    """Returns the reply to `query`, one with TC up to its last whole record.
-
-    The question is known, and put in lower case: names compressed against it would otherwise have
-    the random letter case of the query. Raises BadResponse or MalformedMessage.
-    """
-    check_reply(query, reply)
-    header = HEADER.unpack_from(reply)
-    names: Names = {}
-    questions: tuple[QuestionRecord, ...] = ()
-    offset = HEADER.size
-    if header[2]:
-        offset = query.end
-        reply = b''.join((reply[:12], query.name.lower(), reply[offset - 4 :]))
-        names[12] = query.fqdn, offset - 16
-        questions = (QuestionRecord(query.fqdn, query.qtype, CLASSES.IN),)
-    sections: Sections = ([], [], [])
-    try:
-        end = parse_records(reply, offset, header, names, sections)
-        if end != len(reply):
-            raise MalformedMessage(f'There are {len(reply) - end} octets after the message')
-    except (IndexError, struct.error, MalformedMessage) as error:
-        if not reply[2] & 2:
-            raise MalformedMessage(f'The message of {len(reply)} octets is broken') from error
-    return to_message(header, questions, sections)
 
 
 def query_in(message: Message | bytes) -> Query:
@@ -2440,13 +2396,10 @@ def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
 
     Raises MalformedMessage or BadResponse.
     """
-    if len(reply) >= HEADER.size:
-        check_id(query, reply)  # first: to parse all that a flood brings would take long
+    if len(reply) >= HEADER.size and reply[:2] != query.octets[:2]:
+        check_reply(query, reply)  # first: to parse all that a flood brings would take long
     message = parse_message(reply, ignore_trailing, True)
-    try:
-        check_reply(query, reply)
-    except FoldedCase:
-        pass  # only case that was mixed on purpose tells of a forger
+    check_reply(query, reply)
     return message
 
 
@@ -2458,17 +2411,41 @@ class Alias(NamedTuple):
     expires_at: float
 
 
-class Known(NamedTuple):
-    """What is known of a name and a type: records, else their absence, else an alias only.
+class Answer(NamedTuple):
+    """The records of a name and a type; with none, only the alias whose target is to be asked for.
 
-    Times are on the clock of whoever asked. A cache hit looks at the first two fields only.
+    Times are on the clock of whoever asked.
     """
 
-    expires_at: float  # of the records, or of the absence
-    answers: tuple[Any, ...]
-    absence: DoesNotExist | None
-    alias: Alias | None  # by which the records or the absence were come to
-    may_keep: bool
+    expires_at: float
+    records: tuple[Any, ...]
+    alias: Alias | None  # by which the records were reached
+    is_cacheable: bool
+
+
+class NegativeAnswer(NamedTuple):
+    """The name, or the record, does not exist (RFC 2308): `error` tells which."""
+
+    expires_at: float
+    records: tuple[Any, ...]  # none
+    alias: Alias | None  # by which the name that it is about was reached
+    is_cacheable: bool
+    error: DoesNotExist
+
+
+class TruncatedAnswer(NamedTuple):
+    """What is of use in a reply with TC, else the error; the whole is to be had over a stream."""
+
+    outcome: Answer | NegativeAnswer | ResolverError
+
+
+class CaseMismatch(NamedTuple):
+    """What a reply says whose question is in another letter case than was sent."""
+
+    outcome: Any
+
+
+Outcome = Answer | NegativeAnswer | TruncatedAnswer | CaseMismatch | ResolverError
 
 
 def is_at_or_below(name: bytes, ancestor: bytes) -> bool:
@@ -2480,71 +2457,6 @@ def is_at_or_below(name: bytes, ancestor: bytes) -> bool:
     return above != name and not ends_in_backslash(above)
 
 
-def records_of(
-    answers: tuple[ResourceRecord, ...], name: bytes, qtype: int
-) -> list[ResourceRecord]:
-    """Returns the records of a name (lower case) and a type."""
-    return [
-        record
-        for record in answers
-        if record[1] == qtype and record[0].lower() == name and record[2] == CLASSES.IN
-    ]
-
-
-def substitute(name: bytes, dnames: dict[bytes, tuple[bytes, int]]) -> tuple[bytes, int] | None:
-    """Returns the name that a DNAME above `name` makes of it, and the TTL (RFC 6672 2.2)."""
-    for owner, (target, ttl) in dnames.items():
-        if owner != name and is_at_or_below(name, owner):
-            below = name.removesuffix(owner) if owner else name + b'.'
-            try:
-                return to_name(below + target), ttl
-            except InvalidName as error:
-                raise BadResponse(f'A DNAME makes a name that is too long: {error}') from error
-    return None
-
-
-def follow_aliases(
-    answers: tuple[ResourceRecord, ...], name: bytes, qtype: int
-) -> tuple[bytes, int, int]:
-    """Returns the name at the end of a chain of aliases, how many they are, and their least TTL.
-
-    By CNAME, else by a DNAME above the name. Raises CnameChainTooLong.
-    """
-    aliases: dict[int, dict[bytes, tuple[bytes, int]]] = {TYPES.CNAME: {}, TYPES.DNAME: {}}
-    ends = set()  # names that have what was asked for
-    for owner, rtype, qclass, ttl, rdata in answers:
-        if qclass == CLASSES.IN and rtype == qtype:
-            ends.add(owner.lower())
-        elif qclass == CLASSES.IN and rtype in aliases:
-            aliases[rtype].setdefault(owner.lower(), (rdata.lower(), ttl))
-    least_ttl = MAX_TTL
-    for links in range(MAX_CNAMES + 1):
-        alias = aliases[TYPES.CNAME].get(name) or substitute(name, aliases[TYPES.DNAME])
-        if name in ends or alias is None:
-            return name, links, least_ttl
-        name = alias[0]
-        least_ttl = min(least_ttl, alias[1])
-    raise CnameChainTooLong(f'There are more than {MAX_CNAMES} aliases')
-
-
-def negative_ttl(message: Message, name: bytes) -> int | None:
-    """Returns for how long the absence of `name` may be kept (RFC 2308 5); None without a SOA."""
-    for record in message.ns:
-        owner, qtype, qclass, ttl, rdata = record
-        if (qtype, qclass) == (TYPES.SOA, CLASSES.IN) and is_at_or_below(name, owner.lower()):
-            return min(ttl, int(rdata.minimum), MAX_NEGATIVE_TTL)
-    return None
-
-
-def is_lame(message: Message) -> bool:
-    """Whether a NOERROR without records or SOA is not of an absence: a lame server's, a referral.
-
-    A server that stands for what it says is authoritative or has recursed (RFC 2308 2.2.1).
-    """
-    has_ns = any(record.qtype == TYPES.NS for record in message.ns)
-    return not (message.aa or message.ra) or (has_ns and not message.aa)
-
-
 def extra_text(octets: bytes) -> str:
     """Returns what a server wrote as one line: bounded, its control characters escaped."""
     text = octets[:MAX_EXTRA_TEXT].decode('utf-8', 'replace').rstrip('\0')
@@ -2552,10 +2464,9 @@ def extra_text(octets: bytes) -> str:
     return ''.join(characters)
 
 
-def read_extended_errors(message: Message) -> Iterator[ExtendedError]:
-    """Yields what `extended_errors` returns."""
-    edns = message.edns
-    for option, value in () if edns is None else edns.rdata:
+def read_extended_errors(options: Iterable[tuple[int, bytes]]) -> Iterator[ExtendedError]:
+    """Yields the extended errors among the options of EDNS."""
+    for option, value in options:
         if option == EDNS_OPTIONS.EDE and len(value) >= 2:
             code = int.from_bytes(value[:2], 'big')
             yield ExtendedError(EDE_OF.get(code, code), extra_text(value[2:]))
@@ -2566,13 +2477,8 @@ def extended_errors(message: Message) -> tuple[ExtendedError, ...]:
 
     An option that is too short for a code is passed over.
     """
-    return tuple(read_extended_errors(message))
-
-
-def explanation(message: Message) -> str:
-    """Returns what a server says of what was wrong, to follow the text of an error, or nothing."""
-    errors = list(itertools.islice(read_extended_errors(message), MAX_EXTENDED_ERRORS))
-    return f' ({"; ".join(map(str, errors))})' if errors else ''
+    edns = message.edns
+    return tuple(read_extended_errors(() if edns is None else edns.rdata))
 
 
 def describe(name: bytes, qtype: int) -> str:
@@ -2586,174 +2492,304 @@ def absence_of(what: str, rcode: int, why: str = '') -> DoesNotExist:
     return DoesNotExist(f'{what}there is no such {kind}{why}', rcode)
 
 
-def read_absence(
-    message: Message, name: bytes, qtype: int, now: float, alias: Alias | None
-) -> Known:
-    """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604).
+# Of a record: where its rdata begins and ends, its TTL, its type, and where its owner is.
+Span = tuple[int, int, int, int, int]
+Owners = dict[int, tuple[bytes, int]]  # by offset: the name there as `parse_labels` has it
 
-    A truncated one says nothing of an absence.
+unpack_pointed_record = struct.Struct('>HHHIH').unpack_from  # RFC 1035 4.1.3
+unpack_record_tail = RECORD_TAIL.unpack_from
+# By type: the octets of an address, and what it and a time become.
+ADDRESSES: dict[int, tuple[int, Any]] = {
+    TYPES.A: (4, IPv4AddressExpiresAt),
+    TYPES.AAAA: (16, IPv6AddressExpiresAt),
+}
+NO_ADDRESS: tuple[int, Any] = 0, expiring
+
+
+def scan_records(
+    data: bytes, offset: int, qtype: int
+) -> tuple[list[Span], list[Span], list[Span], list[Span]]:
+    """Returns the records, from `offset` on, that may say something of the question.
+
+    From the answer section those of its type whose owner is a pointer to it, and apart from them
+    others of the type, CNAME and DNAME; SOA and NS from the authority section; all of class IN;
+    OPT from the additional section. All else is passed over, and so is rdata. Every record counted
+    is whole; with TC the scan ends at the last that is. Raises MalformedMessage.
     """
-    if message.tc and alias is None:
-        raise Truncated('The reply is truncated, and has no record of use', message)
-    ttl = negative_ttl(message, name)
-    is_absent = message.rcode == RCODES.NXDOMAIN or (
-        ttl is not None and (message.aa or message.ra)
-    )
-    if alias is not None and (message.tc or not is_absent):
-        return Known(now, (), None, alias, not message.tc)
-    if not is_absent and is_lame(message):
-        text = 'The server is lame: no answer, and nobody who stands for it'
-        raise BadResponse(text + explanation(message))
-    expires_at = now + (ttl or 0)
+    records: list[Span] = []
+    others: list[Span] = []
+    authority: list[Span] = []
+    opts: list[Span] = []
+    size = len(data)
+    _, _, _, an, ns, ar = HEADER.unpack_from(data)
+    try:
+        for index in range(an + ns + ar):
+            length = data[offset]
+            at = offset
+            if length >= 0xC0:  # nearly always: the owner is a pointer and nothing else
+                pointer, rtype, rclass, ttl, length = unpack_pointed_record(data, offset)
+                at = pointer & 0x3FFF
+                if at >= offset or at < 12:
+                    raise MalformedMessage(f'A pointer at {offset} leads to {at}')
+                start = offset + 12
+            else:
+                while length:  # each turn passes a label, or leads out
+                    if length > MAX_LABEL:
+                        target = (length & 0x3F) << 8 | data[offset + 1]
+                        if length < 0xC0 or not 12 <= target < at:
+                            raise MalformedMessage(f'The owner at {at} is broken')
+                        offset += 1
+                        break
+                    offset += length + 1
+                    length = data[offset]
+                rtype, rclass, ttl, length = unpack_record_tail(data, offset + 1)
+                start = offset + 11
+            offset = start + length
+            if offset > size:
+                raise MalformedMessage(f'The rdata at {start} is cut short')
+            if index < an:
+                if rclass == 1:
+                    if rtype == qtype and at == 12:  # where the question is
+                        records.append((start, offset, ttl, rtype, at))
+                    elif rtype == qtype or rtype == 5 or rtype == 39:  # CNAME, DNAME
+                        others.append((start, offset, ttl, rtype, at))
+            elif rtype == 41 and not data[at]:  # OPT, its owner the root (RFC 6891 6.1.2)
+                if index >= an + ns:
+                    opts.append((start, offset, ttl, rtype, at))
+            elif (rtype == 6 or rtype == 2) and rclass == 1 and index < an + ns:  # SOA, NS
+                authority.append((start, offset, ttl, rtype, at))
+    except (IndexError, struct.error, MalformedMessage) as error:
+        if not data[2] & 2:
+            raise MalformedMessage(f'The message of {size} octets is broken') from error
+    if len(opts) > 1:
+        raise MalformedMessage('There is more than one OPT record')  # RFC 6891 6.1.1
+    return records, others, authority, opts
+
+
+def parse_options_of(data: bytes, opt: list[Span]) -> tuple[tuple[int, bytes], ...]:
+    """Returns the options of an OPT record that `scan_records` found; none if they are broken."""
+    for start, end, _, _, _ in opt:
+        try:
+            return parse_pairs(data, start, end, {})[0]
+        except MalformedMessage:
+            pass  # what an error means, or how long a stream is kept, is worth no reply
+    return ()
+
+
+def explanation(data: bytes, opt: list[Span]) -> str:
+    """Returns what a server says of what was wrong, to follow the text of an error, or nothing."""
+    extended = read_extended_errors(parse_options_of(data, opt))
+    errors = list(itertools.islice(extended, MAX_EXTENDED_ERRORS))
+    return f' ({"; ".join(map(str, errors))})' if errors else ''
+
+
+KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)
+
+
+def keepalive_of(reply: bytes) -> float | None:
+    """Returns for how many seconds a server lets a stream be idle, if it says so (RFC 7828)."""
+    if KEEPALIVE not in reply:  # nearly always
+        return None
+    try:
+        offset = parse_questions(reply, HEADER.unpack_from(reply)[2], {}, [])
+        *_, opt = scan_records(reply, offset, TYPES.OPT)
+    except (IndexError, struct.error, MalformedMessage):
+        return None
+    for code, value in parse_options_of(reply, opt):
+        if code == EDNS_OPTIONS.TCP_KEEPALIVE and len(value) == 2:
+            return int.from_bytes(value, 'big') / 10
+    return None
+
+
+def parse_labels(data: bytes, offset: int, known: Owners) -> tuple[bytes, int]:
+    """Returns the name at `offset` as octets, lower case and without pointers, and its end.
+
+    Only so are names compared: with its octets in lower case a pointer would lead elsewhere.
+    `known` remembers what was walked, for one message.
+    """
+    segment = offset
+    walked = []
+    while offset not in known:  # forwards over labels, or by a pointer to a lower segment
+        length = data[offset]
+        if length >= 0xC0:
+            walked.append((offset, b''))
+            offset = (length & 0x3F) << 8 | data[offset + 1]
+            if not 12 <= offset < segment:
+                raise MalformedMessage(f'A pointer of the name at {segment} leads to {offset}')
+            segment = offset
+        elif length > MAX_LABEL:
+            raise MalformedMessage(f'There is no such type of label as {length >> 6} at {offset}')
+        elif length:
+            walked.append((offset, data[offset : offset + length + 1].lower()))
+            offset += length + 1
+        else:
+            known[offset] = b'\0', offset + 1
+    name, end = known[offset]
+    for start, label in reversed(walked):
+        if label:
+            name = label + name
+            if len(name) > MAX_NAME:
+                raise MalformedMessage(f'The name at {start} has more than {MAX_NAME} octets')
+        else:
+            end = start + 2
+        known[start] = name, end
+    return name, end
+
+
+def suffixes_of(name: bytes) -> list[bytes]:
+    """Returns the octets of a name and of all names above it, the root last."""
+    suffixes = [name]
+    while name[0]:  # each turn takes a label off
+        name = name[name[0] + 1 :]
+        suffixes.append(name)
+    return suffixes
+
+
+def follow_aliases(
+    query: Query, reply: bytes, answer: list[Span], now: float
+) -> tuple[bytes, Alias | None, int, list[Span]]:
+    """Returns the last name of a chain of aliases, the alias, the chain's TTL, and the records.
+
+    The records may be in any order. Raises CnameChainTooLong, BadResponse or MalformedMessage.
+    """
+    name = reply[12 : query.end - 4].lower()
+    known = {12: (name, query.end - 4)}
+    sets: dict[tuple[int, bytes], list[Span]] = {}  # by type and owner
+    for span in answer:
+        *_, rtype, at = span
+        owner, _ = known.get(at) or parse_labels(reply, at, known)
+        sets.setdefault((rtype, owner), []).append(span)
+    least_ttl = MAX_TTL
+    for links in range(MAX_CNAMES + 1):
+        records = sets.get((query.qtype, name), [])
+        # What has the type asked for ends the chain; else a CNAME goes on, else a DNAME above the
+        # name, the nearest (RFC 6672 2.2).
+        aliases, replaced = records or sets.get((5, name)), name
+        for above in () if aliases else suffixes_of(name)[1:]:
+            aliases, replaced = sets.get((39, above)), above
+            if aliases:
+                break
+        if records or not aliases:
+            alias = None
+            if links:
+                alias = Alias(parse_name(name, 0, {})[0], links, now + least_ttl)
+            return name, alias, least_ttl, records
+        start, end, ttl, _, _ = aliases[0]
+        target, end_of_target = known.get(start) or parse_labels(reply, start, known)
+        if end_of_target != end:
+            raise MalformedMessage(f'The rdata at {start} is more or less than a name')
+        name = name.removesuffix(replaced) + target
+        if len(name) > MAX_NAME:
+            raise BadResponse(f'A DNAME makes a name of more than {MAX_NAME} octets')
+        least_ttl = min(least_ttl, ttl)
+    raise CnameChainTooLong(f'There are more than {MAX_CNAMES} aliases')
+
+
+def read_absence(
+    query: Query,
+    reply: bytes,
+    authority: list[Span],
+    name: bytes,
+    alias: Alias | None,
+    why: str,
+    now: float,
+) -> Answer | NegativeAnswer | ResolverError:
+    """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604)."""
+    if reply[2] & 2:  # what is missing may say otherwise
+        if alias is not None:
+            return Answer(now, (), alias, False)
+        message = parse_message(reply, True, True)
+        return Truncated('The reply is truncated, and has no record of use', message)
+    negative_ttl = None
+    has_ns = False
+    zones = suffixes_of(name)
+    known: Owners = {}
+    for start, end, ttl, rtype, at in authority:
+        if rtype == 2:
+            has_ns = True
+        elif (
+            negative_ttl is None and (known.get(at) or parse_labels(reply, at, known))[0] in zones
+        ):
+            soa = parse_rdata(TYPES.SOA, 1, reply, start, end, {})
+            negative_ttl = min(ttl, soa.minimum, MAX_NEGATIVE_TTL)  # RFC 2308 5
+    # A server that stands for an absence is authoritative, or has recursed (RFC 2308 2.2.1); with
+    # NS records and no SOA it refers to others.
+    rcode, is_authoritative, has_recursed = reply[3] & 15, reply[2] & 4, reply[3] & 0x80
+    has_soa = negative_ttl is not None
+    is_absent = rcode == RCODES.NXDOMAIN or (has_soa and (is_authoritative or has_recursed))
+    if alias is not None and not is_absent:
+        return Answer(now, (), alias, True)
+    if not is_absent and not is_authoritative and (has_ns or not has_recursed):
+        return BadResponse(f'The server is lame: no answer, and nobody who stands for it{why}')
+    expires_at = now + (negative_ttl or 0)
     what = ''
     if alias is not None:
-        what = f'{describe(name, qtype)}: '
+        what = f'{describe(alias.name, query.qtype)}: '
         expires_at = min(expires_at, alias.expires_at)
-    absence = absence_of(what, message.rcode, explanation(message))
-    return Known(expires_at, (), absence, alias, True)
+    error = absence_of(what, RCODE_OF[rcode], why)
+    return NegativeAnswer(expires_at, (), alias, True, error)
 
 
-def read_answer(message: Message, name: bytes, qtype: int, now: float) -> Known:
-    """Returns what a reply says of `name` (lower case) and `qtype`: only that is believed.
+def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
+    """Returns what a reply says of the name and type that a query asks for, or which error it is.
 
-    The chain of aliases is followed inside the answer section, in any order of the records. `now`
-    is when it was asked. Raises ResponseCode, BadResponse (lame), Truncated, CnameChainTooLong.
+    Only that is decoded, and only that is believed. `now` is when it was asked. Raises BadResponse
+    or MalformedMessage if the octets are no answer to the query.
     """
-    rcode = message.extended_rcode if message.ar else message.rcode
-    if rcode not in (RCODES.NOERROR, RCODES.NXDOMAIN):
-        raise ResponseCode(f'The answer is {rcode!s}{explanation(message)}', rcode)
-    ttl = MAX_TTL
-    alias = None
-    records = records_of(message.an, name, qtype)
-    if not records and message.an:
-        name, links, ttl = follow_aliases(message.an, name, qtype)
-        if links:
-            alias = Alias(name, links, now + ttl)
-            records = records_of(message.an, name, qtype)
-    if message.rcode or not records:
-        return read_absence(message, name, qtype, now, alias)
-    expires_at = now + min([ttl, *[record.ttl for record in records]])
-    # A set has no record twice (RFC 2181 5).
-    rdatas = dict.fromkeys([record.rdata for record in records])
-    answers = tuple([expiring(rdata, expires_at) for rdata in rdatas])
-    return Known(expires_at, answers, None, alias, not message.tc)
-
-
-# Whole records of addresses, their name a pointer to the question: name, type, class and length.
-ADDRESS_RECORDS: dict[int, tuple[struct.Struct, tuple[int, ...], Any]] = {
-    TYPES.A: (struct.Struct('>HHHIHI'), (0xC00C, 1, 1, 4), IPv4AddressExpiresAt),
-    TYPES.AAAA: (struct.Struct('>HHHIH16s'), (0xC00C, 28, 1, 16), IPv6AddressExpiresAt),
-}
-
-
-# The root and the type of an OPT record, and its extended rcode and version; payload and flags
-# are passed over. An EDNS of version 0 has zeros for the two.
-OPT_FIELDS = struct.Struct('>3s2x2s2xH')
-PLAIN_OPT = b'\0\0\x29', b'\0\0'
-
-
-def is_plain_opt(reply: bytes, offset: int) -> bool:
-    """Whether the rest of a reply is an OPT record without an extended rcode."""
-    start = offset + OPT_FIELDS.size
-    if len(reply) < start:
-        return False
-    opt, extended, length = OPT_FIELDS.unpack_from(reply, offset)
-    if (opt, extended) != PLAIN_OPT or len(reply) != start + length:
-        return False
+    is_same_case = check_reply(query, reply)
+    _, end, _, qtype = query
+    outcome: Any
     try:
-        if length:
-            parse_pairs(reply, start, len(reply), {})
-    except MalformedMessage:
-        return False
-    return True
+        # An error may lack the question.
+        offset = end if reply[5] else 12
+        records, others, authority, opt = scan_records(reply, offset, qtype)
 
+        rcode = reply[3] & 15
+        if opt:
+            rcode |= opt[0][2] >> 24 << 4  # RFC 6891 6.1.3
+        if rcode and rcode != 3:
+            rcode = RCODE_OF.get(rcode, rcode)
+            outcome = ResponseCode(f'The answer is {rcode!s}{explanation(reply, opt)}', rcode)
+            return outcome if is_same_case else CaseMismatch(outcome)
 
-def read_addresses(query: Query, reply: bytes, now: float) -> Known | None:
-    """Returns what a reply says that has addresses of the name asked for and nothing else.
+        name, alias, least_ttl = b'', None, MAX_TTL
+        if others:
+            others = sorted(records + others)  # as they stand in the reply
+            name, alias, least_ttl, records = follow_aliases(query, reply, others, now)
 
-    A short cut for nearly all replies; None for the others, and for what does not answer.
-    """
-    octets, end, _, qtype = query
-    if reply[:2] != octets[:2] or reply[12:end] != octets[12:end]:
-        return None
-    _, flags, qd, an, ns, ar = HEADER.unpack_from(reply)
-    form = ADDRESS_RECORDS.get(qtype)
-    # QR, QUERY, not TC, NOERROR; one question, and answers only, save an OPT record.
-    if form is None or flags & 0xFA0F != 0x8000 or qd != 1 or not an or ns or ar > 1:
-        return None
-    record, fixed, kind = form
-    stop = end + an * record.size
-    if not (is_plain_opt(reply, stop) if ar else len(reply) == stop):
-        return None
-    rdatas = []
-    least_ttl = MAX_TTL
-    for name, rtype, qclass, ttl, length, address in record.iter_unpack(reply[end:stop]):
-        if (name, rtype, qclass, length) != fixed:
-            return None
-        if ttl < least_ttl:
-            least_ttl = ttl
-        rdatas.append(address)
-    expires_at = now + least_ttl
-    if an == 1:
-        answers: tuple[Any, ...] = (kind(address, expires_at),)
-    else:
-        answers = tuple([kind(rdata, expires_at) for rdata in dict.fromkeys(rdatas)])
-    return tuple.__new__(Known, (expires_at, answers, None, None, True))
-
-
-class Cut(NamedTuple):
-    """What a truncated reply says of use, or Truncated. The whole is to be had over a stream."""
-
-    rest: Known | ResolverError
-
-
-def read_reply(query: Query, reply: bytes, now: float) -> Known | ResolverError:
-    """Returns what a reply says, or the error that it is. `now` is when it was asked.
-
-    Raises BadResponse or MalformedMessage if it is no answer to the query.
-    """
-    message = parse_reply(query, reply)
-    try:
-        return read_answer(message, query.fqdn, query.qtype, now)
-    except ResolverError as error:
-        return error
-
-
-def read_datagram(query: Query, reply: bytes, now: float) -> Known | ResolverError | Cut:
-    """Returns what a datagram says, as `read_reply` does; a truncated one apart."""
-    known = read_addresses(query, reply, now)
-    if known is not None:
-        return known
-    outcome = read_reply(query, reply, now)
-    is_cut = reply[2] & 2 and not isinstance(outcome, ResponseCode)
-    return Cut(outcome) if is_cut else outcome
-
-
-class Folded(NamedTuple):
-    """What a reply says whose question is not in the letter case of the query."""
-
-    rest: Known
-
-
-def read_frame(query: Query, reply: bytes, now: float) -> Known | ResolverError | Folded:
-    """Returns what a message of a stream says, or the error that it is: BadResponse if no answer.
-
-    Over a stream forging is hard, and letter case is not compared.
-    """
-    known = read_addresses(query, reply, now)
-    if known is not None:
-        return known
-    question = query.octets[HEADER.size : query.end]
-    is_folded = reply[HEADER.size : query.end] != question and has_question(query, reply)
-    if is_folded:
-        reply = reply[: HEADER.size] + question + reply[query.end :]
-    try:
-        outcome = read_reply(query, reply, now)
-    except ResolverError as error:
-        bad = BadResponse(str(error))
-        bad.__cause__ = error.with_traceback(None)
-        return bad
-    return Folded(outcome) if is_folded and isinstance(outcome, Known) else outcome
+        if rcode or not records:  # NXDOMAIN wins over records
+            name = name or reply[12 : end - 4].lower()
+            why = explanation(reply, opt)
+            outcome = read_absence(query, reply, authority, name, alias, why, now)
+        else:
+            size, kind = ADDRESSES.get(qtype, NO_ADDRESS)
+            names: Names = {}
+            if not size:
+                # What is compressed against the question would have its random letter case.
+                parse_name(reply[:end].lower(), 12, names)
+            rdatas = []
+            for start, stop, ttl, _, _ in records:
+                if ttl < least_ttl:
+                    least_ttl = ttl
+                if not size:
+                    rdatas.append(parse_rdata(qtype, 1, reply, start, stop, names))
+                elif stop - start == size:
+                    rdatas.append(int.from_bytes(reply[start:stop], 'big'))
+                else:
+                    raise MalformedMessage(f'An address has {size} octets, not {stop - start}')
+            expires_at = now + least_ttl
+            if len(rdatas) == 1:
+                found: tuple[Any, ...] = (kind(rdatas[0], expires_at),)
+            else:  # no set has a record twice (RFC 2181 5)
+                found = tuple([kind(rdata, expires_at) for rdata in dict.fromkeys(rdatas)])
+            outcome = tuple.__new__(Answer, (expires_at, found, alias, not reply[2] & 2))
+    except (IndexError, struct.error) as error:
+        raise MalformedMessage('A record of use is cut short') from error
+    except (BadResponse, CnameChainTooLong) as error:
+        outcome = error.with_traceback(None)
+    if reply[2] & 2:
+        outcome = TruncatedAnswer(outcome)
+    return outcome if is_same_case else CaseMismatch(outcome)
 
 
 def to_frame(octets: bytes) -> bytes:
@@ -2784,16 +2820,16 @@ class Frames:
 
     def __init__(self) -> None:
         self.incoming = bytearray()
-        self.outgoing = b''
+        self.outgoing = bytearray()
 
     def pack(self, octets: bytes) -> bytes:
         """Has a query sent, and returns its key."""
         self.outgoing += to_frame(octets)
         return octets[:2]
 
-    def to_send(self) -> bytes:
+    def to_send(self) -> bytearray:
         """Returns what is to be sent now."""
-        octets, self.outgoing = self.outgoing, b''
+        octets, self.outgoing = self.outgoing, bytearray()
         return octets
 
     def take(self, octets: bytes) -> list[tuple[bytes, bytes]]:
@@ -2808,7 +2844,7 @@ class Frames:
         return False
 
 
-def stray(message: bytes) -> MalformedMessage | BadResponse:
+def unsolicited(message: bytes) -> MalformedMessage | BadResponse:
     """Returns the error that a message on a stream is which nobody asked for."""
     if len(message) < HEADER.size:
         return MalformedMessage(f'{len(message)} octets are not even a header')
@@ -3343,7 +3379,7 @@ class ConfigFile:
 config_file = functools.lru_cache(maxsize=64)(ConfigFile)
 
 
-class Watch:
+class SystemConfig:
     """What a resolver goes by of the system's files, and when to look at them again.
 
     There is nothing to look for from `since` until `due`, on the clock of a loop: another loop's
@@ -3355,11 +3391,13 @@ class Watch:
         'due',
         'files',
         'given_search',
+        'has_hosts',
+        'has_nameservers',
+        'hosts',
         'ndots',
-        'resolv_conf',
         'search',
+        'sets',
         'since',
-        'values',
     )
 
     def __init__(
@@ -3368,128 +3406,73 @@ class Watch:
         hosts: ConfigFile | None,
         given_search: tuple[bytes, ...] | None,
     ) -> None:
-        self.resolv_conf = resolv_conf
+        self.files = resolv_conf, hosts
+        self.has_nameservers = resolv_conf is not None
+        self.has_hosts = hosts is not None
         self.given_search = given_search
-        self.files = [file for file in (resolv_conf, hosts) if file is not None]
-        self.values: list[Any] = [None for _ in self.files]
         self.since = float('-inf')
-        self.due = float('-inf') if self.files else float('inf')
-        self.conf = Conf()
-        self.search: tuple[bytes, ...] = ()
-        self.ndots = 0
-        self.heed(self.conf)
+        self.due = float('-inf') if resolv_conf or hosts else float('inf')
+        self.hosts: Hosts = {}
+        self.use(Conf())
 
-    def heed(self, conf: Conf) -> None:
+    def use(self, conf: Conf) -> None:
         """Goes by this resolv.conf. A search list that has but the root in it is none."""
         search = conf.search if self.given_search is None else self.given_search
         self.conf = conf
+        self.sets: list[Any] = []  # of nameservers, once they are needed
         self.search = search if any(search) else ()
         # Without as many dots, a name is not the first to be asked for.
         self.ndots = conf.ndots if self.search else 0
 
-    def look(self, now: float) -> bool:
+    def reload_if_changed(self, now: float) -> bool:
         """Looks at the files, and says whether one of them has been read again.
 
         That counts as a change whatever it says now: the same address may well be another
         nameserver in another network.
         """
-        values = [file.current(now) for file in self.files]
-        has_changed = any(map(operator.is_not, values, self.values))
-        self.values = values
-        if self.resolv_conf is not None:
-            self.heed(values[0])
+        resolv_conf, hosts = self.files
+        before = self.conf, self.hosts
+        if resolv_conf is not None:
+            self.use(resolv_conf.current(now))
+        if hosts is not None:
+            self.hosts = hosts.current(now)
         self.since = now
-        self.due = min([file.looked_at for file in self.files]) + STAT_SECONDS
-        return has_changed
+        looked_at = [file.looked_at for file in self.files if file is not None]
+        self.due = min(looked_at, default=float('inf')) + STAT_SECONDS
+        return self.conf is not before[0] or self.hosts is not before[1]
 
 
 # --- nothing above this line awaits ------------------------------------------
 
 
-# --- 14. Waiting -------------------------------------------------------------
+# --- 14. Event loop ----------------------------------------------------------
 #
-# The only user of the loop's readers, writers, transports and timers. One way to wait
-# for sockets, one armed timer and one count of open sockets serve all who wait on a
-# loop. Who waits here is an `Owner` or a `Sleeper`; nothing here knows what for.
-
+# All that a loop is asked for: readiness of sockets, timeouts, and the limit on open
+# sockets, one of each for all who use a loop. Callbacks act at once, so each loop here
+# bears being called from within, and a callback that raises ends only its own lookup.
+# Nothing here knows DNS.
+#
+# What is called back has, as far as it needs them: `on_readable(fd)`, also for nothing;
+# `on_timeout()`; `on_permit()`; `evict()`, of a socket that can be done without; and
+# `abort(error)`, after one of these has raised.
 
 Address = tuple[Any, ...]  # as `connect` takes it
 
 
-class Owner(Protocol):
-    """Whoever waits for a socket."""
-
-    def receive(self, fd: int) -> None:
-        """There is something to read from a socket: all of it, or `again` is called.
-
-        Or for nothing; or what was being connected is, or cannot be. May not raise.
-        """
+def call_back(owner: Any, callback: Callable[..., None], *arguments: Any) -> None:
+    """Calls `callback`; its owner is aborted if it raises, and others are called all the same."""
+    try:
+        callback(*arguments)
+    except Exception as error:
+        owner.abort(error)
 
 
-class Sleeper(Protocol):
-    """Whoever waits for a timeout."""
-
-    def expire(self) -> None:
-        """The time is up. May not raise."""
-
-
-class Socket(Protocol):
-    """What an owner needs of a socket, which never blocks."""
-
-    def fileno(self) -> int:
-        """Returns its descriptor, which is its name until it is closed."""
-
-    def recv(self, size: int, /) -> bytes:
-        """Returns what has come first. Raises BlockingIOError if nothing has, or OSError."""
-
-    def send(self, octets: bytes | bytearray, /) -> int:
-        """Sends octets, and returns how many. Raises OSError."""
-
-    def close(self) -> None:
-        """Closes it."""
-
-
-class Readiness(Protocol):
-    """A way to wait for sockets. There are three, and a loop has the best that it can have."""
-
-    @property
-    def owners(self) -> Mapping[int, Any]:
-        """Who waits, by descriptor."""
-
-    def open(
-        self,
-        sock: socket.SocketType,
-        address: Address,
-        owner: Owner,
-        loop: asyncio.AbstractEventLoop,
-    ) -> Socket:
-        """Returns a socket, to be used in place of `sock`, and from now on tells its owner.
-
-        It is connected to `address`, or is being so. Raises OSError, and closes `sock` then.
-        """
-
-    def again(self, fd: int) -> None:
-        """The owner has left something unread: it is told anew."""
-
-    def writable(self, fd: int) -> None:
-        """The owner is told once the socket can be written to."""
-
-    def close(self, fd: int) -> None:
-        """The owner is told no longer. It closes the socket next."""
-
-    def watch(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
-        """The owner is told of a socket that stays open. Raises OSError if another is already."""
-
-    def unwatch(self, fd: int, owner: Owner) -> None:
-        """The owner is told no longer of a socket that it watched."""
-
-
-def begin_to_connect(sock: socket.SocketType, address: Address) -> None:
+def connect(sock: socket.SocketType, address: Address) -> None:
     """Connects a socket: one for datagrams at once, a stream in a while. Raises OSError."""
     try:
         sock.connect(address)
     except BlockingIOError:
-        pass  # the owner is told
+        pass  # its owner is called once it is connected
 
 
 EPOLL_READ = select.EPOLLIN | select.EPOLLET if hasattr(select, 'epoll') else 0
@@ -3506,36 +3489,40 @@ class Epoll:
 
     def __init__(self) -> None:
         self.epoll: select.epoll | None = None
-        self.owners: dict[int, Owner] = {}
+        self.owners: dict[int, Any] = {}
 
     def open(
         self,
         sock: socket.SocketType,
         address: Address,
-        owner: Owner,
+        owner: Any,
         loop: asyncio.AbstractEventLoop,
-    ) -> socket.SocketType:
-        """Returns the socket itself."""
+    ) -> Any:
+        """Connects a socket, and calls its owner when it is ready. Returns the socket.
+
+        What is returned is used in place of `sock`, which is closed if it raises: OSError.
+        """
         fd = sock.fileno()
         try:
-            begin_to_connect(sock, address)
+            connect(sock, address)
             self.watch(fd, owner, loop)
         except BaseException:
             sock.close()
             raise
         return sock
 
-    def watch(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
-        """The owner is told of a socket that stays open. Raises OSError if another is already."""
+    def watch(self, fd: int, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Calls the owner of a socket that stays open. Raises OSError if there is another."""
         if self.epoll is None:
             epoll = select.epoll()
-            loop.add_reader(epoll.fileno(), self.drain)
+            # In an empty context: the loop would call in that of the first caller of all.
+            Context().run(loop.add_reader, epoll.fileno(), self.drain)
             self.epoll = epoll
         self.epoll.register(fd, EPOLL_READ)
         self.owners[fd] = owner
 
-    def unwatch(self, fd: int, owner: Owner) -> None:
-        """The owner is told no longer of a socket that it watched."""
+    def unwatch(self, fd: int, owner: Any) -> None:
+        """Undoes `watch`."""
         if self.owners.get(fd) is owner:
             assert self.epoll is not None
             del self.owners[fd]
@@ -3545,82 +3532,91 @@ class Epoll:
                 pass  # it was closed under our hands
 
     def again(self, fd: int) -> None:
-        """The owner has left something unread: it is told anew."""
+        """Calls the owner anew: it has left something unread."""
         assert self.epoll is not None
         self.epoll.modify(fd, EPOLL_READ)
 
     def writable(self, fd: int) -> None:
-        """The owner is told once the socket can be written to."""
+        """Calls the owner once the socket can be written to."""
         assert self.epoll is not None
         self.epoll.modify(fd, EPOLL_READ | select.EPOLLOUT)
 
     def close(self, fd: int) -> None:
-        """The owner is told no longer."""
+        """Forgets the owner, who closes the socket next."""
         self.owners.pop(fd, None)
 
     def drain(self) -> None:
-        """Tells the owners of all sockets that became ready."""
+        """Calls the owners of all sockets that are ready.
+
+        An event may be for another socket that had the same number: owners read in vain then.
+        """
         assert self.epoll is not None
         for fd, _ in self.epoll.poll(0):
             owner = self.owners.get(fd)
             if owner is not None:
-                owner.receive(fd)
+                try:
+                    owner.on_readable(fd)
+                except Exception as error:
+                    owner.abort(error)
 
 
 class Readers:
-    """Waits with a reader of the loop's for each socket: where there is no epoll, as on macOS."""
+    """Waits with a reader of the loop's for each socket: where there is no epoll, as on macOS.
+
+    Its methods are those of `Epoll`.
+    """
 
     __slots__ = ('owners',)
 
     def __init__(self) -> None:
-        self.owners: dict[int, tuple[Owner, asyncio.AbstractEventLoop]] = {}
+        self.owners: dict[int, tuple[Any, asyncio.AbstractEventLoop]] = {}
 
     def open(
         self,
         sock: socket.SocketType,
         address: Address,
-        owner: Owner,
+        owner: Any,
         loop: asyncio.AbstractEventLoop,
-    ) -> socket.SocketType:
+    ) -> Any:
         """Returns the socket itself."""
         fd = sock.fileno()
         try:
             sock.setblocking(False)
-            begin_to_connect(sock, address)
+            connect(sock, address)
             self.watch(fd, owner, loop)
         except BaseException:
             sock.close()
             raise
         return sock
 
-    def watch(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
-        """The owner is told of a socket that stays open. Raises OSError if another is already."""
+    def watch(self, fd: int, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Calls the owner of a socket that stays open. Raises OSError if there is another."""
         if fd in self.owners:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        loop.add_reader(fd, owner.receive, fd)
+        Context().run(loop.add_reader, fd, call_back, owner, owner.on_readable, fd)
         self.owners[fd] = owner, loop
 
-    def unwatch(self, fd: int, owner: Owner) -> None:
-        """The owner is told no longer of a socket that it watched."""
+    def unwatch(self, fd: int, owner: Any) -> None:
+        """Undoes `watch`."""
         if self.owners.get(fd, (None,))[0] is owner:
             self.close(fd)
 
     def again(self, fd: int) -> None:
-        """Does nothing: a loop tells of what is left unread by itself."""
+        """Does nothing: a loop calls for what is left unread by itself."""
 
     def writable(self, fd: int) -> None:
-        """The owner is told once the socket can be written to."""
+        """Calls the owner once the socket can be written to."""
         _, loop = self.owners[fd]
-        loop.add_writer(fd, self.write, fd)
+        Context().run(loop.add_writer, fd, self.write, fd)
 
     def write(self, fd: int) -> None:
-        """Tells the owner, once, that a socket can be written to."""
+        """Calls the owner, once, of a socket that can be written to."""
         owner, loop = self.owners[fd]
         loop.remove_writer(fd)
-        owner.receive(fd)
+        call_back(owner, owner.on_readable, fd)
 
     def close(self, fd: int) -> None:
-        """The owner is told no longer."""
+        """Forgets the owner."""
         if fd in self.owners:
             _, loop = self.owners.pop(fd)
             loop.remove_reader(fd)
@@ -3635,25 +3631,34 @@ class Endpoint(asyncio.BaseProtocol):
     other's.
     """
 
-    __slots__ = ('came', 'fd', 'loop', 'owner', 'sock', 'task', 'transport', 'was_handed_over')
+    __slots__ = (
+        'fd',
+        'is_handed_over',
+        'loop',
+        'owner',
+        'received',
+        'sock',
+        'task',
+        'transport',
+    )
 
     def __init__(
         self,
         sock: socket.SocketType,
         address: Address,
-        owner: Owner,
+        owner: Any,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         # Of the class that uvloop's transports know to detach: others it closes twice.
         self.sock = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
         self.sock.setblocking(False)
         self.fd = self.sock.fileno()
-        self.owner: Owner | None = owner
+        self.owner: Any = owner
         self.loop = loop
-        self.came: deque[bytes | OSError] = deque()
+        self.received: deque[bytes | OSError] = deque()
         self.transport: Any = None
-        self.was_handed_over = False
-        self.task = loop.create_task(self.make(address))
+        self.is_handed_over = False
+        self.task = Context().run(loop.create_task, self.make(address))
         self.task.add_done_callback(self.take_over)
 
     async def make(self, address: Address) -> None:
@@ -3662,7 +3667,7 @@ class Endpoint(asyncio.BaseProtocol):
 
     def hand_over(self) -> Any:
         """Returns itself as the protocol of the transport, which owns the socket from now on."""
-        self.was_handed_over = True
+        self.is_handed_over = True
         return self
 
     def take_over(self, task: asyncio.Task[None]) -> None:
@@ -3670,7 +3675,7 @@ class Endpoint(asyncio.BaseProtocol):
         error = None if task.cancelled() else task.exception()
         if isinstance(error, OSError):
             self.keep(error)
-        if not self.was_handed_over:
+        if not self.is_handed_over:
             self.sock.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -3681,14 +3686,14 @@ class Endpoint(asyncio.BaseProtocol):
         self.tell()
 
     def keep(self, what: bytes | OSError) -> None:
-        """Keeps what has come, and tells the owner."""
-        self.came.append(what)
+        """Keeps what has come, and calls the owner."""
+        self.received.append(what)
         self.tell()
 
     def tell(self) -> None:
-        """Tells the owner, if it is still there."""
+        """Calls the owner, if it is still there."""
         if self.owner is not None:
-            self.owner.receive(self.fd)
+            call_back(self.owner, self.owner.on_readable, self.fd)
 
     def fileno(self) -> int:
         """Returns the descriptor."""
@@ -3696,9 +3701,9 @@ class Endpoint(asyncio.BaseProtocol):
 
     def recv(self, _: int, /) -> bytes:
         """Returns what came first. Raises OSError."""
-        if not self.came:
+        if not self.received:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        first = self.came.popleft()
+        first = self.received.popleft()
         if isinstance(first, bytes):
             return first
         try:
@@ -3709,7 +3714,7 @@ class Endpoint(asyncio.BaseProtocol):
     def close(self) -> None:
         """Closes the socket, as soon as the loop is done with it."""
         self.owner = None
-        self.came.clear()
+        self.received.clear()
         self.task.cancel()
         if self.transport is not None:
             self.transport.abort()
@@ -3764,43 +3769,26 @@ class StreamEndpoint(Endpoint, asyncio.Protocol):
         return len(octets)
 
 
-class Glance:
-    """Has the owner of a socket that stays open look at it again and again."""
-
-    __slots__ = ('fd', 'handle', 'loop', 'owner')
-
-    def __init__(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
-        self.fd = fd
-        self.owner = owner
-        self.loop = loop
-        self.handle: asyncio.Handle = loop.call_soon(self.tell)
-
-    def tell(self) -> None:
-        """Has the owner look at the socket now, and in a while."""
-        self.handle = self.loop.call_later(GLANCE_SECONDS, self.tell)
-        self.owner.receive(self.fd)
-
-
 class Endpoints:
     """Waits with a transport for each socket: where a loop has no readers.
 
     That is the one of Windows, asyncio.ProactorEventLoop. A socket that stays open cannot be had
-    back from a transport, and is looked at from time to time.
+    back from a transport: it is polled. Its methods are those of `Epoll`.
     """
 
-    __slots__ = ('glances', 'owners')
+    __slots__ = ('owners', 'polled')
 
     def __init__(self) -> None:
         self.owners: dict[int, Endpoint] = {}
-        self.glances: dict[int, Glance] = {}
+        self.polled: dict[int, tuple[Any, asyncio.Handle]] = {}
 
     def open(
         self,
         sock: socket.SocketType,
         address: Address,
-        owner: Owner,
+        owner: Any,
         loop: asyncio.AbstractEventLoop,
-    ) -> DatagramEndpoint | StreamEndpoint:
+    ) -> Any:
         """Returns an endpoint, which has the socket now."""
         endpoint: DatagramEndpoint | StreamEndpoint
         if sock.type == socket.SOCK_STREAM:
@@ -3816,139 +3804,165 @@ class Endpoints:
         return endpoint
 
     def again(self, fd: int) -> None:
-        """The owner has left something unread: it is told anew."""
+        """Calls the owner anew: it has left something unread."""
         endpoint = self.owners.get(fd)
-        if endpoint is not None:  # else it is a socket that stays open, and looked at again anyway
+        if endpoint is not None:  # else it is a socket that stays open, and polled anyway
             endpoint.loop.call_soon(endpoint.tell)
 
     def writable(self, fd: int) -> None:
-        """Does nothing: the owner is told once there is a transport, which then takes all."""
+        """Does nothing: the owner is called once there is a transport, which then takes all."""
 
     def close(self, fd: int) -> None:
-        """The owner is told no longer, once it has closed the endpoint."""
+        """Forgets the owner, which closes the endpoint next."""
         self.owners.pop(fd, None)
 
-    def watch(self, fd: int, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
-        """The owner is told of a socket that stays open. Raises OSError if another is already."""
-        if fd in self.glances:
+    def watch(self, fd: int, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Calls the owner of a socket that stays open. Raises OSError if there is another."""
+        if fd in self.polled:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        self.glances[fd] = Glance(fd, owner, loop)
+        self.polled[fd] = owner, loop.call_soon(self.poll, fd, loop, context=Context())
 
-    def unwatch(self, fd: int, owner: Owner) -> None:
-        """The owner is told no longer of a socket that it watched."""
-        if fd in self.glances and self.glances[fd].owner is owner:
-            self.glances.pop(fd).handle.cancel()
+    def poll(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Calls the owner of a socket that stays open, now and again in a while."""
+        owner, _ = self.polled[fd]
+        handle = loop.call_later(POLL_SECONDS, self.poll, fd, loop, context=Context())
+        self.polled[fd] = owner, handle
+        call_back(owner, owner.on_readable, fd)
+
+    def unwatch(self, fd: int, owner: Any) -> None:
+        """Undoes `watch`."""
+        if fd in self.polled and self.polled[fd][0] is owner:
+            self.polled.pop(fd)[1].cancel()
 
 
-class Timeouts:
+class Timers:
     """Timeouts of few different lengths: a queue each, in order, and one timer of the loop's."""
 
-    __slots__ = ('handle', 'queues', 'rings_at')
+    __slots__ = ('due_at', 'handle', 'queues')
 
     def __init__(self) -> None:
-        self.queues: dict[float, OrderedDict[Sleeper, float]] = {}
+        self.queues: dict[float, OrderedDict[Any, float]] = {}
         self.handle: asyncio.TimerHandle | None = None
-        self.rings_at = 0.0
+        self.due_at = 0.0
 
-    def start(self, seconds: float, owner: Sleeper, loop: asyncio.AbstractEventLoop) -> None:
-        """Has `owner` told in `seconds`, unless it stops before. It has one timeout at a time."""
+    def start(self, seconds: float, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """Calls `owner.on_timeout()` in `seconds`. An owner has one timeout at a time."""
         deadline = loop.time() + seconds
         queue = self.queues.get(seconds)
         if queue is None:
             queue = self.queues[seconds] = OrderedDict()
         queue[owner] = deadline
-        if self.handle is None or deadline < self.rings_at:
-            self.set(deadline, loop)
+        if self.handle is None or deadline < self.due_at:
+            self.arm(deadline, loop)
 
-    def stop(self, seconds: float, owner: Sleeper) -> None:
-        """Forgets a timeout that was started and has not expired."""
-        queue = self.queues[seconds]
-        del queue[owner]
-        if not queue:
-            del self.queues[seconds]
-            if not self.queues and self.handle is not None:
-                self.handle.cancel()
-                self.handle = None
+    def stop(self, seconds: float, owner: Any) -> None:
+        """Forgets a timeout that was started, if it has not expired."""
+        queue = self.queues.get(seconds)
+        if queue is not None:
+            queue.pop(owner, None)
+            if not queue:
+                del self.queues[seconds]
+                if not self.queues and self.handle is not None:
+                    self.handle.cancel()
+                    self.handle = None
 
-    def set(self, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+    def arm(self, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
         """Sets the one timer."""
         if self.handle is not None:
             self.handle.cancel()
-        self.handle = loop.call_at(deadline, self.ring, loop)
-        self.rings_at = deadline
+        self.handle = loop.call_at(deadline, self.expire, loop, context=Context())
+        self.due_at = deadline
 
-    def ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Tells all whose time is up, and sets the timer for the next."""
+    def expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Calls all owners whose time is up, and sets the timer for the next.
+
+        They may start and stop timeouts, also those of one another. Who starts one anew is called
+        in another turn of the loop: what is due is decided before the first is called.
+        """
         self.handle = None
         now = loop.time()
-        for seconds, queue in list(self.queues.items()):
-            while queue and next(iter(queue.values())) <= now:  # each turn takes one out
-                owner, _ = queue.popitem(last=False)
-                owner.expire()
-            if not queue:
-                del self.queues[seconds]
+        due: list[tuple[float, Any, float]] = []
+        for seconds, queue in self.queues.items():
+            for owner, deadline in queue.items():
+                if deadline > now:
+                    break
+                due.append((seconds, owner, deadline))
+        for seconds, owner, deadline in due:
+            if seconds in self.queues and self.queues[seconds].get(owner) == deadline:
+                self.stop(seconds, owner)
+                call_back(owner, owner.on_timeout)
         if self.queues:
-            self.set(min(next(iter(queue.values())) for queue in self.queues.values()), loop)
+            earliest = min(next(iter(queue.values())) for queue in self.queues.values())
+            if self.handle is None or earliest < self.due_at:
+                self.arm(earliest, loop)
 
 
-class Idler(Protocol):
-    """Whatever has a turn that it could do without."""
+class SocketLimit:
+    """Permits to have a socket open, and a queue of those who wait for one.
 
-    def close(self) -> None:
-        """Closes it. It is idle no longer, and gives its turn back."""
-
-    def abandon(self) -> None:
-        """Closes it when its loop is closed, and cannot be asked for anything."""
-
-
-def begin(generator: AsyncGenerator[None, None]) -> None:
-    """Runs an asynchronous generator up to where it first yields, if it awaits nothing there."""
-    try:
-        generator.__anext__().__await__().send(None)
-    except StopIteration:
-        pass  # which is how a generator tells what it yields
-
-
-class Turns:
-    """Turns to have a socket open: so many, and a queue of those who have none.
-
-    What is `idle` is open, and is closed when its turn is wanted, the oldest first, or at the end.
+    A stream that is idle has a permit that it can do without: it is evicted when that is wanted,
+    the oldest first, or at the end. While anybody waits, no permit is free and no stream idle.
     """
 
-    __slots__ = ('free', 'idle', 'keeper', 'queue')
+    __slots__ = ('free', 'idle', 'is_granting', 'keeper', 'queue')
 
     def __init__(self, free: int) -> None:
         self.free = free
-        self.queue: deque[asyncio.Future[None]] = deque()
-        self.idle: OrderedDict[Idler, None] = OrderedDict()
+        self.queue: OrderedDict[Any, None] = OrderedDict()
+        self.is_granting = False
+        self.idle: OrderedDict[Any, None] = OrderedDict()
         self.keeper: AsyncGenerator[None, None] | None = None
 
-    @property
-    def are_taken(self) -> bool:
-        """Whether who wants a turn has to wait."""
-        return not (self.free or self.idle)
-
-    def take(self) -> bool:
-        """Takes a turn if one is free, and says whether."""
-        if self.free == 0:
+    def acquire(self) -> bool:
+        """Takes a permit if one is free, and says whether."""
+        if not self.free:
             if not self.idle:
                 return False
-            next(iter(self.idle)).close()
+            next(iter(self.idle)).evict()
         self.free -= 1
         return True
 
-    def rest(self, idler: Idler) -> bool:
-        """Takes note of what is open and may be closed; says False if its turn is wanted now."""
+    def wait(self, owner: Any, is_first: bool) -> None:
+        """Calls `owner.on_permit()` when a permit is its own; before all others if it `is_first`.
+
+        Who does not want it any more takes itself out of the queue.
+        """
+        self.queue[owner] = None
+        if is_first:
+            self.queue.move_to_end(owner, last=False)
+
+    def release(self) -> None:
+        """Gives a permit back: to the first in the queue, if any.
+
+        Those called may release theirs in turn: that is done by the loop that is under way.
+        """
+        self.free += 1
+        if not self.queue or self.is_granting:
+            return
+        self.is_granting = True
+        try:
+            while self.queue and self.free:  # each turn takes one out
+                self.free -= 1
+                owner, _ = self.queue.popitem(last=False)
+                call_back(owner, owner.on_permit)
+        finally:
+            self.is_granting = False
+
+    def rest(self, stream: Any) -> bool:
+        """Takes note of a stream that may be evicted; says False if its permit is wanted now."""
         if self.queue:
             return False
         if self.keeper is None:
-            self.keeper = self.close_at_the_end()
-            begin(self.keeper)
-        self.idle[idler] = None
+            self.keeper = self.evict_at_the_end()
+            try:  # runs it up to where it yields
+                self.keeper.__anext__().__await__().send(None)
+            except StopIteration:
+                pass  # which is how a generator tells what it yields
+        self.idle[stream] = None
         return True
 
-    async def close_at_the_end(self) -> AsyncGenerator[None, None]:
-        """Waits until the loop ends all asynchronous generators, and closes what is idle.
+    async def evict_at_the_end(self) -> AsyncGenerator[None, None]:
+        """Waits until the loop ends all asynchronous generators, and evicts what is idle.
 
         A task would be in the way of those who wait for all tasks to end.
         """
@@ -3957,34 +3971,12 @@ class Turns:
         finally:
             self.keeper = None  # which holds on to the loop
             while self.idle:  # each turn takes one out
-                next(iter(self.idle)).close()
+                next(iter(self.idle)).evict()
 
     def abandon(self) -> None:
-        """Closes what is idle when the loop is closed already."""
+        """Closes what is idle when the loop is closed, and cannot be asked for anything."""
         while self.idle:  # each turn takes one out
             self.idle.popitem()[0].abandon()
-
-    async def wait(self) -> None:
-        """Takes a turn once one is free, first come first served."""
-        if self.take():
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self.queue.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # handed to us as we were cancelled
-                self.give_back()
-            raise
-
-    def give_back(self) -> None:
-        """Gives a turn back: to the first in the queue, if any."""
-        while self.queue:  # each turn takes one out
-            turn = self.queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.free += 1
 
 
 def max_open_sockets() -> int:
@@ -3997,52 +3989,53 @@ def max_open_sockets() -> int:
     return MAX_OPEN if soft == resource.RLIM_INFINITY else max(1, min(MAX_OPEN, soft // 2))
 
 
-class Waiting(NamedTuple):
-    """All that is waited for on one event loop."""
+class LoopResources(NamedTuple):
+    """What all who use one event loop share."""
 
-    readiness: Readiness
-    timeouts: Timeouts
-    turns: Turns
-
-
-# An entry goes with its loop: nothing in a Waiting without open sockets may hold on to the loop.
-WAITING: WeakKeyDictionary[asyncio.AbstractEventLoop, Waiting] = WeakKeyDictionary()
+    sockets: Epoll | Readers | Endpoints
+    timers: Timers
+    limit: SocketLimit
 
 
-def way_to_wait_on(loop: asyncio.AbstractEventLoop) -> Readiness:
-    """Returns the best way to wait for sockets that an event loop can have."""
-    # AbstractEventLoop's own raises NotImplementedError, and the loop of Windows has no other.
-    if getattr(loop.add_reader, '__func__', None) is asyncio.AbstractEventLoop.add_reader:
-        return Endpoints()
-    return Epoll() if hasattr(select, 'epoll') else Readers()
+# An entry goes with its loop: nothing in it may hold on to the loop while no socket is open.
+RESOURCES: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopResources] = WeakKeyDictionary()
 
 
-def waiting_on(loop: asyncio.AbstractEventLoop) -> Waiting:
-    """Returns the Waiting of an event loop."""
-    waiting = WAITING.get(loop)
-    if waiting is None:
-        for reference in WAITING.keyrefs():  # a list: other threads may have loops of their own
+def resources_of(loop: asyncio.AbstractEventLoop) -> LoopResources:
+    """Returns the resources of an event loop, with the best way it has to wait for sockets."""
+    resources = RESOURCES.get(loop)
+    if resources is None:
+        for reference in RESOURCES.keyrefs():  # a list: other threads may have loops of their own
             other = reference()
-            ended = WAITING.pop(other, None) if other is not None and other.is_closed() else None
+            ended = RESOURCES.pop(other, None) if other is not None and other.is_closed() else None
             if ended is not None:
-                ended.turns.abandon()
-        turns = Turns(max_open_sockets())
-        waiting = WAITING[loop] = Waiting(way_to_wait_on(loop), Timeouts(), turns)
-    return waiting
+                ended.limit.abandon()
+        sockets: Epoll | Readers | Endpoints
+        # AbstractEventLoop's own raises NotImplementedError, and the loop of Windows has no other.
+        if getattr(loop.add_reader, '__func__', None) is asyncio.AbstractEventLoop.add_reader:
+            sockets = Endpoints()
+        else:
+            sockets = Epoll() if hasattr(select, 'epoll') else Readers()
+        limit = SocketLimit(max_open_sockets())
+        resources = RESOURCES[loop] = LoopResources(sockets, Timers(), limit)
+    return resources
 
 
-# --- 15. Transports ----------------------------------------------------------
+# --- 15. Exchanges -----------------------------------------------------------
 #
-# Queries and replies, to an IP address and a port. An exchange belongs to one task,
-# and has a socket of its own for each datagram; a stream is shared by all who ask
-# the same nameserver, and lasts. A datagram that is no answer may be dropped and the
-# wait go on; on a stream it is the outcome. What an answer is worth is not known here.
+# One query on its way to one nameserver: as a datagram from a socket of its own, or on a
+# stream that is shared by all who ask that nameserver, and lasts. A datagram that is no
+# answer is dropped and the wait goes on; on a stream it is the outcome. The law: neither
+# is `on_outcome(exchange, outcome)` called before `send` has returned, nor after `close`;
+# it is called once, save that after a CaseMismatch a datagram's socket goes on listening.
+# What an answer is worth is not known here.
 
 # Non-blocking from the start where the system can, else made so as it is opened.
 NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
 QUICKACK: int = getattr(socket, 'TCP_QUICKACK', 0)
 UDP = socket.SOCK_DGRAM | NONBLOCK
 TCP = socket.SOCK_STREAM | NONBLOCK
+DATAGRAM, STREAM, ALONE = range(3)  # how a nameserver is asked; the last is one query at a time
 # RFC 1035 4.2, RFC 7858 3.1, RFC 8484 8.1; and what a stream to such a nameserver is
 DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853, 'https': 443}
 OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS', 'https': 'HTTPS'}
@@ -4053,39 +4046,42 @@ URL = re.compile(
     r'(?P<path>/[!-"$-~]*)?'
     r'(?:#(?P<name>.+))?'
 )
+SUSPICIONS: itertools.count[int] = itertools.count(1)  # numbers those found unresponsive
 
 
-def bracketed(host: str) -> str:
-    """Returns a host as it is written in a URL (RFC 3986 3.2.2)."""
-    return f'[{host}]' if ':' in host else host
+GIVEN_UP = errno.ECONNRESET, 'The stream was given up'
 
 
 class Server:
-    """A nameserver as the system wants it, and what those who ask it know of it.
+    """A nameserver as the system wants it, and what those who ask it have found out.
 
-    That is until when it folds letter case, lacks EDNS, is down, and when it replied last; by the
-    loop's clock; and the stream to it.
+    Times are on the clock of the loop; 0.0 is never.
     """
 
     __slots__ = (
         'address',
+        'answered_alone',
         'context',
-        'doubt',
-        'down_until',
+        'edns_unanswered',
         'family',
-        'folds_until',
-        'heard_at',
+        'folds_case_until',
         'idle_seconds',
         'is_post',
         'is_stream',
         'name',
+        'no_edns_until',
+        'one_at_a_time_until',
         'path',
-        'plain_until',
+        'responded_at',
+        'retired',
         'scheme',
         'scope',
+        'second_stream',
         'source',
         'stream',
+        'suspicion',
         'text',
+        'unresponsive_until',
     )
 
     def __init__(
@@ -4110,18 +4106,20 @@ class Server:
         self.source: Address | None = None  # to send from, or None for any
         self.is_stream = scheme != 'udp'  # it is to be asked over streams only
         self.text = f'{text}:{port}' if is_ipv4 else f'[{text}]:{port}'
+        self.idle_seconds = IDLE_SECONDS  # for how long its stream is kept when nothing is asked
+        # At most two streams are open: the first, and beside it one for what is asked alone, or
+        # one that is not used any more, and on which some still wait.
         self.stream: Stream | None = None
-        self.idle_seconds = IDLE_SECONDS  # for how long it is kept when nothing is asked
-        self.folds_until = 0.0
-        self.plain_until = 0.0
-        self.down_until = 0.0
-        self.heard_at = -1.0
-        self.doubt = MAX_DOUBT - 1  # that it bears EDNS: there is less once it has answered
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether there is nothing to heed when it is asked."""
-        return not (self.down_until or self.plain_until or self.folds_until)
+        self.second_stream: Stream | None = None
+        self.retired: Stream | None = None
+        self.folds_case_until = 0.0
+        self.no_edns_until = 0.0
+        self.edns_unanswered = 0  # names in a row that it answered only without EDNS
+        self.one_at_a_time_until = 0.0
+        self.answered_alone = 0  # queries that it left unanswered among others
+        self.unresponsive_until = 0.0
+        self.suspicion = 0  # the less, the longer ago it was found unresponsive, or tried then
+        self.responded_at = -1.0
 
     @property
     def url(self) -> str:
@@ -4131,47 +4129,58 @@ class Server:
     @property
     def authority(self) -> str:
         """What HTTP calls it: its name, and its port unless it is the usual one."""
+        host = f'[{self.name}]' if ':' in self.name else self.name
         port = self.address[1]
-        return bracketed(self.name) + (f':{port}' if port != DEFAULT_PORTS['https'] else '')
+        return host if port == DEFAULT_PORTS['https'] else f'{host}:{port}'
 
-    def retire(self) -> None:
-        """Nothing more is sent on its stream, which is closed once nobody waits for it."""
-        stream, self.stream = self.stream, None
-        if stream is not None and not stream.live:
-            stream.close()
-
-    def look_at_clock(self, now: float) -> None:
-        """Forgets what has been known for long enough, save that it is down."""
-        if self.folds_until <= now:
-            self.folds_until = 0.0
-        if self.plain_until <= now:
-            self.plain_until = 0.0
-
-    def may_be_up(self, now: float) -> bool:
-        """Whether it is worth a query. Of those who ask after a while, one at a time finds out."""
-        if now < self.down_until:
+    def is_worth_asking(self, now: float) -> bool:
+        """Whether it may respond. Of those who ask after a while, one at a time finds out."""
+        if now < self.unresponsive_until:
             return False
-        if self.down_until:
-            self.down_until = now + PROBE_SECONDS
+        if self.unresponsive_until:
+            self.unresponsive_until = now + PROBE_SECONDS
         return True
 
-    def heard(self, now: float) -> None:
-        """It gave a reply, perhaps a late one, or an error: it is not down."""
-        self.heard_at = now
-        self.down_until = 0.0
+    def suspected(self, now: float) -> int:
+        """Returns how lately it was found unresponsive, or tried then; 0 if it is not."""
+        return self.suspicion if self.unresponsive_until > now else 0
 
-    def not_heard(self, since: float, now: float) -> None:
-        """It gave no reply in time: it is down, unless it gave one to others meanwhile.
+    def did_not_respond(self, since: float, now: float) -> None:
+        """It gave no reply in time: it is unresponsive, unless it replied to others meanwhile.
 
-        Else who has it asked for a name that takes long would have it put aside for all names.
+        Else who has it asked for a name that takes long would have it skipped for all names.
         """
-        if self.heard_at < since:
-            self.down_until = now + DOWN_SECONDS
+        if self.responded_at < since:
+            self.unresponsive_until = now + UNRESPONSIVE_SECONDS
+            self.suspicion = next(SUSPICIONS)
 
-    def bears_edns(self) -> None:
-        """It gave a good reply to a query with EDNS."""
-        self.doubt = 0
-        self.plain_until = 0.0
+    def stream_for(self, way: int, loop: asyncio.AbstractEventLoop) -> Stream | None:
+        """Returns the stream on which to ask it in this way, if there is one that is good."""
+        stream = self.second_stream if way == ALONE else self.stream
+        if stream is not None and not stream.is_good(loop):
+            self.retire(stream)
+            return None
+        return stream
+
+    def retire(self, stream: Stream) -> None:
+        """Sends nothing more on a stream, which is closed once nobody waits for it."""
+        if self.stream is stream:
+            self.stream = None
+        elif self.second_stream is stream:
+            self.second_stream = None
+        if not stream.live:
+            stream.close()
+        elif stream.is_open:
+            self.bury()
+            self.retired = stream
+            if self.stream is not None or self.second_stream is not None:
+                self.bury()
+
+    def bury(self) -> None:
+        """Ends the stream that is not used any more; what waits on it is asked elsewhere."""
+        retired, self.retired = self.retired, None
+        if retired is not None and retired.is_open:
+            retired.loop.call_soon(retired.lose, ConnectionResetError(*GIVEN_UP))
 
 
 def to_address(host: Any) -> IPv4Address | IPv6Address:
@@ -4263,61 +4272,183 @@ def to_server(nameserver: Nameserver) -> Server:
     return server_at(url.host, port, url.scheme, url.name, url.path)
 
 
-def interface_index(name: str) -> int:
-    """Returns the index of a network interface. Raises OSError, with an errno on every Python."""
-    try:
-        return socket.if_nametoindex(name)
-    except (OSError, UnicodeError) as error:
-        raise OSError(errno.ENODEV, f'There is no interface {name!r}') from error
-
-
 def scoped(address: tuple[str, int], scope: str) -> Address:
     """Returns what the system takes. Raises OSError for a scope that is no interface here."""
     if not scope:
         return address
-    return *address, 0, int(scope) if scope.isdecimal() else interface_index(scope)
+    if scope.isdecimal():
+        return *address, 0, int(scope)
+    try:
+        return *address, 0, socket.if_nametoindex(scope)
+    except (OSError, UnicodeError) as error:  # which has no errno on some Pythons
+        raise OSError(errno.ENODEV, f'There is no interface {scope!r}') from error
 
 
 def open_socket(
-    sock: socket.SocketType,
     server: Server,
-    waiting: Waiting,
-    owner: Owner,
+    kind: int,
+    owner: Any,
+    resources: LoopResources,
     loop: asyncio.AbstractEventLoop,
-) -> Socket:
-    """Returns `sock`, or what is used in its place, connected or being so. Raises OSError."""
+) -> Any:
+    """Returns a socket that is connected to a nameserver, or is being so. Raises OSError.
+
+    The kernel drops what others send to it, and draws its port at random.
+    """
+    sock = socket.SocketType(server.family, kind)
     try:
+        if kind == TCP:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a query is urgent
         address = scoped(server.address, server.scope) if server.scope else server.address
         if server.source is not None:
             sock.bind(server.source)
     except BaseException:
         sock.close()
         raise
-    return waiting.readiness.open(sock, address, owner, loop)
+    return resources.sockets.open(sock, address, owner, loop)
 
 
-def open_datagram(
-    server: Server, waiting: Waiting, owner: Owner, loop: asyncio.AbstractEventLoop
-) -> Socket:
-    """Returns a socket connected to a nameserver, so that the kernel drops what others send.
+Read = Callable[[Query, Any, float], Any]  # a query, a reply, and when it was asked
+OnOutcome = Callable[[Any, Any], None]  # an exchange and its outcome, an OSError among others
 
-    The kernel draws its port at random. Raises OSError.
+
+class DatagramExchange:
+    """A query on its way as a datagram, from a socket of its own.
+
+    It takes the permit that its maker has, and releases it when it is closed.
     """
-    sock = socket.SocketType(server.family, UDP, socket.IPPROTO_UDP)
-    return open_socket(sock, server, waiting, owner, loop)
+
+    __slots__ = (
+        'asked_set',
+        'dropped',
+        'fd',
+        'on_outcome',
+        'query',
+        'read',
+        'resources',
+        'sent_at',
+        'server',
+        'sock',
+    )
+
+    is_stream = False
+
+    def __init__(
+        self,
+        query: Query,
+        server: Server,
+        read: Read,
+        on_outcome: OnOutcome,
+        resources: LoopResources,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Sends the query. Raises OSError, and the maker still has the permit then.
+
+        `read` raises BadResponse or MalformedMessage for what is no answer, and is dropped.
+        """
+        self.query = query
+        self.server = server
+        self.read = read
+        self.on_outcome = on_outcome
+        self.resources = resources
+        self.asked_set: Any = None  # for its owner
+        self.dropped: ResolverError | None = None  # the last datagram that was no answer
+        self.sent_at = loop.time()
+        self.sock = open_socket(server, UDP, self, resources, loop)
+        self.fd = self.sock.fileno()
+        try:
+            self.sock.send(query.octets)
+        except BaseException:
+            self.take_permit()
+            raise
+
+    def on_readable(self, fd: int) -> None:
+        """Reads what has come: the answer is the outcome, all else is dropped."""
+        for _ in range(MAX_READS):
+            try:
+                outcome = self.read(self.query, self.sock.recv(MAX_MESSAGE), self.sent_at)
+            except BlockingIOError:
+                return
+            except ResolverError as error:
+                self.dropped = error.with_traceback(None)  # which would hold on to us
+                logger.debug('Dropped what came from %s: %s', self.server.text, error)
+                continue
+            except OSError as error:
+                outcome = error
+            if outcome.__class__ is not CaseMismatch:
+                self.close()
+                return self.on_outcome(self, outcome)
+            self.on_outcome(self, outcome)
+            if self.fd < 0:
+                return None
+        self.resources.sockets.again(fd)
+        return None
+
+    def take_permit(self) -> None:
+        """Closes its socket. The permit is the caller's from now on."""
+        fd, self.fd = self.fd, -1
+        self.resources.sockets.close(fd)
+        self.sock.close()
+
+    def close(self) -> None:
+        """Ends it, wherever it is."""
+        if self.fd >= 0:
+            self.take_permit()
+            self.resources.limit.release()
+
+    def abort(self, error: Exception) -> None:
+        """Ends it with an error that is none of the nameserver's."""
+        self.close()
+        self.on_outcome(self, error)
 
 
-def open_stream(
-    server: Server, waiting: Waiting, owner: Owner, loop: asyncio.AbstractEventLoop
-) -> Socket:
-    """Returns a socket that is being connected to a nameserver. Raises OSError."""
-    sock = socket.SocketType(server.family, TCP, socket.IPPROTO_TCP)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a query is small, and urgent
-    except BaseException:
-        sock.close()
-        raise
-    return open_socket(sock, server, waiting, owner, loop)
+class CallersSocket:
+    """A socket of a caller's, for datagrams: what comes is octets and where they came from."""
+
+    __slots__ = ('recv',)
+
+    def __init__(self, sock: socket.SocketType) -> None:
+        self.recv = sock.recvfrom
+
+
+ANYWHERE = Server(IPv4Address(0), 0)  # where what comes to a socket of a caller's is from
+
+
+class CallersDatagramExchange(DatagramExchange):
+    """Waits for what comes to a socket of a caller's, which stays open and needs no permit."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        sock: socket.SocketType,
+        query: Query,
+        read: Read,
+        on_outcome: OnOutcome,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Raises OSError, also if another call receives from this socket."""
+        self.query = query
+        self.server = ANYWHERE
+        self.read = read
+        self.on_outcome = on_outcome
+        self.resources = resources_of(loop)
+        self.dropped = None
+        self.sent_at = loop.time()
+        self.sock = CallersSocket(sock)
+        self.fd = sock.fileno()
+        if self.fd < 0:
+            raise OSError(errno.EBADF, 'The socket is closed')
+        try:
+            self.resources.sockets.watch(self.fd, self, loop)
+        except FileExistsError as error:
+            raise OSError(errno.EEXIST, 'Another call receives from this socket') from error
+
+    def close(self) -> None:
+        """Leaves the socket open, and as it was."""
+        if self.fd >= 0:
+            self.resources.sockets.unwatch(self.fd, self)
+            self.fd = -1
 
 
 @functools.lru_cache(maxsize=16)
@@ -4342,25 +4473,21 @@ def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()
     return context
 
 
-def file_version(path: bool | str) -> tuple[int, ...]:
-    """Returns what changes when a file of authorities does. Raises OSError if there is none."""
-    if isinstance(path, bool):
-        return ()
-    status = os.stat(path)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def to_context(verify: Any, protocol: str) -> Any:
     """Returns the SSLContext that a caller means: one, a path, or whether there is a check.
 
     Raises OSError, or TypeError for what is none of these.
     """
     path = os.fspath(verify) if isinstance(verify, os.PathLike) else verify
-    if isinstance(path, (bool, str)):
+    if isinstance(path, bool):
+        return tls_context(path, protocol)
+    if isinstance(path, str):
         if path == '':
             raise InvalidName('An empty path is that of no authorities')
         try:
-            return tls_context(path, protocol, file_version(path))
+            status = os.stat(path)
+            version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+            return tls_context(path, protocol, version)
         except ValueError as error:
             raise InvalidName(f'{path!r} is no path') from error
     if hasattr(verify, 'wrap_bio'):
@@ -4386,7 +4513,6 @@ class Tls:
         import ssl
 
         self.protocol = protocol
-
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
@@ -4407,7 +4533,7 @@ class Tls:
         if self.plain:
             self.tls.write(self.plain)
 
-    def wrap(self, octets: bytes) -> bytes:
+    def wrap(self, octets: bytes | bytearray) -> bytes:
         """Returns what to send now, that `octets` get there. Raises OSError."""
         if octets and self.is_ready:
             self.tls.write(octets)
@@ -4446,174 +4572,215 @@ class Tls:
         return self.outgoing.read()
 
 
-Read = Callable[[Query, Any, float], Any]
-Tell = Callable[[Any], None]
+class StreamExchange:
+    """A query on its way over a stream."""
 
+    __slots__ = (
+        'asked_set',
+        'is_late',
+        'is_sent',
+        'key',
+        'on_outcome',
+        'query',
+        'read',
+        'replies_before',
+        'sent_at',
+        'server',
+        'stream',
+    )
 
-class Asked:
-    """A query on a stream, and whom to tell what comes of it, unless it was given up."""
-
-    __slots__ = ('key', 'query', 'read', 'sent_at', 'stream', 'tell')
+    is_stream = True
+    dropped = None  # what is no answer is the outcome
 
     def __init__(
-        self, key: Any, query: Query, read: Read, tell: Tell, stream: Conversation, now: float
+        self, query: Query, server: Server, read: Read, on_outcome: OnOutcome, stream: Any
     ) -> None:
-        self.key = key  # by which the wire tells it apart
         self.query = query
+        self.server = server
         self.read = read
-        self.tell: Tell | None = tell
+        self.on_outcome: OnOutcome | None = on_outcome
         self.stream = stream
-        self.sent_at = now
+        self.key: Any = None  # by which the framing tells it apart, once it is sent
+        self.is_sent = False
+        self.is_late = False  # others are sent though it has not been answered
+        self.sent_at = stream.loop.time()
+        self.replies_before = 0  # on its stream, when it was sent
+        self.asked_set: Any = None  # for its owner
 
     def close(self) -> None:
         """Gives it up. What still comes is dropped."""
-        if self.tell is not None:
-            self.tell = None
+        if self.on_outcome is not None:
+            self.on_outcome = None
             self.stream.give_up(self)
 
-    def end(self, outcome: Any) -> None:
-        """Tells what came of it."""
-        tell, self.tell = self.tell, None
-        if tell is not None:
+    def finish(self, outcome: Any) -> None:
+        """Tells the outcome, unless it was given up."""
+        on_outcome, self.on_outcome = self.on_outcome, None
+        if on_outcome is not None:
             self.stream.leave()
-            tell(outcome)
+            on_outcome(self, outcome)
 
 
-class Conversation:
-    """What was asked on one stream, and what comes of it, in any order (RFC 7766 6.2.1.1)."""
+class Pipeline:
+    """Queries on one stream, and their replies in any order (RFC 7766 6.2.1.1)."""
 
-    __slots__ = ('asked', 'has_answered', 'live', 'wire')
+    __slots__ = ('framing', 'live', 'loop', 'pending')
 
-    def __init__(self, wire: Any) -> None:
-        self.wire = wire  # Frames or Http
-        self.asked: dict[Any, list[Asked]] = {}  # by what the wire tells them apart by
-        self.live = 0  # those that somebody waits for
-        self.has_answered = False  # any of them
+    def __init__(self, framing: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.framing = framing  # Frames or Http
+        self.loop = loop
+        self.pending: dict[Any, list[StreamExchange]] = {}  # those sent, by key
+        self.live = 0  # those that somebody waits for, sent or not
 
-    def ask(self, query: Query, read: Read, tell: Tell, now: float) -> Asked:
-        """Returns a query that is to be told of once, an error as well; the wire is to send it."""
-        key = self.wire.pack(query.octets)
-        asked = Asked(key, query, read, tell, self, now)
-        self.asked.setdefault(key, []).append(asked)
-        self.live += 1
-        return asked
+    def pack(self, exchange: StreamExchange) -> None:
+        """Has the framing send a query next."""
+        exchange.is_sent = True
+        exchange.key = self.framing.pack(exchange.query.octets)
+        self.pending.setdefault(exchange.key, []).append(exchange)
 
-    def hear(self, octets: bytes) -> None:
-        """Takes what has come: what it says is told to who asked for it. Raises OSError."""
-        for key, reply in self.wire.take(octets):
-            self.take(key, reply)
+    def deliver(self, key: Any, reply: bytes | ResolverError | OSError) -> bool:
+        """Gives a reply, or why there is none, to the query that it is for; says if there is one.
 
-    def take(self, key: Any, reply: bytes | ResolverError | OSError) -> None:
-        """Takes a message, or why there is none. Raises OSError."""
-        if not isinstance(reply, bytes):
-            return self.asked.pop(key)[0].end(reply)
-        self.look_at(reply)
-        asked = self.asked.get(key)
-        if asked is None:
-            return self.drop(reply)
-        self.has_answered = True
-        answered = asked.pop(self.find(asked, reply) if len(asked) > 1 else 0)
-        if not asked:
-            del self.asked[key]
-        answered.end(answered.read(answered.query, reply, answered.sent_at))
-
-    def find(self, asked: list[Asked], reply: bytes) -> int:
-        """Returns which of the queries with the id of a message it answers.
-
-        That with its question, or else the first, for a reply may lack the question: of those that
-        somebody waits for, if there are any.
+        With one id there may be several: it is for that which has its question, or else the first,
+        for a reply may lack the question: of those that somebody waits for, if there are any.
         """
-        order = sorted(range(len(asked)), key=lambda at: asked[at].tell is None)
-        return next((at for at in order if has_question(asked[at].query, reply)), order[0])
-
-    def look_at(self, reply: bytes) -> None:
-        """Looks at a message before it is told to anybody."""
-
-    def drop(self, reply: bytes) -> None:
-        """Takes a message that nobody asked for. Raises OSError."""
-        raise NotImplementedError
+        exchanges = self.pending.get(key)
+        if exchanges is None:
+            return False
+        at = 0
+        if len(exchanges) > 1 and isinstance(reply, bytes):
+            order = sorted(range(len(exchanges)), key=lambda at: exchanges[at].on_outcome is None)
+            is_for = (at for at in order if has_question(exchanges[at].query, reply))
+            at = next(is_for, order[0])
+        exchange = exchanges.pop(at)
+        if not exchanges:
+            del self.pending[key]
+        outcome: Any = reply
+        if isinstance(reply, bytes):
+            try:
+                outcome = exchange.read(exchange.query, reply, exchange.sent_at)
+            except ResolverError as error:
+                outcome = error.with_traceback(None)
+        exchange.finish(outcome)
+        return True
 
     def leave(self) -> None:
         """One who waited waits no longer."""
         self.live -= 1
 
-    def give_up(self, _: Asked) -> None:
+    def give_up(self, exchange: StreamExchange) -> None:
         """A query is given up."""
         self.leave()
 
-    def fail(self, error: OSError | ResolverError) -> None:
-        """Tells all who wait why there is no more to come."""
-        lost, self.asked = self.asked, {}
-        for each in lost.values():
-            for asked in each:
-                asked.end(error)
 
+class Stream(Pipeline):
+    """A connection to a nameserver, shared by all who ask it.
 
-class Stream(Conversation):
-    """A connection to a nameserver, shared by all who ask it: an Owner, and a Sleeper.
-
-    It takes the turn that its maker has, and gives it back when it closes. When nobody waits any
-    more it is kept for a short while, unless another has taken its place.
+    It takes the permit that its maker has, and releases it when it closes. What is asked in one
+    turn of the loop goes out in one write. When nobody waits any more it is kept for a while,
+    unless it is not the first stream to its nameserver.
     """
 
     __slots__ = (
         'fd',
         'idle_seconds',
+        'is_alone',
         'is_connected',
+        'is_flush_due',
         'is_open',
-        'is_to_put',
-        'loop',
         'outgoing',
+        'queue',
+        'replies',
+        'resources',
         'server',
         'silent_since',
         'sock',
         'tls',
-        'unasked',
-        'waiting',
+        'unsolicited',
     )
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        """Begins to connect. Raises OSError, and the maker still has the turn then."""
-        super().__init__(
-            Http(server.authority, server.path, server.is_post) if server.path else Frames()
-        )
+    def __init__(
+        self,
+        server: Server,
+        way: int,
+        resources: LoopResources,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Begins to connect. Raises OSError, and the maker still has the permit then."""
+        framing = Http(server.authority, server.path, server.is_post) if server.path else Frames()
+        super().__init__(framing, loop)
         self.server = server
-        self.loop = loop
-        self.waiting = waiting_on(loop)
+        self.resources = resources
+        self.is_alone = way == ALONE
+        self.queue: deque[StreamExchange] = deque()  # those not sent yet
         self.outgoing = bytearray()
         self.idle_seconds = server.idle_seconds
-        self.silent_since: float | None = None  # when it was asked, and nothing has come since
-        self.is_to_put = False  # in the next turn of the loop
-        self.unasked = 0  # messages that nobody asked for
+        self.replies = 0
+        self.silent_since: float | None = None  # when it was asked, and no reply has come since
+        self.is_flush_due = False  # in the next turn of the loop
+        self.unsolicited = 0  # messages that nobody asked for, less those that somebody did
         self.tls = None
         protocol = ALPN.get(server.scheme)
         if protocol is not None:
             self.tls = Tls(server.context or tls_context(True, protocol), server.name, protocol)
-        self.sock = open_stream(server, self.waiting, self, loop)
+        self.sock = open_socket(server, TCP, self, resources, loop)
         self.fd = self.sock.fileno()
         self.is_open = True
         self.is_connected = False
-        self.waiting.readiness.writable(self.fd)
+        resources.sockets.writable(self.fd)
+        if self.is_alone:
+            server.bury()  # two at most
+            server.second_stream = self
+        else:
+            server.stream = self
 
-    def send(self, query: Query, read: Read, tell: Tell) -> Asked:
-        """Sends a query; `tell` is called once with what comes of it, an OSError among others."""
-        self.wake()
-        asked = self.ask(query, read, tell, self.loop.time())
+    def send(self, query: Query, read: Read, on_outcome: OnOutcome) -> StreamExchange:
+        """Sends a query at the end of this turn of the loop."""
+        if self in self.resources.limit.idle:
+            self.wake()
+        exchange = StreamExchange(query, self.server, read, on_outcome, self)
+        self.live += 1
         if self.silent_since is None:
-            self.silent_since = asked.sent_at
-        self.put_or_lose()
-        return asked
+            self.silent_since = exchange.sent_at
+        self.queue.append(exchange)
+        self.flush_soon()
+        return exchange
 
-    def put_or_lose(self) -> None:
-        """Sends what the wire has to send. If that fails, those who wait are told later."""
+    def flush_soon(self) -> None:
+        """Sends at the end of this turn of the loop what there is to send by then."""
+        if not self.is_flush_due:
+            self.is_flush_due = True
+            self.loop.call_soon(self.flush_queue, context=Context())
+
+    def flush_queue(self) -> None:
+        """Sends the queries that wait for it: one at a time if that is better."""
+        self.is_flush_due = False
+        if not self.is_open:
+            return
+        now = self.loop.time()
+        is_alone = self.is_alone or self.server.one_at_a_time_until > now
+        while self.queue and not (is_alone and self.is_busy()):  # each turn takes one out
+            exchange = self.queue.popleft()
+            if exchange.on_outcome is not None:  # else it was given up
+                exchange.sent_at = now
+                exchange.replies_before = self.replies
+                self.pack(exchange)
         try:
             self.put()
         except OSError as error:
-            self.loop.call_soon(self.lose, error)  # not before the caller has what it waits for
+            self.lose(error)
+
+    def is_busy(self) -> bool:
+        """Whether a query is on its way that is not late."""
+        return any(
+            exchange.on_outcome is not None and not exchange.is_late
+            for exchanges in self.pending.values()
+            for exchange in exchanges
+        )
 
     def put(self) -> None:
-        """Sends what the wire has to send, as soon as there is room for it. Raises OSError."""
-        octets = self.wire.to_send()
+        """Sends what the framing has to send, as soon as there is room for it. Raises OSError."""
+        octets = self.framing.to_send()
         self.outgoing += octets if self.tls is None else self.tls.wrap(octets)
         if len(self.outgoing) > MAX_OUTGOING:
             raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
@@ -4626,30 +4793,28 @@ class Stream(Conversation):
             try:
                 sent = self.sock.send(self.outgoing)
             except BlockingIOError:
-                return self.waiting.readiness.writable(self.fd)
+                return self.resources.sockets.writable(self.fd)
             del self.outgoing[:sent]
 
-    def receive(self, fd: int) -> None:
+    def on_readable(self, fd: int) -> None:
         """Sends what there is to send, and takes what has come."""
         self.is_connected = True  # or it cannot be, which is found out now
         try:
             self.flush()
-            self.take_all()
-            if self.live and self.is_open:
-                self.acknowledge()
+            self.receive()
+            if (
+                self.live
+                and self.is_open
+                and QUICKACK
+                and isinstance(self.sock, socket.SocketType)
+            ):
+                # The system acknowledges what has come at once: a server may hold its next words
+                # back until then (RFC 896), and who only waits for them does so after 40 ms.
+                self.sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
         except OSError as error:
             self.lose(error)
 
-    def acknowledge(self) -> None:
-        """Has the system acknowledge what has come at once, if it can. Raises OSError.
-
-        A server may hold its next words back until then (RFC 896), and who only waits for them
-        acknowledges after 40 ms: so long took a query over TLS to Unbound.
-        """
-        if QUICKACK and isinstance(self.sock, socket.SocketType):
-            self.sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
-
-    def take_all(self) -> None:
+    def receive(self) -> None:
         """Takes the messages that have come. Raises OSError, also when the stream has ended."""
         size = MAX_PIECE if self.server.path else MAX_MESSAGE  # what HTTP costs is in small frames
         left = size * MAX_READS if size == MAX_MESSAGE else size
@@ -4661,56 +4826,55 @@ class Stream(Conversation):
             if not octets:
                 raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
             left -= len(octets)
-            self.silent_since = None
-            if self.tls is None:
-                self.hear(octets)
-            else:
-                self.hear_tls(self.tls, octets)
+            try:
+                self.take(octets if self.tls is None else self.tls.unwrap(octets))
+            finally:
+                if self.tls is not None and self.is_open:
+                    self.put()  # TLS and HTTP have something to say to it, a last word too
             if not self.is_open:  # those who were told may have seen to that
                 return
             if self.tls is not None and self.tls.is_over:
                 raise ConnectionResetError(errno.ECONNRESET, 'The server ended TLS')
-        self.waiting.readiness.again(self.fd)
+        self.resources.sockets.again(self.fd)
         if self.outgoing:
-            self.waiting.readiness.writable(self.fd)
+            self.resources.sockets.writable(self.fd)
 
-    def hear_tls(self, tls: Tls, octets: bytes) -> None:
-        """Takes what has come over TLS, and sends what TLS and HTTP have to say to it.
-
-        Raises OSError, and they have a last word then, too.
-        """
-        try:
-            self.hear(tls.unwrap(octets))
-        finally:
-            if self.is_open:
-                self.put()
-
-    def look_at(self, reply: bytes) -> None:
-        """Learns for how long the nameserver lets it be idle; 0 is not at all."""
-        if not self.live or not self.idle_seconds:  # a timer of that length may be running
-            return
-        seconds = keepalive_of(reply)
-        if seconds is not None:
-            self.idle_seconds = min(seconds, MAX_IDLE)
-
-    def drop(self, reply: bytes) -> None:
-        """Drops a message that nobody asked for. Raises OSError after many: each costs time."""
-        if not self.server.idle_seconds:  # it is for one query only
-            return self.fail(stray(reply))
-        logger.debug('Dropped a message of %d octets: nobody asked for it', len(reply))
-        self.unasked += 1
-        if self.unasked > MAX_UNASKED:
-            raise OSError(errno.EPROTO, 'The stream brought much that nobody asked for')
+    def take(self, octets: bytes) -> None:
+        """Takes what has come, and delivers the messages that are whole. Raises OSError."""
+        for key, reply in self.framing.take(octets):
+            is_reply = isinstance(reply, bytes)
+            if is_reply and self.live and self.idle_seconds:  # else a timer of it may be running
+                seconds = keepalive_of(reply)
+                if seconds is not None:
+                    self.idle_seconds = min(seconds, MAX_IDLE)
+            if key in self.pending:
+                self.deliver(key, reply)
+                if is_reply:
+                    self.replies += 1
+                    self.silent_since = None  # what was asked before may take long, or be lost
+                    # What was answered a moment ago may be answered again.
+                    self.unsolicited = max(-MAX_GIVEN_UP, self.unsolicited - MAX_UNSOLICITED)
+            elif not self.server.idle_seconds:  # it is for one query only
+                self.fail(unsolicited(reply))
+            else:
+                logger.debug('Dropped a message of %d octets: nobody asked for it', len(reply))
+                self.unsolicited += 1
+                if self.unsolicited > MAX_UNSOLICITED:
+                    raise ConnectionAbortedError(
+                        errno.EPROTO, 'The stream brought much that nobody asked for'
+                    )
+        if self.queue:
+            self.flush_soon()
 
     def is_good(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether a query may be sent on it: it is of this loop, and does not seem to be dead.
 
-        So it does when nothing has come since long ago something was asked, or much was in vain,
-        or the server goes away.
+        It seems so when no reply has come since long ago something was asked: octets are none.
+        Neither is it good if much was asked in vain, or the server goes away.
         """
-        if self.loop is not loop or len(self.asked) - self.live > MAX_GIVEN_UP:
+        if self.loop is not loop or self.framing.is_going:
             return False
-        if self.wire.is_going:
+        if len(self.pending) - self.live > MAX_GIVEN_UP:
             return False
         return self.silent_since is None or self.silent_since > loop.time() - SILENT_SECONDS
 
@@ -4720,65 +4884,80 @@ class Stream(Conversation):
         if self.live or not self.is_open:
             return
         is_kept = self.server.stream is self and self.idle_seconds > 0
-        if is_kept and self.waiting.turns.rest(self):
-            self.waiting.timeouts.start(self.idle_seconds, self, self.loop)
+        if is_kept and self.resources.limit.rest(self):
+            self.resources.timers.start(self.idle_seconds, self, self.loop)
         else:
             self.close()
 
-    def give_up(self, asked: Asked) -> None:
+    def give_up(self, exchange: StreamExchange) -> None:
         """A query is given up, and the server told if it can be.
 
         Not at once: where many are given up, no other takes the place of each.
         """
-        if self.wire.give_up(asked.key):
-            del self.asked[asked.key]
-            if not self.is_to_put:
-                self.is_to_put = True
-                self.loop.call_soon(self.put_later)
+        if exchange.is_sent and self.framing.give_up(exchange.key):
+            del self.pending[exchange.key]
+            self.flush_soon()
         self.leave()
 
-    def put_later(self) -> None:
-        """Sends what the wire has to send after queries were given up."""
-        self.is_to_put = False
-        if self.is_open:
-            self.put_or_lose()
+    def go_on(self, exchange: StreamExchange) -> None:
+        """Sends others though this query has not been answered."""
+        exchange.is_late = True
+        if self.queue:
+            self.flush_soon()
 
     def wake(self) -> None:
-        """It is not idle any more, if it was."""
-        if self in self.waiting.turns.idle:
-            del self.waiting.turns.idle[self]
-            self.waiting.timeouts.stop(self.idle_seconds, self)
+        """It is idle no longer."""
+        del self.resources.limit.idle[self]
+        self.resources.timers.stop(self.idle_seconds, self)
 
-    def expire(self) -> None:
+    def on_timeout(self) -> None:
         """It has been idle for long enough."""
-        del self.waiting.turns.idle[self]
         self.close()
+
+    def evict(self) -> None:
+        """Its permit is wanted."""
+        self.close()
+
+    def fail(self, error: OSError | ResolverError) -> None:
+        """Tells all who wait why there is no more to come."""
+        lost, self.pending = self.pending, {}
+        queue, self.queue = self.queue, deque()
+        for exchange in itertools.chain(*lost.values(), queue):
+            exchange.finish(error)
 
     def lose(self, error: OSError) -> None:
         """Closes it, and tells all who wait why."""
         self.close()
         self.fail(error)
 
-    def close(self) -> None:
-        """Closes it, and gives its turn back. Those who wait are not told."""
-        if self.is_open:
-            self.wake()
-            self.is_open = False
-            if self.tls is not None and self.is_connected and not self.outgoing:
-                self.say_last(self.tls.end())
-            self.waiting.readiness.close(self.fd)
-            self.sock.close()
-            self.waiting.turns.give_back()
-        if self.server.stream is self:
-            self.server.stream = None
+    def abort(self, error: Exception) -> None:
+        """Ends it with an error that is none of the nameserver's."""
+        self.lose(OSError(errno.EIO, f'{type(error).__name__}: {error}'))
 
-    def say_last(self, octets: bytes) -> None:
-        """Sends octets if it can."""
-        try:
-            if octets:
-                self.sock.send(octets)
-        except OSError:
-            pass  # the other side has closed it
+    def close(self) -> None:
+        """Closes it, and releases its permit. Those who wait are not told."""
+        server = self.server
+        if server.stream is self:
+            server.stream = None
+        elif server.second_stream is self:
+            server.second_stream = None
+        elif server.retired is self:
+            server.retired = None
+        if not self.is_open:
+            return
+        self.is_open = False
+        if self in self.resources.limit.idle:
+            self.wake()
+        if self.tls is not None and self.is_connected and not self.outgoing:
+            octets = self.tls.end()
+            try:
+                if octets:
+                    self.sock.send(octets)
+            except OSError:
+                pass  # the other side has closed it
+        self.resources.sockets.close(self.fd)
+        self.sock.close()
+        self.resources.limit.release()
 
     def abandon(self) -> None:
         """Closes it when its loop is closed, and cannot be asked for anything."""
@@ -4789,281 +4968,30 @@ class Stream(Conversation):
             pass  # a transport of the loop's, which is beyond our reach
 
 
-class Flight(NamedTuple):
-    """A query on its way, and when it was sent (on the loop's clock)."""
-
-    sock: Any  # a socket, or an Asked
-    query: Query
-    server: Server
-    sent_at: float
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether it goes over a stream."""
-        return isinstance(self.sock, Asked)
+Exchange = DatagramExchange | StreamExchange
 
 
-def in_full(error: ResolverError | OSError, where: str, tail: str = '') -> ResolverError:
-    """Returns an error of ours with what was asked and of whom; of the system's, SocketError."""
-    if isinstance(error, ResolverError):
-        error.args = (f'{where}: {error}{tail}',)
-        return error.with_traceback(None)
-    told = SocketError(error.errno, f'{where}: {error.strerror or error}{tail}')
-    told.__cause__ = error
-    return told
+def send(
+    server: Server,
+    way: int,
+    query: Query,
+    read: Read,
+    on_outcome: OnOutcome,
+    resources: LoopResources,
+    loop: asyncio.AbstractEventLoop,
+) -> Exchange:
+    """Sends a query to a nameserver; `on_outcome` is called with the exchange and what it brings.
 
-
-class Saying:
-    """Has an error say what was asked and of whom: `what(*arguments)`. Of the system's, too."""
-
-    __slots__ = ('arguments', 'what')
-
-    def __init__(self, what: Callable[..., str], *arguments: Any) -> None:
-        self.what = what
-        self.arguments = arguments
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
-        if isinstance(error, (ResolverError, OSError)):
-            told = in_full(error, self.what(*self.arguments))
-            raise told from told.__cause__
-
-
-# What came of a flight, by its key: what the reply says, a refusal of the system's, or a folded
-# question, after which a datagram's socket goes on listening.
-Event = tuple[int, Flight, Any]
-
-
-class Datagrams:
-    """Queries of one task on their way, as datagrams or on streams, and what has come of them.
-
-    An Owner.
+    If it opens a socket, it takes the permit that the caller has. Raises OSError, and the caller
+    still has it then.
     """
-
-    __slots__ = (
-        'dropped',
-        'events',
-        'expired',
-        'flights',
-        'loop',
-        'read',
-        'read_frame',
-        'seconds',
-        'waiting',
-        'wake',
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, read: Read, read_frame: Read) -> None:
-        """`read` raises BadResponse or MalformedMessage for a datagram that is no answer."""
-        self.read = read
-        self.read_frame = read_frame
-        self.loop = loop
-        self.waiting = waiting_on(loop)
-        self.flights: dict[int, Flight] = {}  # by descriptor or negative number, the oldest first
-        self.events: list[Event] = []
-        self.wake: asyncio.Future[None] | None = None
-        self.seconds: float | None = None  # of the timeout that is running
-        self.expired = False
-        self.dropped: ResolverError | None = None  # the last thing that was
-
-    async def turn(self) -> None:
-        """Takes a turn when none is free: that of its oldest socket, else it waits for one.
-
-        Nothing is left then for which others might have to wait.
-        """
-        if not self.end_one():
-            self.give_up_streams()
-            await self.waiting.turns.wait()
-
-    def end_one(self) -> bool:
-        """Closes its oldest socket, and keeps the turn; says whether there is one."""
-        fd = next((key for key in self.flights if key >= 0), None)
-        if fd is None:
-            return False
-        self.end(fd)
-        return True
-
-    def give_up_streams(self) -> None:
-        """Gives up what was asked over streams."""
-        for key in list(self.flights):
-            if key < 0:
-                self.close(key)
-
-    def send(self, query: Query, server: Server) -> int:
-        """Sends a query from a socket of its own, and returns its descriptor.
-
-        It takes the turn that the caller has. Raises OSError, and the caller still has it then.
-        """
-        sent_at = self.loop.time()
-        sock = open_datagram(server, self.waiting, self, self.loop)
-        fd = sock.fileno()
-        self.flights[fd] = tuple.__new__(Flight, (sock, query, server, sent_at))
-        try:
-            sock.send(query.octets)
-        except BaseException:
-            self.end(fd)
-            raise
-        return fd
-
-    def has_stream(self, server: Server) -> bool:
-        """Whether there is a stream to a nameserver; one that seems dead is not used any more."""
-        if server.stream is not None and not server.stream.is_good(self.loop):
-            server.retire()
-        return server.stream is not None
-
-    def send_on_stream(self, query: Query, server: Server) -> int:
-        """Sends a query on the stream to a nameserver, and returns the key of the flight.
-
-        If there is no stream yet it takes the turn that the caller has. Raises OSError, and the
-        caller still has it then.
-        """
-        if server.stream is None:
-            server.stream = Stream(server, self.loop)
-        key = min(-1, *self.flights) - 1 if self.flights else -1
-        asked = server.stream.send(query, self.read_frame, functools.partial(self.land, key))
-        self.flights[key] = Flight(asked, query, server, asked.sent_at)
-        return key
-
-    def land(self, key: int, outcome: Any) -> None:
-        """Keeps what came of a flight over a stream, unless it was given up."""
-        flight = self.flights.pop(key, None)
-        if flight is not None:
-            self.tell((key, flight, outcome))
-
-    def receive(self, fd: int) -> None:
-        """Reads what has come to a socket: the answer is kept, all else is dropped."""
-        flight = self.flights[fd]
-        for _ in range(MAX_READS):
-            try:
-                outcome = self.read(flight.query, flight.sock.recv(MAX_MESSAGE), flight.sent_at)
-            except BlockingIOError:
-                return
-            except ResolverError as error:
-                self.dropped = error.with_traceback(None)  # which would hold on to us
-                where = flight.server.text
-                logger.debug('Dropped what came from %s: %s', where, error)
-                if isinstance(error, FoldedCase):
-                    self.tell((fd, flight, error))
-            except OSError as error:
-                self.close(fd)
-                return self.tell((fd, flight, error))
-            else:
-                self.close(fd)
-                return self.tell((fd, flight, outcome))
-        self.waiting.readiness.again(fd)
-
-    def tell(self, event: Event) -> None:
-        """Keeps an event for the task, and wakes it."""
-        self.events.append(event)
-        self.rouse()
-
-    def rouse(self) -> None:
-        """Wakes the task if it waits."""
-        if self.wake is not None and not self.wake.done():
-            self.wake.set_result(None)
-
-    def start(self, seconds: float) -> None:
-        """Starts the timeout anew."""
-        if self.seconds is not None:
-            self.stop()
-        self.expired = False
-        self.seconds = seconds
-        self.waiting.timeouts.start(seconds, self, self.loop)
-
-    def stop(self) -> None:
-        """Stops the timeout."""
-        if self.seconds is not None:
-            self.waiting.timeouts.stop(self.seconds, self)
-        self.seconds = None
-        self.expired = False
-
-    def expire(self) -> None:
-        """The time is up."""
-        self.seconds = None
-        self.expired = True
-        self.rouse()
-
-    def wait(self) -> asyncio.Future[None]:
-        """Returns a future that is done once something has come, or the time is up."""
-        self.wake = self.loop.create_future()
-        if self.events or self.expired:
-            self.wake.set_result(None)
-        return self.wake
-
-    def end(self, fd: int) -> None:
-        """Closes a socket, and keeps its turn."""
-        self.waiting.readiness.close(fd)
-        self.flights.pop(fd).sock.close()
-
-    def close(self, key: int) -> None:
-        """Gives a flight up: closes its socket, and gives its turn back. A stream stays open."""
-        if key < 0:
-            self.flights.pop(key).sock.close()
-        else:
-            self.end(key)
-            self.waiting.turns.give_back()
-
-    def close_all(self) -> None:
-        """Closes all sockets and stops the timeout."""
-        if self.seconds is not None:
-            self.stop()
-        while self.flights:  # each turn closes one
-            self.close(next(iter(self.flights)))
+    if way == DATAGRAM:
+        return DatagramExchange(query, server, read, on_outcome, resources, loop)
+    stream = server.stream_for(way, loop) or Stream(server, way, resources, loop)
+    return stream.send(query, read, on_outcome)
 
 
-ANYWHERE = Server(IPv4Address(0), 0)  # where what comes to a socket of a caller's is from
-
-
-class Borrowed:
-    """A socket of a caller's, for datagrams: what comes is octets and where they came from."""
-
-    __slots__ = ('fd', 'owner', 'readiness', 'sock')
-
-    def __init__(self, sock: socket.SocketType, owner: Owner, readiness: Readiness) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.owner = owner
-        self.readiness = readiness
-
-    def recv(self, size: int, /) -> tuple[bytes, Any]:
-        """Returns what has come first. Raises BlockingIOError if nothing has, or OSError."""
-        return self.sock.recvfrom(size)
-
-    def close(self) -> None:
-        """Leaves it open, and as it was."""
-        self.readiness.unwatch(self.fd, self.owner)
-
-
-class Borrowing(Datagrams):
-    """Datagrams of one task on a socket of a caller's, which stays open and takes no turn."""
-
-    __slots__ = ()
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, read: Read) -> None:
-        super().__init__(loop, read, read)
-        self.waiting = self.waiting._replace(turns=Turns(1))
-
-    def listen(self, sock: socket.SocketType, query: Query) -> int:
-        """Waits for what comes to a socket, and returns its descriptor. Raises OSError."""
-        fd = sock.fileno()
-        if fd < 0:
-            raise OSError(errno.EBADF, 'The socket is closed')
-        try:
-            self.waiting.readiness.watch(fd, self, self.loop)
-        except FileExistsError as error:
-            raise OSError(errno.EEXIST, 'Another call receives from this socket') from error
-        borrowed = Borrowed(sock, self, self.waiting.readiness)
-        self.flights[fd] = Flight(borrowed, query, ANYWHERE, self.loop.time())
-        return fd
-
-    def end(self, fd: int) -> None:
-        """Leaves a socket, and keeps its turn."""
-        self.flights.pop(fd).sock.close()
-
-
-def write_on(writer: asyncio.StreamWriter, octets: bytes) -> None:
+def write_on(writer: asyncio.StreamWriter, octets: bytes | bytearray) -> None:
     """Has octets sent on a stream of a caller's. Raises OSError."""
     if writer.is_closing():
         raise OSError(errno.EPIPE, 'The stream is closed')
@@ -5073,55 +5001,38 @@ def write_on(writer: asyncio.StreamWriter, octets: bytes) -> None:
         raise OSError(errno.EPIPE, str(error)) from error
 
 
-class Pair(Conversation):
+class CallersStream(Pipeline):
     """A stream of a caller's, on which several may ask; one of them reads for all."""
 
     __slots__ = ('backlog', 'forgotten', 'given_up', 'is_read', 'waiting')
 
-    def __init__(self) -> None:
-        super().__init__(Frames())
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(Frames(), loop)
         self.is_read = False
         self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who do not read
         self.backlog: deque[tuple[Any, bytes]] = deque()  # messages that nobody has taken yet
-        self.given_up: deque[Asked] = deque()  # the last ones that were
+        self.given_up: deque[StreamExchange] = deque()  # the last ones that were
         self.forgotten = 0  # how many before them were
 
-    def drop(self, reply: bytes) -> None:
-        """Raises BadResponse or MalformedMessage for a message that nobody asked for."""
-        if not self.forgotten:
-            raise stray(reply)
-        self.forgotten -= 1
+    def take(self, key: Any, reply: bytes) -> None:
+        """Delivers a message. Raises BadResponse or MalformedMessage if nobody asked for it."""
+        if not self.deliver(key, reply):
+            if not self.forgotten:
+                raise unsolicited(reply)
+            self.forgotten -= 1
 
-    def clear(self) -> None:
-        """Takes the messages that came before something is asked; those for nobody are dropped."""
-        while self.backlog:  # each turn takes one out
-            try:
-                self.take(*self.backlog.popleft())
-            except ResolverError as error:
-                logger.debug('Dropped: %s', error)
-
-    def give_up(self, asked: Asked) -> None:
+    def give_up(self, exchange: StreamExchange) -> None:
         """A query is given up. What comes of it is known to be late, if it is not long ago."""
         self.leave()
-        self.given_up.append(asked)
+        self.given_up.append(exchange)
         if len(self.given_up) > MAX_GIVEN_UP:
             oldest = self.given_up.popleft()
-            others = self.asked.get(oldest.key, [])
+            others = self.pending.get(oldest.key, [])
             if oldest in others:
                 self.forgotten += 1
                 others.remove(oldest)
                 if not others:
-                    del self.asked[oldest.key]
-
-    def send(self, writer: asyncio.StreamWriter) -> None:
-        """Sends what is to be sent. Raises OSError.
-
-        Nobody waits for room: if all did, none would read, and the server could not go on.
-        """
-        octets = self.wire.to_send()
-        if writer.transport.get_write_buffer_size() > MAX_OUTGOING:
-            raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
-        write_on(writer, octets)
+                    del self.pending[oldest.key]
 
     async def read(self, reader: asyncio.StreamReader, news: asyncio.Future[None]) -> None:
         """Reads what comes next; or, if another does, waits for `news`: to be told, or to read.
@@ -5143,7 +5054,7 @@ class Pair(Conversation):
             self.is_read = False
         if not octets:
             raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
-        self.backlog += self.wire.take(octets)
+        self.backlog += self.framing.take(octets)
 
     def hand_over(self) -> None:
         """Lets somebody else read."""
@@ -5152,20 +5063,100 @@ class Pair(Conversation):
             if not news.done():
                 return news.set_result(None)
 
+    async def next_message(self, reader: asyncio.StreamReader) -> bytes:
+        """Returns what comes next, whatever it is. Raises OSError."""
+        try:
+            while not self.backlog:  # each turn something comes, or the stream ends
+                await self.read(reader, self.loop.create_future())
+            return self.backlog.popleft()[1]
+        finally:
+            self.hand_over()
+
+    async def ask(
+        self,
+        query: Query,
+        server: Server,
+        read: Read,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> Any:
+        """Returns the outcome of a query. Raises OSError or ResolverError."""
+        while self.backlog:  # each turn takes one out, of what came before this is asked
+            try:
+                self.take(*self.backlog.popleft())
+            except ResolverError as error:
+                logger.debug('Dropped: %s', error)
+        outcomes: list[Any] = []
+        news = self.loop.create_future()
+
+        def on_outcome(_: Any, outcome: Any) -> None:
+            outcomes.append(outcome)
+            if not news.done():
+                news.set_result(None)
+
+        exchange = StreamExchange(query, server, read, on_outcome, self)
+        self.live += 1
+        self.pack(exchange)
+        try:
+            # Nobody waits for room: if all did, none would read, and the server could not go on.
+            octets = self.framing.to_send()
+            if writer.transport.get_write_buffer_size() > MAX_OUTGOING:
+                raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
+            write_on(writer, octets)
+            while not outcomes:  # each turn takes a message, or something comes, or it ends
+                if self.backlog:
+                    self.take(*self.backlog.popleft())
+                else:
+                    if news.done():
+                        news = self.loop.create_future()
+                    await self.read(reader, news)
+            return outcomes[0]
+        finally:
+            exchange.close()
+            self.hand_over()
+
 
 # By the reader: an entry goes with it, and holds nothing that holds on to it.
-PAIRS: WeakKeyDictionary[asyncio.StreamReader, Pair] = WeakKeyDictionary()
+CALLERS_STREAMS: WeakKeyDictionary[asyncio.StreamReader, CallersStream] = WeakKeyDictionary()
 
 
 # --- 16. Queries -------------------------------------------------------------
 #
-# One question to one server: short doors to the two exchanges. One deadline is for all
-# that a call waits for, and what it opens it closes. Arguments are those of dnspython.
+# One question to one server: one exchange, one future and one deadline. What a call
+# opens it closes. Arguments are those of dnspython.
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 NO_QUERY = Query(b'', 0, b'', 0)  # of who waits for any message
+
+
+def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> ResolverError:
+    """Returns an error of ours with what was asked and of whom; of the system's, SocketError."""
+    if isinstance(error, ResolverError):
+        error.args = (f'{where}: {error}{tail}',)
+        return error.with_traceback(None)
+    ours = SocketError(error.errno, f'{where}: {error.strerror or error}{tail}')
+    ours.__cause__ = error
+    return ours
+
+
+class ErrorContext:
+    """Has an error say what was asked and of whom: `what(*arguments)`. Of the system's, too."""
+
+    __slots__ = ('arguments', 'what')
+
+    def __init__(self, what: Callable[..., str], *arguments: Any) -> None:
+        self.what = what
+        self.arguments = arguments
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, (ResolverError, OSError)):
+            ours = with_context(error, self.what(*self.arguments))
+            raise ours from ours.__cause__
 
 
 def parts_of(address: Any) -> tuple[IPv4Address | IPv6Address, int, int]:
@@ -5260,38 +5251,78 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
     return scoped((host, port), scope)
 
 
-async def outcome_of(calls: Datagrams, timeout: float | None, send: Callable[[], Any]) -> Any:
-    """Returns what comes of the one query that `send` sends. In the end all is closed.
+class Call:
+    """What a query function waits with: for a permit, its outcome or its deadline."""
 
-    Raises ResolverError or OSError.
-    """
-    late = QueryTimeout('no usable reply in time')
-    turns = calls.waiting.turns
-    try:
+    __slots__ = ('future', 'has_permit', 'is_late', 'loop')
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future = loop.create_future()
+        self.has_permit = False
+        self.is_late = False
+
+    def resume(self, outcome: Any) -> None:
+        """Resumes the query function."""
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def on_outcome(self, _: Any, outcome: Any) -> None:
+        """The exchange has an outcome."""
+        self.resume(outcome)
+
+    def on_permit(self) -> None:
+        """There is a permit for its socket."""
+        self.has_permit = True
+        self.resume(None)
+
+    def on_timeout(self) -> None:
+        """The time is up."""
+        self.is_late = True
+        self.resume(None)
+
+    async def outcome_of(
+        self,
+        begin: Callable[[OnOutcome], Exchange],
+        timeout: float | None,
+        resources: LoopResources,
+    ) -> Any:
+        """Returns the outcome of the exchange that `begin` makes. In the end all is closed.
+
+        Raises ResolverError or OSError.
+        """
+        timers, limit = resources.timers, resources.limit
+        late = QueryTimeout('no usable reply in time')
+        exchange = None
+        if timeout == 0:
+            raise late
         if timeout is not None:
-            if timeout == 0:
-                raise late
-            calls.start(timeout)
-        if not turns.take():
-            try:
-                async with asyncio.timeout(timeout):
-                    await turns.wait()
-            except TimeoutError:
-                raise late from None
+            timers.start(timeout, self, self.loop)
         try:
-            send()
-        except BaseException:
-            turns.give_back()
-            raise
-        await calls.wait()
-        if not calls.events:
-            raise late from calls.dropped
-        outcome: Any = calls.events[0][2]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-    finally:
-        calls.close_all()
+            if not self.has_permit and limit.acquire():
+                self.has_permit = True
+            if not self.has_permit:
+                limit.wait(self, False)
+                await self.future
+                self.future = self.loop.create_future()
+            if self.is_late:
+                raise late
+            exchange = begin(self.on_outcome)
+            self.has_permit = False
+            outcome = await self.future
+            if outcome is None:
+                raise late from exchange.dropped
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        finally:
+            if timeout is not None:
+                timers.stop(timeout, self)
+            if exchange is not None:
+                exchange.close()
+            limit.queue.pop(self, None)
+            if self.has_permit:
+                limit.release()
 
 
 def asked_of(query: Query, server: Server) -> str:
@@ -5304,13 +5335,18 @@ async def ask(
     query: Query, server: Server, timeout: float | None, source: tuple[Any, Any], read: Read
 ) -> Message:
     """Returns the reply to a query, over a socket or a stream of its own."""
-    calls = Datagrams(asyncio.get_running_loop(), read, read)
-    send = calls.send_on_stream if server.is_stream else calls.send
+    loop = asyncio.get_running_loop()
+    resources = resources_of(loop)
+    way = STREAM if server.is_stream else DATAGRAM
     server.idle_seconds = 0.0  # its stream is not kept
-    with Saying(asked_of, query, server):
+    with ErrorContext(asked_of, query, server):
         server.source = to_source(server, *source)
-        outcome: Message = await outcome_of(calls, timeout, functools.partial(send, query, server))
-        return outcome
+        reply: Message = await Call(loop).outcome_of(
+            lambda on_outcome: send(server, way, query, read, on_outcome, resources, loop),
+            timeout,
+            resources,
+        )
+        return reply
 
 
 def outgoing(what: Message | bytes) -> bytes:
@@ -5381,14 +5417,14 @@ async def send_udp(
     check_datagram_socket(sock)
     octets = outgoing(what)
     loop = asyncio.get_running_loop()
-    with Saying(datagram_to, destination):
+    with ErrorContext(datagram_to, destination):
         address = None if destination is None else to_destination(sock, destination)
         while seconds_until(expiration) != 0:  # each turn sends it, or waits for room
             sent_at = loop.time()
             try:
                 sent = sock.send(octets) if address is None else sock.sendto(octets, address)
             except BlockingIOError:
-                await asyncio.sleep(GLANCE_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
             else:
                 return sent, sent_at
         raise QueryTimeout('not sent in time')
@@ -5429,14 +5465,17 @@ async def receive_udp(
     asked = NO_QUERY if query is None else query_in(query)
     read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
     timeout = seconds_until(expiration)
-    with Saying(datagram_from, asked, destination):
+    with ErrorContext(datagram_from, asked, destination):
         expected = None if destination is None else to_destination(sock, destination)
         reader = datagram_reader(read, expected, ignore_unexpected)
-        calls = Borrowing(asyncio.get_running_loop(), reader)
-        came: tuple[Message, float, Any] = await outcome_of(
-            calls, timeout, functools.partial(calls.listen, sock, asked)
+        loop = asyncio.get_running_loop()
+        call = Call(loop)
+        received: tuple[Message, float, Any] = await call.outcome_of(
+            lambda on_outcome: CallersDatagramExchange(sock, asked, reader, on_outcome, loop),
+            timeout,
+            resources_of(loop)._replace(limit=SocketLimit(1)),  # it opens no socket
         )
-        return came
+        return received
 
 
 async def udp(
@@ -5466,7 +5505,7 @@ async def udp(
         return await ask(query, server, seconds, (source, source_port), read)
     check_datagram_socket(sock)
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    with Saying(asked_of, query, server):
+    with ErrorContext(asked_of, query, server):
         destination = scoped(server.address, server.scope)
         to = None if is_connected(sock, destination) else destination
     await send_udp(sock, query.octets, to, expiration)
@@ -5483,16 +5522,18 @@ async def udp(
     return message
 
 
-def pair_of(sock: Any) -> tuple[Pair, asyncio.StreamReader, asyncio.StreamWriter]:
+def callers_stream(
+    sock: Any,
+) -> tuple[CallersStream, asyncio.StreamReader, asyncio.StreamWriter]:
     """Returns what is asked on a stream of a caller's, its reader and its writer."""
     kinds = asyncio.StreamReader, asyncio.StreamWriter
     if not isinstance(sock, tuple) or len(sock) != 2 or not all(map(isinstance, sock, kinds)):
         raise TypeError(f'A stream is a StreamReader and a StreamWriter, not {sock!r}')
     reader, writer = sock
-    pair = PAIRS.get(reader)
-    if pair is None:
-        pair = PAIRS[reader] = Pair()
-    return pair, reader, writer
+    stream = CALLERS_STREAMS.get(reader)
+    if stream is None:
+        stream = CALLERS_STREAMS[reader] = CallersStream(asyncio.get_running_loop())
+    return stream, reader, writer
 
 
 async def in_time(
@@ -5509,51 +5550,6 @@ async def in_time(
         raise
 
 
-async def converse(
-    pair: Pair,
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    query: Query,
-    read: Read,
-) -> Any:
-    """Returns what comes of a query on a stream of a caller's. Raises OSError or ResolverError."""
-    told: list[Any] = []
-    loop = asyncio.get_running_loop()
-    news = loop.create_future()
-    pair.clear()
-
-    def tell(outcome: Any) -> None:
-        told.append(outcome)
-        if not news.done():
-            news.set_result(None)
-
-    asked = pair.ask(query, read, tell, loop.time())
-    try:
-        pair.send(writer)
-        while not told:  # each turn takes a message, or something comes, or the stream ends
-            if pair.backlog:
-                pair.take(*pair.backlog.popleft())
-            else:
-                if news.done():
-                    news = loop.create_future()
-                await pair.read(reader, news)
-        return told[0]
-    finally:
-        asked.close()
-        pair.hand_over()
-
-
-async def next_message(pair: Pair, reader: asyncio.StreamReader) -> bytes:
-    """Returns what comes next on a stream of a caller's. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    try:
-        while not pair.backlog:  # each turn something comes, or the stream ends
-            await pair.read(reader, loop.create_future())
-        return pair.backlog.popleft()[1]
-    finally:
-        pair.hand_over()
-
-
 def on_a_stream() -> str:
     """Returns where a message is sent or received, for the text of an error."""
     return 'A stream of the caller'
@@ -5566,11 +5562,11 @@ async def send_tcp(
 
     Raises QueryTimeout, SocketError, InvalidName or MalformedMessage, and TypeError.
     """
-    _, _, writer = pair_of(sock)
+    _, _, writer = callers_stream(sock)
     octets = to_frame(outgoing(what))
     seconds = seconds_until(expiration)
     sent_at = asyncio.get_running_loop().time()
-    with Saying(on_a_stream):
+    with ErrorContext(on_a_stream):
         if seconds == 0:
             raise QueryTimeout('not sent in time')
         write_on(writer, octets)
@@ -5591,12 +5587,12 @@ async def receive_tcp(
     `ignore_errors` skips those that are malformed. Raises QueryTimeout, SocketError, also when the
     stream ends, MalformedMessage, and TypeError.
     """
-    pair, reader, _ = pair_of(sock)
+    stream, reader, _ = callers_stream(sock)
     check_no_keys(keyring, request_mac)
     loop = asyncio.get_running_loop()
-    with Saying(on_a_stream):
+    with ErrorContext(on_a_stream):
         while (seconds := seconds_until(expiration)) != 0:  # each turn takes a message
-            octets = await in_time(next_message(pair, reader), seconds)
+            octets = await in_time(stream.next_message(reader), seconds)
             try:
                 return parse_message(octets, ignore_trailing, True), loop.time()
             except MalformedMessage:
@@ -5618,12 +5614,12 @@ async def over_stream(
     read = message_reader(ignore_trailing, False, False)
     if sock is None:
         return await ask(query, server, timeout, source, read)
-    pair, reader, writer = pair_of(sock)
-    with Saying(asked_of, query, server):
+    stream, reader, writer = callers_stream(sock)
+    with ErrorContext(asked_of, query, server):
         if timeout == 0:
             raise QueryTimeout('no usable reply in time')
         outcome: Message | ResolverError = await in_time(
-            converse(pair, reader, writer, query, read), timeout
+            stream.ask(query, server, read, reader, writer), timeout
         )
         if isinstance(outcome, ResolverError):
             raise outcome
@@ -5677,7 +5673,7 @@ async def tls(
     if ssl_context is not None and not hasattr(ssl_context, 'wrap_bio'):
         raise TypeError(f'ssl_context is None or an SSLContext, not {ssl_context!r}')
     if sock is None:
-        with Saying(asked_of, query, server):
+        with ErrorContext(asked_of, query, server):
             server.context = to_context(verify, 'dot') if ssl_context is None else ssl_context
     seconds = to_seconds(timeout)
     return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
@@ -5813,8 +5809,9 @@ async def over_client(
         raise TypeError(f'A client is one of httpx or aiohttp, not {client!r}')
     if url.name:
         raise InvalidName(f'A client finds {url.name!r} by the host of the URL only')
-    base = f'https://{bracketed(certificate_name(url.host))}:{url.port}'
-    with Saying(asked_at, query, base):
+    host = certificate_name(url.host)
+    base = f'https://[{host}]:{url.port}' if ':' in host else f'https://{host}:{url.port}'
+    with ErrorContext(asked_at, query, base):
         if timeout == 0:
             raise QueryTimeout('no usable reply in time')
         exchange = HttpExchange(query.octets, url.path, post)
@@ -5862,7 +5859,7 @@ async def https(
     http_library()
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
     addresses = await find_addresses(url.host, bootstrap_address, resolver, family, seconds)
-    with Saying(asked_at, query, url.host):
+    with ErrorContext(asked_at, query, url.host):
         servers = servers_at(url, addresses, family, verify, post)
     for server in servers[:-1]:
         left = seconds_until(expiration)
@@ -5895,7 +5892,7 @@ async def udp_with_fallback(
     query = query_in(q).octets
     seconds = to_seconds(timeout)
     if tcp_sock is not None:
-        pair_of(tcp_sock)  # if it is none, nothing is sent
+        callers_stream(tcp_sock)  # if it is none, nothing is sent
     loop = asyncio.get_running_loop()
     expiration = None if seconds is None else loop.time() + seconds
     try:
@@ -5922,60 +5919,47 @@ async def udp_with_fallback(
 
 # --- 18. Cache ---------------------------------------------------------------
 #
-# What is known of a name and a type, for as long as it may be; and one flight for
-# all who want to know it. A flight never waits for another, so that none can wait
-# for itself. Nothing here knows how answers are come by.
+# What is known of a name and a type, for as long as it may be. Nothing here knows how
+# answers are come by.
+
+Known = Answer | NegativeAnswer
+Key = tuple[str, int]  # a canonical name in lower case, and a type
+Cache = OrderedDict[Key, Known]
 
 
-class Failure(NamedTuple):
-    """Why something is not known, and the traceback of who found out."""
+class CallersError(NamedTuple):
+    """What a callable of the caller's raised: it passes unchanged, its traceback as it was."""
 
     error: Exception
     traceback: Any
 
 
-Outcomes = dict[int, 'Known | Failure']  # by type
-Key = tuple[str, int]  # a canonical name in lower case, and a type
-Cache = OrderedDict[Key, Known]
-LEFT = None  # the outcome of a flight whose leader was cancelled
-Follower = asyncio.Future['Known | Failure | None']
+Outcomes = dict[int, 'Known | ResolverError | CallersError']  # by type
 
 
-class Shared(NamedTuple):
-    """A flight that others may join while it is on its loop: a future each, by type."""
+def records_of(outcome: Known | ResolverError | CallersError) -> tuple[Any, ...]:
+    """Returns the records of an outcome, or raises the error that it is.
 
-    loop: asyncio.AbstractEventLoop
-    leader: asyncio.Task[Any] | None
-    followers: dict[int, list[Follower]]
-
-
-class Memory(NamedTuple):
-    """What a resolver remembers: answers, and who is asking for what."""
-
-    cache: Cache
-    flights: dict[Key, Shared]
-
-
-def raise_failure(failure: Failure) -> NoReturn:
-    """Raises the error: ours as a copy, for a traceback grows with each who raises it.
-
-    What a callable of the caller's raised has a traceback, and passes unchanged.
+    An error of ours is raised as a copy, for a traceback grows with each who raises it.
     """
-    error, traceback = failure
-    if traceback is None:
-        import copy  # here, for it is a twentieth of what importing us takes
+    if isinstance(outcome, Answer):
+        return outcome.records
+    if isinstance(outcome, CallersError):
+        raise outcome.error.with_traceback(outcome.traceback)
+    import copy  # here, for it is a twentieth of what importing us takes
 
-        raise copy.copy(error) from error.__cause__
-    raise error.with_traceback(traceback)
+    error = outcome.error if isinstance(outcome, NegativeAnswer) else outcome
+    raise copy.copy(error) from error.__cause__
 
 
 def recall(known: Known, now: float) -> Known | None:
     """Returns what still holds of a cache's entry. An alias outlives the absence at its end."""
     if known.expires_at > now:
         return known
-    if known.answers or known.alias is None or known.alias.expires_at <= now:
+    alias = known.alias
+    if known.records or alias is None or alias.expires_at <= now:
         return None
-    return known._replace(absence=None)
+    return Answer(known.expires_at, (), alias, known.is_cacheable)
 
 
 def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
@@ -5983,94 +5967,88 @@ def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
 
     What was known before is forgotten, also if this is not kept for a moment: it is older.
     """
-    keep_until, answers, _, alias, may_keep = known
-    if alias is not None and not answers:
-        keep_until = max(keep_until, alias.expires_at)
-    if may_keep:
-        cache.pop(key, None)
-    if may_keep and keep_until > now:
+    if not known.is_cacheable:
+        return
+    cache.pop(key, None)
+    keep_until = known.expires_at
+    if known.alias is not None and not known.records:
+        keep_until = max(keep_until, known.alias.expires_at)
+    if keep_until > now:
         while len(cache) >= MAX_CACHED:  # each turn takes one out
             cache.popitem(last=False)
         cache[key] = known
 
 
-def follow(shared: Shared, qtype: int) -> Follower:
-    """Returns a future of what comes of a flight. Raises ResolverError for who leads it itself."""
-    if shared.leader is asyncio.current_task():
-        raise ResolverError('To find a nameserver for a name, the same name was asked for')
-    follower = shared.loop.create_future()
-    shared.followers.setdefault(qtype, []).append(follower)
-    return follower
-
-
-class Stale(Known):
+class StaleAnswer(Answer):
     """An expired answer that is given all the same, and what it was at first."""
 
-    first: Known
+    first: Answer
 
 
-def revive(known: Known | None, since: float, now: float) -> Stale | None:
+def revive(known: Known | None, since: float, now: float) -> StaleAnswer | None:
     """Returns for a short while more what a cache has, if it expired after `since`, else None.
 
     What does not exist is not given again (RFC 8767).
     """
-    if known is None or known.absence is not None:
+    if not isinstance(known, Answer):
         return None
-    first = known.first if isinstance(known, Stale) else known
+    first = known.first if isinstance(known, StaleAnswer) else known
     alias = first.alias
-    expired_at = alias.expires_at if alias is not None and not first.answers else first.expires_at
+    expired_at = alias.expires_at if alias is not None and not first.records else first.expires_at
     if expired_at < since:
         return None
     expires_at = now + STALE_SECONDS
     if alias is not None:
         alias = alias._replace(expires_at=expires_at)
-    answers = tuple([expiring(answer, expires_at) for answer in first.answers])
-    stale = Stale(expires_at, answers, None, alias, True)
+    records = tuple([expiring(record, expires_at) for record in first.records])
+    stale = StaleAnswer(expires_at, records, alias, True)
     stale.first = first
     return stale
 
 
-def end_flight(
-    memory: Memory,
-    name: str,
-    qtypes: tuple[int, ...],
-    shared: Shared,
-    outcomes: Outcomes,
-    now: float,
-) -> None:
-    """Puts what came of a flight in the cache, and gives it to all who follow."""
-    cache, flights = memory
-    for qtype in qtypes:
-        key = name, qtype
-        if flights.get(key) is shared:  # else the cache was cleared on the way
-            del flights[key]
-            outcome = outcomes.get(qtype)
-            if isinstance(outcome, Known):
-                remember(cache, key, outcome, now)
-    for qtype, followers in shared.followers.items():
-        for follower in followers:
-            if not follower.done():
-                follower.set_result(outcomes.get(qtype, LEFT))
-
-
-# --- 19. Resolver ------------------------------------------------------------
+# --- 19. Lookups -------------------------------------------------------------
 #
-# Asking until a nameserver answers, following aliases, and the resolver itself.
-# The factory holds state, functions hold logic. Inside, a resolution takes a
-# tuple of types: one walk of the nameservers, a socket per type and nameserver.
+# One name and one type: asking nameservers until one answers, shared by all who want to
+# know. A lookup is a state machine that belongs to nobody's task. Its events: an outcome
+# of an exchange, a timeout, a permit for a socket, the next set of nameservers, and a
+# waiter that comes or leaves. What the caller gave runs in the tasks of those who wait.
 
 GetHost = Callable[[bytes, int], Awaitable[Any]]
 GetNameservers = Callable[[bytes], AsyncGenerator[tuple[Any, ...], None]]
 TransformFqdn = Callable[[bytes], bytes]
-NewQuery = Callable[[bytes, int, QueryForm], Query]
-
-LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
-SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
+Servers = dict[Nameserver, Server]
 ROTATION: itertools.count[int] = itertools.count()  # resolutions with `options rotate`
 OUTAGES = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
+RANKS = (CnameChainTooLong, *OUTAGES)  # of errors: that which says most comes first
 SHORTAGES = (errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)  # of this machine
 STREAM_ENDS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-RANKS = (CnameChainTooLong, *OUTAGES)
+REFUSES_EDNS = (RCODES.FORMERR, RCODES.NOTIMP, RCODES.BADVERS)  # RFC 6891 6.2.2, 7
+NO_PERMIT, HAS_PERMIT, IS_NEXT = range(3)  # the last: without one, and before all who wait
+
+
+class NameserverSet(NamedTuple):
+    """Nameservers to be asked at once, for how long, and by which name."""
+
+    timeout: float
+    servers: tuple[Server, ...]
+    name: bytes | None  # None: with its letters in random case
+
+
+NO_SET = NameserverSet(0.0, (), None)
+
+
+class Settings(NamedTuple):
+    """What a resolver was made with, and what it holds."""
+
+    get_host: GetHost | None  # None: `config` has hosts
+    get_nameservers: GetNameservers
+    transform_fqdn: TransformFqdn | None  # None: mix_case
+    cache: Cache
+    lookups: dict[Key, Lookup]
+    servers: Servers
+    notice: Callable[[], None] | None  # called when there are records of a type
+    config: SystemConfig
+    serve_stale: float  # seconds after which an expired answer is not given any more
 
 
 def tcp_url(nameserver: AddressPort) -> str:
@@ -6078,6 +6056,17 @@ def tcp_url(nameserver: AddressPort) -> str:
     address, port = nameserver
     host = str(address) if isinstance(address, IPv4Address) else f'[{address}]'
     return f'tcp://{host}:{port}'
+
+
+def sets_of(conf: Conf) -> list[tuple[float, Nameserver]]:
+    """Returns the sets of nameservers that resolv.conf means: one each, round after round."""
+    nameservers: tuple[Any, ...] = conf.nameservers
+    if conf.rotate:
+        first = next(ROTATION) % len(nameservers)
+        nameservers = nameservers[first:] + nameservers[:first]
+    if conf.use_vc:
+        nameservers = tuple([tcp_url(nameserver) for nameserver in nameservers])
+    return [(conf.timeout, nameserver) for nameserver in nameservers] * conf.attempts
 
 
 async def get_nameservers_from_etc_resolve_conf(
@@ -6089,16 +6078,8 @@ async def get_nameservers_from_etc_resolve_conf(
     or one without a nameserver, means 127.0.0.1.
     """
     now = asyncio.get_running_loop().time()
-    conf: Conf = config_file(path, parse_system_resolv_conf).current(now)
-    nameservers: tuple[Any, ...] = conf.nameservers
-    if conf.rotate:
-        first = next(ROTATION) % len(nameservers)
-        nameservers = nameservers[first:] + nameservers[:first]
-    if conf.use_vc:
-        nameservers = tuple([tcp_url(nameserver) for nameserver in nameservers])
-    for _ in range(conf.attempts):
-        for nameserver in nameservers:
-            yield conf.timeout, nameserver
+    for each in sets_of(config_file(path, parse_system_resolv_conf).current(now)):
+        yield each
 
 
 async def get_host_from_etc_hosts(
@@ -6108,9 +6089,6 @@ async def get_host_from_etc_hosts(
     now = asyncio.get_running_loop().time()
     addresses = config_file(path, parse_hosts).current(now).get(fqdn)
     return addresses.get(qtype) if addresses is not None else None
-
-
-Servers = dict[Nameserver, Server]
 
 
 def server_of(servers: Servers, nameserver: Nameserver) -> Server:
@@ -6125,48 +6103,799 @@ def server_of(servers: Servers, nameserver: Nameserver) -> Server:
     return server
 
 
-def are_down(servers: tuple[Server, ...], now: float) -> bool:
-    """Whether none of these nameservers is worth a query now."""
-    return not any([server.may_be_up(now) for server in servers])
+def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
+    """Returns the set that a get_nameservers means. Calls a transform_fqdn of the caller's.
+
+    Raises TypeError, or InvalidName for what is no nameserver or no name.
+    """
+    if not isinstance(yielded, tuple) or not yielded:
+        raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {yielded!r}')
+    timeout, *nameservers = yielded
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
+    if not 0 <= timeout <= MAX_TIMEOUT:
+        timeout = min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
+    servers = tuple([server_of(settings.servers, nameserver) for nameserver in nameservers])
+    transform_fqdn = settings.transform_fqdn
+    name = None if transform_fqdn is None else to_name(transform_fqdn(fqdn))
+    return tuple.__new__(NameserverSet, (timeout, servers, name))
 
 
-class Settings(NamedTuple):
-    """What a resolver was made with, and what it holds."""
+def sets_of_the_system(settings: Settings) -> list[NameserverSet | None]:
+    """Returns the sets that resolv.conf means and their end; none if a waiter has to fetch them.
 
-    get_host: GetHost
-    get_nameservers: GetNameservers
-    new_query: NewQuery
-    memory: Memory
-    servers: Servers
-    notice: Callable[[], None] | None  # called when there are records of a type
-    watch: Watch
-    serve_stale: float  # seconds after which an expired answer is not given any more
+    Each is an object of its own, by which a lookup knows what it has asked.
+    """
+    config = settings.config
+    if not config.has_nameservers or settings.transform_fqdn is not None:
+        return []
+    sets = config.sets
+    if not sets or config.conf.rotate:
+        sets = [to_set(settings, each, b'') for each in sets_of(config.conf)]
+        config.sets = sets = [*sets, None]
+    return sets
+
+
+class Tried:
+    """What a lookup has found out about one nameserver; most find out nothing."""
+
+    failures = 0  # errors, refusals and streams that ended: after two it is not asked again
+    losses = 0  # streams that ended with this query among others
+    lacks_edns = ''  # why it is asked without EDNS: 'silent' or 'refused'
+    is_on_stream = False  # it was asked again over a stream
+    is_folding = False  # as its reply was in another letter case
+    is_lower = False  # it is asked in lower case
+    is_alone = False  # it is asked alone, as it left this query unanswered among others
+
+
+# The lookups for which sets of nameservers are being fetched here: who joined one of them from
+# there would wait for itself.
+FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
+
+
+class Waiter:
+    """One who waits for lookups of one name, and fetches sets of nameservers for them."""
+
+    __slots__ = ('fetching', 'future', 'loop', 'notice', 'unfinished', 'wanted')
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, notice: Callable[[], None] | None) -> None:
+        self.loop = loop
+        self.notice = notice
+        self.future: asyncio.Future[None] | None = None
+        self.unfinished = 0  # lookups
+        self.wanted: list[Lookup] = []  # those for which it is to fetch the next set
+        self.fetching = FETCHING.get()  # those for which it waits itself
+
+    def wake(self) -> None:
+        """Has it look at what there is to do."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+    def on_outcome(self, outcome: Any) -> None:
+        """A lookup is finished."""
+        self.unfinished -= 1
+        if self.notice is not None and isinstance(outcome, Answer) and outcome.records:
+            self.notice()
+        self.wake()
+
+
+def rank(error: ResolverError) -> int:
+    """Returns how little an error says, of those that a lookup may end with."""
+    return next((at for at, kind in enumerate(RANKS) if isinstance(error, kind)), len(RANKS))
+
+
+def outcome_text(outcome: Known | ResolverError | CallersError, now: float) -> str:
+    """Returns an outcome in words, for the log."""
+    if isinstance(outcome, CallersError):
+        return f'{type(outcome.error).__name__}: {outcome.error}'
+    if isinstance(outcome, ResolverError):
+        return f'{type(outcome).__name__}: {outcome}'
+    seconds = f'for {max(0.0, outcome.expires_at - now):.0f} s'
+    if isinstance(outcome, NegativeAnswer):
+        return f'{outcome.error}, {seconds}'
+    if outcome.records:
+        return f'records: {len(outcome.records)}, {seconds}'
+    return 'an alias, and the records of its target are not there'
+
+
+class Lookup:
+    """The state of asking for one name and one type."""
+
+    __slots__ = (
+        'attempts',
+        'context',
+        'current',
+        'exchanges',
+        'failure',
+        'fetcher',
+        'fqdn',
+        'give_up_at',
+        'is_undecided',
+        'key',
+        'loop',
+        'next_set',
+        'outcome',
+        'permit',
+        'qtype',
+        'resources',
+        'sets',
+        'settings',
+        'skipped',
+        'timer',
+        'tried',
+        'unsent',
+        'waiters',
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        key: Key,
+        fqdn: bytes,
+        sets: list[NameserverSet | None],
+    ) -> None:
+        self.settings = settings
+        self.loop = loop
+        self.resources = resources_of(loop)
+        self.key = key
+        self.fqdn = fqdn
+        self.qtype = key[1]
+        self.sets = sets  # those fetched so far; None is their end
+        self.next_set = 0
+        self.current: NameserverSet = NO_SET  # that is being asked
+        self.is_undecided = False  # whom of it to ask: for that there has to be a socket
+        self.unsent: list[tuple[Server, int]] = []  # whom of it to ask, and how
+        # Those that seemed unresponsive; None once they are asked, at the end.
+        self.skipped: list[NameserverSet] | None = []
+        self.exchanges: list[Exchange] = []  # all that may still bring something, oldest first
+        self.timer: float | None = None  # the length of the timeout that is running
+        self.give_up_at = 0.0  # when to wait for a descriptor no longer
+        self.permit = NO_PERMIT
+        self.attempts = 0
+        self.tried: dict[Server, Tried] = {}
+        self.failure: Answer | ResolverError | None = None  # what to end with without an answer
+        self.outcome: Known | ResolverError | CallersError | None = None
+        self.waiters: dict[Waiter, None] = {}
+        self.fetcher: Waiter | None = None
+        # What is logged is of whom began it, not of whom the loop happens to call back for.
+        self.context = copy_context() if logger.isEnabledFor(logging.DEBUG) else None
+
+    # --- Waiters
+
+    def join(self, waiter: Waiter) -> None:
+        """Has a waiter told of the outcome. Raises ResolverError if it would wait for itself."""
+        awaiting = [*waiter.fetching]
+        for lookup in awaiting:  # grows by those that wait for one in it, each once
+            if lookup is self:
+                raise ResolverError('To find a nameserver for a name, the same name was asked for')
+            for other in lookup.waiters:
+                awaiting += [each for each in other.fetching if each not in awaiting]
+        self.waiters[waiter] = None
+        waiter.unfinished += 1
+
+    def leave(self, waiter: Waiter) -> None:
+        """Has a waiter told no longer. Another fetches in its place; the last one ends it all."""
+        if self.outcome is not None:
+            return
+        del self.waiters[waiter]
+        if not self.waiters:
+            self.log('Asked for %s: given up', describe(self.fqdn, self.qtype))
+            self.close()
+        elif self.fetcher is waiter:
+            self.fetcher = None
+            if self in waiter.wanted:
+                self.want()
+
+    def want(self) -> None:
+        """Has a waiter fetch the next set: the one that has fetched before, if it is there.
+
+        Until then it holds no permit for which others may have to wait, among them the caller's
+        get_nameservers, which may resolve too.
+        """
+        limit = self.resources.limit
+        self.stop_timer()
+        if self.permit == HAS_PERMIT:
+            self.permit = NO_PERMIT
+            limit.release()
+        elif not limit.free and not limit.idle:
+            oldest = self.pop_oldest_datagram()
+            if oldest is not None:
+                oldest.close()
+            else:
+                self.give_up_streams()
+        if self.fetcher is None:
+            self.fetcher = next(iter(self.waiters))
+        if self not in self.fetcher.wanted:
+            self.fetcher.wanted.append(self)
+            self.fetcher.wake()
+
+    def add_set(self, each: NameserverSet | None) -> None:
+        """Takes the set that was fetched for it, or None if there are no more."""
+        if self.outcome is None:
+            if self.next_set == len(self.sets):  # else the lookup for the other family added it
+                self.sets.append(each)
+            self.advance()
+
+    # --- Sets of nameservers, one after the other
+
+    def advance(self) -> None:
+        """Sends what there is to send, set after set, until there is something to wait for."""
+        while self.outcome is None:  # each turn sends or fails something, or takes a set
+            if self.unsent or self.is_undecided:
+                if not self.send_next():
+                    return
+            elif self.is_waiting():
+                if self.timer is None:
+                    self.start_timer(self.current.timeout)
+                return
+            elif isinstance(self.failure, Answer) and not any(
+                [exchange.is_stream for exchange in self.exchanges]
+            ):
+                self.finish(self.failure)  # what is of use in a truncated reply: there is no more
+            elif self.next_set < min(len(self.sets), MAX_SETS):
+                self.take_set(self.sets[self.next_set])
+            elif self.next_set >= MAX_SETS:
+                self.take_set(None)
+            else:
+                return self.want()
+
+    def take_set(self, each: NameserverSet | None) -> None:
+        """Takes the next set; after the last one those that were skipped, and then it ends."""
+        if each is not None:
+            self.next_set += 1
+            self.current = each
+            self.give_up_at = 0.0
+            self.is_undecided = True
+        elif self.skipped:
+            self.sets = [*self.skipped, None]
+            self.next_set = 0
+            self.skipped = None
+        else:
+            what = f'{describe(self.fqdn, self.qtype)}: there was no nameserver to ask'
+            self.finish(self.failure or QueryTimeout(what))
+
+    def is_waiting(self) -> bool:
+        """Whether there is something on its way that was sent to the current set."""
+        current = self.current
+        for exchange in self.exchanges:  # noqa: SIM110, for a generator costs more than the rest
+            if exchange.asked_set is current:
+                return True
+        return False
+
+    def decide(self) -> None:
+        """Decides whom of the set to ask, now that there is a socket.
+
+        A set of which all seem unresponsive is skipped. Those skipped are asked when one comes
+        again, after a whole round, and at the end: that first which was found so, or tried all the
+        same, longest ago.
+        """
+        self.is_undecided = False
+        now = self.loop.time()
+
+        def suspicion(each: NameserverSet) -> int:
+            return min([server.suspected(now) for server in each.servers])
+
+        if self.skipped is None:
+            rest = [each for each in self.sets[self.next_set - 1 :] if each is not None]
+            rest.sort(key=suspicion)
+            self.sets[self.next_set - 1 : -1] = rest
+            self.current = rest[0]
+        servers = self.current.servers
+        are_skipped = bool(servers)
+        for server in servers:
+            if not server.unresponsive_until or server.is_worth_asking(now):
+                are_skipped = False
+        if are_skipped and self.skipped is not None:
+            if servers not in [each.servers for each in self.skipped]:
+                self.skipped.append(self.current)
+                if self.permit == HAS_PERMIT:  # it keeps its place in the queue without it
+                    self.permit = IS_NEXT
+                    self.resources.limit.release()
+                return
+            self.current = min(self.skipped, key=suspicion)
+            servers = self.current.servers
+        for server in servers:
+            on_stream = self.on_stream(server)
+            tried = self.tried.get(server)
+            if on_stream is not None:  # what it was asked there may still be answered
+                on_stream.asked_set = self.current
+            elif tried is None or tried.failures < MAX_FAILURES:
+                self.unsent.append((server, STREAM if server.is_stream else DATAGRAM))
+                if are_skipped:
+                    server.suspicion = next(SUSPICIONS)
+
+    def on_stream(self, server: Server) -> StreamExchange | None:
+        """Returns what a nameserver was asked over a stream, if it may still answer."""
+        for exchange in self.exchanges:
+            if not isinstance(exchange, StreamExchange) or exchange.server is not server:
+                continue
+            if exchange.stream.is_good(self.loop):
+                return exchange
+        return None
+
+    # --- Sending
+
+    def send_next(self) -> bool:
+        """Sends the first that is unsent, or fails it. Says False if there is no socket for it.
+
+        Whom of a set to ask is decided only when there is one.
+        """
+        if self.unsent:
+            server, way = self.unsent[0]
+        elif self.current.servers:
+            server = self.current.servers[0]
+            way = STREAM if server.is_stream else DATAGRAM
+        else:
+            self.is_undecided = False
+            return True
+        opens_socket = way == DATAGRAM or server.stream_for(way, self.loop) is None
+        if opens_socket and self.permit != HAS_PERMIT and not self.acquire():
+            return False
+        if not self.unsent:
+            self.decide()
+            return True
+        query = self.make_query(server, way)
+        try:
+            exchange = send(
+                server, way, query, read_reply, self.on_outcome, self.resources, self.loop
+            )
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                return self.wait_for_descriptor(server, way, error)
+            del self.unsent[0]
+            self.attempts += 1
+            self.fail(server, error, way != DATAGRAM)
+            return True
+        del self.unsent[0]
+        self.attempts += 1
+        exchange.asked_set = self.current
+        self.exchanges.append(exchange)
+        if opens_socket:
+            self.permit = NO_PERMIT
+        elif self.permit == HAS_PERMIT and not self.unsent:
+            self.permit = NO_PERMIT
+            self.resources.limit.release()
+        if self.timer is not None:
+            self.stop_timer()  # it starts anew when all is sent that can be
+        return True
+
+    def acquire(self) -> bool:
+        """Acquires a permit for a socket, and says whether it has one.
+
+        If none is free while something is on its way, that comes first. Else it takes the socket
+        that it has had for longest, or waits in the queue: nothing is left then for which others
+        might have to wait.
+        """
+        limit = self.resources.limit
+        if self in limit.queue:
+            return False
+        has_permit = limit.acquire()
+        if not has_permit:
+            if self.is_waiting():
+                if self.timer is None:
+                    self.start_timer(self.current.timeout)
+                return False
+            oldest = self.pop_oldest_datagram()
+            if oldest is not None:
+                oldest.take_permit()
+                has_permit = True
+            else:
+                self.give_up_streams()
+                has_permit = limit.acquire()  # of a stream that is idle now
+        if not has_permit:
+            self.stop_timer()
+            limit.wait(self, self.permit == IS_NEXT)
+            return False
+        self.permit = HAS_PERMIT
+        return True
+
+    def on_permit(self) -> None:
+        """It is its turn to open a socket."""
+        self.permit = HAS_PERMIT
+        self.advance()
+
+    def pop_oldest_datagram(self) -> DatagramExchange | None:
+        """Removes and returns the exchange that has had a socket of its own for longest."""
+        for exchange in self.exchanges:
+            if isinstance(exchange, DatagramExchange):
+                self.exchanges.remove(exchange)
+                return exchange
+        return None
+
+    def give_up_streams(self) -> None:
+        """Gives up its queries on streams, so that these can be idle, and closed for others."""
+        for exchange in [each for each in self.exchanges if each.is_stream]:
+            self.exchanges.remove(exchange)
+            exchange.close()
+
+    def wait_for_descriptor(self, server: Server, way: int, error: OSError) -> bool:
+        """Waits for a descriptor, for one timeout: the lack is no failure of a nameserver's.
+
+        It keeps the permit meanwhile: others would only lack a descriptor too.
+        """
+        if self.is_waiting():
+            return False
+        now = self.loop.time()
+        self.give_up_at = self.give_up_at or now + self.current.timeout
+        if now < self.give_up_at:
+            self.stop_timer()
+            self.start_timer(min(self.current.timeout, DESCRIPTOR_PAUSE))
+            return False
+        del self.unsent[0]
+        self.note(error, server, way != DATAGRAM)
+        return True
+
+    def make_query(self, server: Server, way: int) -> Query:
+        """Returns a new query for a nameserver, such as it supports."""
+        tried = self.tried.get(server)
+        now = self.loop.time()
+        forms = EDNS_FORMS
+        if server.no_edns_until > now or (tried is not None and tried.lacks_edns):
+            forms = PLAIN_FORMS
+        form = forms[self.settings.config.conf.trust_ad]
+        if server.folds_case_until > now or (tried is not None and tried.is_lower):
+            query = to_query(self.fqdn, self.qtype, form)
+        elif self.current.name is None:
+            query = mixed_query(self.fqdn, self.qtype, form)
+        else:
+            query = to_query(self.current.name, self.qtype, form)
+        return query if way == DATAGRAM else for_stream(query, server.scheme)
+
+    def start_timer(self, seconds: float) -> None:
+        """Starts the timeout."""
+        self.timer = seconds
+        self.resources.timers.start(seconds, self, self.loop)
+
+    def stop_timer(self) -> None:
+        """Stops the timeout."""
+        if self.timer is not None:
+            self.resources.timers.stop(self.timer, self)
+            self.timer = None
+
+    # --- What comes of it
+
+    def on_outcome(self, exchange: Exchange, outcome: Any) -> None:
+        """Takes the outcome of an exchange: an answer, a reason to ask otherwise, or a failure."""
+        server = exchange.server
+        is_stream = exchange.is_stream
+        if is_stream or outcome.__class__ is not CaseMismatch:  # else it goes on listening
+            self.exchanges.remove(exchange)
+        if not isinstance(outcome, OSError) or isinstance(outcome, RequestEnded):
+            server.responded_at = self.loop.time()
+            server.unresponsive_until = 0.0
+        if isinstance(outcome, CaseMismatch):
+            if not is_stream:
+                self.tried_with(server).is_folding = True
+                self.ask_on_stream(server)
+                return self.advance()
+            outcome = outcome.outcome
+            if isinstance(outcome, Known):
+                server.folds_case_until = self.loop.time() + FOLDING_SECONDS
+        if isinstance(outcome, TruncatedAnswer):
+            if not is_stream:
+                self.take_truncated(server, outcome.outcome)
+                return self.advance()
+            outcome = outcome.outcome
+        if isinstance(outcome, Known):
+            return self.accept(exchange, outcome)
+        if isinstance(outcome, ResponseCode) and exchange.query.has_edns:
+            tried = self.tried_with(server)
+            if outcome.rcode in REFUSES_EDNS and tried.lacks_edns != 'refused':
+                tried.lacks_edns = 'refused'
+                self.ask_again(server, STREAM if is_stream else DATAGRAM)
+                return self.advance()
+        if isinstance(outcome, STREAM_ENDS) and isinstance(exchange, StreamExchange):
+            self.ask_elsewhere(exchange, outcome)
+        elif isinstance(outcome, (ResolverError, OSError)):
+            is_near = isinstance(outcome, RequestEnded) or (
+                isinstance(exchange, StreamExchange) and exchange.stream.replies > 0
+            )
+            self.fail(server, outcome, is_stream, is_near)
+            if is_stream:
+                self.ask_in_lower_case(server)
+        else:
+            return self.abort(outcome)
+        self.advance()
+
+    def tried_with(self, server: Server) -> Tried:
+        """Returns what has been found out about a nameserver, to add to it."""
+        tried = self.tried.get(server)
+        if tried is None:
+            tried = self.tried[server] = Tried()
+        return tried
+
+    def accept(self, exchange: Exchange, known: Known) -> None:
+        """Ends with a good reply, which tells what the nameserver supports, too."""
+        server = exchange.server
+        tried = self.tried.get(server)
+        now = self.loop.time()
+        if exchange.query.has_edns:
+            server.edns_unanswered = 0
+            server.no_edns_until = 0.0
+        elif tried is not None and tried.lacks_edns:
+            # One loss is no proof, but an error is.
+            server.edns_unanswered += 1
+            if tried.lacks_edns == 'refused' or server.edns_unanswered >= MAX_UNANSWERED:
+                server.no_edns_until = now + NO_EDNS_SECONDS
+        if (
+            tried is not None
+            and tried.is_lower
+            and exchange.query.name == exchange.query.name.lower()
+        ):
+            server.folds_case_until = now + FOLDING_SECONDS
+        if tried is not None and tried.is_alone and isinstance(exchange, StreamExchange):
+            is_unanswered = any([each.is_stream for each in self.exchanges])
+            if exchange.stream.is_alone and is_unanswered:
+                server.answered_alone += 1
+                if server.answered_alone >= MAX_ANSWERED_ALONE:
+                    server.answered_alone = 0
+                    server.one_at_a_time_until = now + ONE_AT_A_TIME_SECONDS
+        if isinstance(known, NegativeAnswer):
+            self.explain(known.error, server, exchange.is_stream)
+        self.finish(known)
+
+    def on_timeout(self) -> None:
+        """No reply came in time. What was sent may still be answered."""
+        self.timer = None
+        now = self.loop.time()
+        for exchange in [each for each in self.exchanges if each.asked_set is self.current]:
+            exchange.asked_set = NO_SET
+            server = exchange.server
+            tried = self.tried_with(server)
+            if exchange.is_stream == server.is_stream:  # of datagrams a stream tells nothing
+                server.did_not_respond(exchange.sent_at, now)
+            error = QueryTimeout('no usable reply in time')
+            error.__cause__ = exchange.dropped
+            self.note(error, server, exchange.is_stream)
+            if not isinstance(exchange, StreamExchange):
+                if exchange.query.has_edns and not tried.lacks_edns:
+                    tried.lacks_edns = 'silent'  # it may be so to EDNS only
+                continue
+            # One that waits to be sent alone has not been asked yet.
+            is_late = exchange.is_sent and exchange.sent_at + self.current.timeout <= now
+            if is_late:
+                exchange.stream.go_on(exchange)
+            if (
+                is_late
+                and exchange.stream.replies > exchange.replies_before
+                and not tried.is_alone
+            ):
+                tried.is_alone = True  # others were answered: it stays, and is asked once more
+                self.ask_again(server, ALONE)
+            else:
+                self.ask_in_lower_case(server)
+        self.advance()
+
+    def ask_again(self, server: Server, way: int) -> None:
+        """Has the same asked again before all else."""
+        self.unsent.insert(0, (server, way))
+
+    def ask_on_stream(self, server: Server) -> bool:
+        """Has the same asked over a stream, once; says False if it was before."""
+        tried = self.tried_with(server)
+        if tried.is_on_stream:
+            return False
+        tried.is_on_stream = True
+        self.ask_again(server, STREAM)
+        return True
+
+    def ask_in_lower_case(self, server: Server) -> None:
+        """Has the same asked in lower case if a stream brought nothing after a CaseMismatch."""
+        tried = self.tried_with(server)
+        if tried.is_folding and not tried.is_lower:
+            tried.is_lower = True
+            self.ask_again(server, DATAGRAM)
+
+    def ask_elsewhere(self, exchange: StreamExchange, error: OSError) -> None:
+        """Has the same asked on another stream when one has ended (RFC 7766 6.2.4).
+
+        A stream that was good may end at any time. One name at which the server hangs up must not
+        fail all that are on the same stream: after that they are asked alone, one by one.
+        """
+        server, stream = exchange.server, exchange.stream
+        tried = self.tried_with(server)
+        was_good = stream.replies > 0
+        if not exchange.is_sent and self.attempts < MAX_SETS:
+            self.attempts -= 1
+            self.ask_again(server, ALONE if stream.is_alone else STREAM)
+        elif was_good and not stream.is_alone and tried.losses < MAX_LOSSES:
+            tried.losses += 1
+            self.ask_again(server, STREAM if tried.losses < MAX_LOSSES else ALONE)
+        else:
+            self.fail(server, error, True, was_good)
+            if tried.failures < MAX_FAILURES:
+                self.ask_again(server, ALONE)
+            else:
+                self.ask_in_lower_case(server)
+
+    def take_truncated(self, server: Server, outcome: Known | ResolverError) -> None:
+        """Takes a truncated reply: the whole is asked for, and this kept if that does not come."""
+        if isinstance(outcome, Answer):
+            self.failure = outcome
+        elif isinstance(outcome, ResolverError):
+            self.note(outcome, server, False)
+        if not self.ask_on_stream(server) and self.on_stream(server) is None:
+            self.tried_with(server).failures += 1
+
+    def fail(
+        self,
+        server: Server,
+        error: ResolverError | OSError,
+        is_stream: bool,
+        is_near: bool = False,
+    ) -> None:
+        """Counts a failure of a nameserver's, and notes the error. What is near is responsive."""
+        self.tried_with(server).failures += 1
+        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not is_near
+        if is_far and is_stream == server.is_stream:
+            server.unresponsive_until = self.loop.time() + UNRESPONSIVE_SECONDS
+            server.suspicion = next(SUSPICIONS)
+        self.note(error, server, is_stream)
+
+    def explain(
+        self, error: ResolverError | OSError, server: Server, is_stream: bool
+    ) -> ResolverError:
+        """Returns the error with what was asked, of whom, and how often."""
+        where = f'{describe(self.fqdn, self.qtype)} from {server.text}'
+        where += f' over {OVER[server.scheme]}' if is_stream else ''
+        return with_context(error, where, f' (attempts: {max(1, self.attempts)})')
+
+    def note(self, error: ResolverError | OSError, server: Server, is_stream: bool) -> None:
+        """Notes an error for the end: the last one that says most is raised."""
+        if isinstance(error, MalformedMessage):  # on a stream: no answer, but from the server
+            bad = BadResponse(str(error))
+            bad.__cause__ = error
+            error = bad
+        error = self.explain(error, server, is_stream)
+        self.log('Failed: %s', error)
+        failure = self.failure
+        if failure is None or (
+            isinstance(failure, ResolverError) and rank(error) <= rank(failure)
+        ):
+            self.failure = error
+
+    def finish(self, outcome: Known | ResolverError | CallersError) -> None:
+        """Ends it: the outcome goes into the cache, and to all who wait."""
+        settings = self.settings
+        now = self.loop.time()
+        if settings.serve_stale and isinstance(outcome, OUTAGES):
+            known = settings.cache.get(self.key)
+            stale = revive(known, now - settings.serve_stale, now)
+            if stale is not None:
+                # As text: a handler that keeps what it logs would keep the error's cause, too.
+                logger.warning('Gave an expired answer: %s', str(outcome))
+                outcome = stale
+        self.outcome = outcome
+        if settings.lookups.get(self.key) is self and isinstance(outcome, Known):
+            remember(settings.cache, self.key, outcome, now)  # else the cache was cleared
+        self.close()
+        if self.context is not None:
+            text = outcome_text(outcome, now)
+            self.log('Asked for %s: %s', describe(self.fqdn, self.qtype), text)
+        for waiter in self.waiters:
+            waiter.on_outcome(outcome)
+
+    def abort(self, error: Exception) -> None:
+        """Ends it with an error that is none of the nameserver's."""
+        if self.outcome is None:
+            self.finish(CallersError(error, error.__traceback__))
+
+    def close(self) -> None:
+        """Ends all that is on its way, and leaves nothing."""
+        lookups = self.settings.lookups
+        if lookups.get(self.key) is self:
+            del lookups[self.key]
+        if self.timer is not None:
+            self.stop_timer()
+        limit = self.resources.limit
+        if limit.queue:
+            limit.queue.pop(self, None)
+        if self.permit == HAS_PERMIT:
+            self.permit = NO_PERMIT
+            limit.release()
+        exchanges = self.exchanges
+        while exchanges:  # each turn closes one
+            exchanges.pop().close()
+
+    def log(self, text: str, *arguments: Any) -> None:
+        """Logs for debugging, in a context of whom it is logged for."""
+        if self.context is not None:
+            self.context.copy().run(logger.debug, text, *arguments)
+
+
+async def look_up(
+    settings: Settings,
+    loop: asyncio.AbstractEventLoop,
+    fqdn: bytes,
+    qtypes: Iterable[int],
+    outcomes: Outcomes,
+) -> None:
+    """Adds to `outcomes` what comes of lookups for a name, of others' where there are some.
+
+    If the caller is cancelled, `outcomes` has what has come until then.
+    """
+    waiter = Waiter(loop, settings.notice)
+    name = fqdn.decode('ascii')
+    joined: list[Lookup] = []
+    begun: list[Lookup] = []
+    generator: Any = None
+    try:
+        sets: list[NameserverSet | None] | None = None  # one list for all that begin here
+        for qtype in qtypes:
+            key = name, qtype
+            lookup = settings.lookups.get(key)
+            if lookup is None or lookup.loop is not loop:
+                if sets is None:
+                    sets = sets_of_the_system(settings)
+                lookup = settings.lookups[key] = Lookup(settings, loop, key, fqdn, sets)
+                begun.append(lookup)
+            lookup.join(waiter)
+            joined.append(lookup)
+        for lookup in begun:
+            lookup.advance()
+        while waiter.unfinished:
+            if not waiter.wanted:
+                waiter.future = loop.create_future()
+                await waiter.future
+                continue
+            each = None
+            try:
+                if generator is None:
+                    generator = settings.get_nameservers(fqdn)
+                    if not hasattr(generator, 'aclose'):
+                        text = 'get_nameservers is an async generator function, and gave'
+                        raise TypeError(f'{text} {generator!r}')
+                token = FETCHING.set((*waiter.fetching, *waiter.wanted))
+                try:
+                    yielded = await anext(generator)
+                finally:
+                    FETCHING.reset(token)
+                each = to_set(settings, yielded, fqdn)
+            except StopAsyncIteration:
+                pass
+            except Exception as error:  # of a callable of the caller's: it goes to all who wait
+                for lookup in waiter.wanted:
+                    lookup.abort(error)
+            wanted, waiter.wanted = waiter.wanted, []
+            for lookup in wanted:
+                lookup.add_set(each)
+    finally:
+        for lookup in joined:
+            lookup.leave(waiter)
+            if lookup.outcome is not None:
+                outcomes[lookup.qtype] = lookup.outcome
+        if hasattr(generator, 'aclose'):
+            await generator.aclose()
+
+
+# --- 20. Resolver ------------------------------------------------------------
+#
+# Hosts, special names, the search list, aliases, both families, and the resolver itself.
+# The factory holds state, functions hold logic. Inside, a resolution takes a tuple of
+# types: a lookup for each, all from one walk of the nameservers.
+
+LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
+SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
 
 
 def forget(settings: Settings) -> None:
     """Forgets all answers, those too that are being asked for."""
-    settings.memory.cache.clear()
-    settings.memory.flights.clear()
+    settings.cache.clear()
+    settings.lookups.clear()
     for server in settings.servers.values():
-        server.retire()
+        for stream in (server.stream, server.second_stream):
+            if stream is not None:
+                server.retire(stream)
     settings.servers.clear()
+    settings.config.sets = []
 
 
-def look_at_files(settings: Settings, now: float) -> None:
-    """Reads the system's files again if they have changed, and forgets what was learned before."""
-    if settings.watch.look(now):
-        forget(settings)
-
-
-def take_notice(settings: Settings, outcome: Known | Failure | None) -> None:
-    """Has it noticed that there are records, if somebody wants to know."""
-    if settings.notice is not None and isinstance(outcome, Known) and outcome.answers:
-        settings.notice()
-
-
-def known_here(answers: tuple[Any, ...], absence: DoesNotExist | None, now: float) -> Known:
+def known_here(records: tuple[Any, ...], error: DoesNotExist | None, now: float) -> Known:
     """Returns what is known without asking, and not kept."""
-    return Known(now, answers, absence, None, False)
+    if error is None:
+        return Answer(now, records, None, False)
+    return NegativeAnswer(now, (), None, False, error)
 
 
 def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) -> Known | None:
@@ -6206,731 +6935,81 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
     if not addresses:
         absence = absence_of(f'{describe(name, qtype)}: ', RCODES.NOERROR)
         return known_here((), absence, now)
-    answers: list[Any] = []
+    records: list[Any] = []
     for address in addresses:
         if isinstance(address, (IPv4AddressExpiresAt, IPv6AddressExpiresAt)):
-            answers.append(address)
-        elif isinstance(address, IPv4Address):
-            answers.append(IPv4AddressExpiresAt(address, now))
-        elif isinstance(address, IPv6Address):
-            answers.append(IPv6AddressExpiresAt(address, now))
+            records.append(address)
+        elif isinstance(address, (IPv4Address, IPv6Address)):
+            records.append(expiring(address, now))
         else:
             raise TypeError(f'get_host gives addresses, not {address!r}')
-    return known_here(tuple(answers), None, now)
+    return known_here(tuple(records), None, now)
 
 
-def rank(error: ResolverError) -> int:
-    """Returns how little an error says, of those that a resolution may end with."""
-    return next((at for at, kind in enumerate(RANKS) if isinstance(error, kind)), len(RANKS))
+NOT_IN_HOSTS: dict[int, Addresses] = {}
 
 
-def is_special(name: bytes, qtype: int, now: float) -> bool:
-    """Whether a name that is given by the caller is one for which nothing may be sent."""
-    fqdn = name.lower()
-    return may_be_special(fqdn) and special(name, fqdn, qtype, now, True) is not None
-
-
-def query_maker(transform_fqdn: TransformFqdn) -> NewQuery:
-    """Returns a function from a name in lower case and a type to a query for it."""
-    if transform_fqdn is mix_case:
-        return mixed_query
-    return lambda fqdn, qtype, form: to_query(to_name(transform_fqdn(fqdn)), qtype, form)
-
-
-def refuses_edns(error: Any) -> bool:
-    """Whether a reply may be so because the server does not bear EDNS (RFC 6891 6.2.2, 7)."""
-    return isinstance(error, ResponseCode) and error.rcode in (
-        RCODES.FORMERR,
-        RCODES.NOTIMP,
-        RCODES.BADVERS,
-    )
-
-
-Attempt = tuple[Server, int, bool]  # whom to ask next for a type, and whether over a stream
-
-
-def has_answered(flight: Flight) -> bool:
-    """Whether a query went over a stream that has brought a reply."""
-    return flight.is_stream and bool(flight.sock.stream.has_answered)
-
-
-def is_to_reopen(flight: Flight, outcome: Any) -> bool:
-    """Whether a stream has ended that was good: what was asked on it is asked on a new one."""
-    is_end = flight.is_stream and isinstance(outcome, STREAM_ENDS)
-    return is_end and outcome.errno != errno.EPROTO and has_answered(flight)
-
-
-class Asking:
-    """One walk of the nameservers, for one name and one or several types of record."""
-
-    __slots__ = (
-        'attempts',
-        'cuts',
-        'datagrams',
-        'errors',
-        'failures',
-        'folded',
-        'fqdn',
-        'has_turn',
-        'is_urgent',
-        'lowered',
-        'outcomes',
-        'pending',
-        'plain',
-        'sent',
-        'settings',
-        'starved',
-        'streamed',
-        'unsent',
-    )
-
-    def __init__(
-        self,
-        settings: Settings,
-        datagrams: Datagrams,
-        fqdn: bytes,
-        qtypes: tuple[int, ...],
-        outcomes: Outcomes,
-    ) -> None:
-        self.settings = settings
-        self.datagrams = datagrams
-        self.fqdn = fqdn
-        self.pending = list(qtypes)
-        self.outcomes = outcomes
-        self.errors: dict[int, ResolverError] = {}  # by type: what to raise if no answer comes
-        self.failures: dict[tuple[Server, int], int] = {}
-        self.cuts: dict[int, Known] = {}  # by type: what a truncated reply has of use
-        self.streamed: set[tuple[Server, int]] = set()  # asked again over a stream
-        self.folded: set[tuple[Server, int]] = set()  # as a question was folded
-        self.lowered: set[tuple[Server, int]] = set()  # asked again in lower case
-        self.plain: dict[tuple[Server, int], bool] = {}  # without EDNS; whether it was refused
-        self.unsent: list[Attempt] = []  # of the set that is being asked
-        self.is_urgent = False  # there is something unsent that was not there before
-        self.sent: set[int] = set()  # flights of it that may still bring something, by key
-        self.has_turn = False  # one that no socket has yet
-        self.starved: OSError | None = None  # there was no descriptor for a socket
-        self.attempts = 0
-
-    async def ask(self, timeout: float, servers: Iterable[Server]) -> None:
-        """Asks a set of nameservers at once: until all is answered, all failed, or time is up.
-
-        What was asked of earlier sets is still waited for.
-        """
-        self.unsent = []
-        if self.datagrams.events:  # that came while this set was thought of
-            self.take_all()
-        self.sent.clear()
-        for server in servers:
-            for qtype in self.pending:
-                self.ask_for(server, qtype)
-        await self.go_on(timeout)
-
-    def ask_for(self, server: Server, qtype: int) -> None:
-        """Has a nameserver of the set asked. What it was asked over a stream is waited for."""
-        on_stream = self.on_stream(server, qtype)
-        if on_stream is not None:
-            self.sent.add(on_stream)
-        elif self.failures.get((server, qtype), 0) < MAX_FAILURES:
-            self.unsent.append((server, qtype, server.is_stream))
-
-    async def adopt(self, timeout: float) -> None:
-        """Goes on with the one query that was sent before, the first of all."""
-        self.attempts = 1
-        self.sent |= self.datagrams.flights.keys()
-        if not self.take_all():
-            await self.receive()
-        await self.go_on(timeout)
-
-    async def go_on(self, timeout: float) -> None:
-        """Sends what is unsent, and waits for what comes of it."""
-        give_up_at = None
-        # Each turn sends one at least, or fails it, or time is up, or pauses until give_up_at.
-        while self.unsent or self.sent:
-            await self.send()
-            if self.starved is None:
-                self.datagrams.start(timeout)
-            else:
-                now = self.datagrams.loop.time()
-                give_up_at = give_up_at or now + timeout
-                if now >= give_up_at:  # no failure of the nameserver's
-                    server, qtype, _ = self.unsent.pop(0)
-                    self.note(qtype, self.explain(self.starved, server, qtype))
-                    continue
-                self.datagrams.start(min(timeout, DESCRIPTOR_PAUSE))
-            await self.receive()
-        self.make_do()
-
-    def make_do(self) -> None:
-        """Makes do with what truncated replies had of use, where a stream brought nothing."""
-        waited_for = {flight.query.qtype for flight in self.flights_on_streams()}
-        for qtype in self.cuts.keys() & set(self.pending) - waited_for:
-            self.settle(qtype, self.cuts[qtype])
-
-    async def send(self) -> None:
-        """Sends what is unsent on as many turns as are free, on one at least.
-
-        Who lacks a descriptor keeps the turn: others would only lack it too.
-        """
-        self.starved = None
-        has_begun = False
-        while self.unsent:  # each turn takes one out
-            server, qtype, is_stream = self.unsent[0]
-            query = self.query(server, qtype)  # first: this calls a function of the caller's
-            if not await self.find_turn(server, is_stream, has_begun):
-                break
-            has_begun = True
-            try:
-                self.send_one(query, server, is_stream)
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self.starved = None if self.sent else error
-                    break
-                self.fail(server, qtype, error)
-            del self.unsent[0]
-            self.attempts += 1
-        if self.has_turn and self.starved is None:
-            self.give_back()
-
-    async def find_turn(self, server: Server, is_stream: bool, only_if_free: bool) -> bool:
-        """Takes a turn for a socket unless there is one already, and says whether there is."""
-        datagrams = self.datagrams
-        if self.has_turn or (is_stream and datagrams.has_stream(server)):
-            return True
-        if not datagrams.waiting.turns.take():
-            if only_if_free:
-                return False
-            await datagrams.turn()
-        self.has_turn = True
-        return True
-
-    def send_one(self, query: Query, server: Server, is_stream: bool) -> None:
-        """Sends a query. Raises OSError."""
-        datagrams = self.datagrams
-        if not is_stream:
-            self.sent.add(datagrams.send(query, server))
-            self.has_turn = False
-        else:
-            query = for_stream(query, server.scheme)
-            had_stream = server.stream is not None
-            self.sent.add(datagrams.send_on_stream(query, server))
-            self.has_turn = self.has_turn and had_stream
-
-    def give_back(self) -> None:
-        """Gives the turn back that was not used."""
-        self.has_turn = False
-        self.datagrams.waiting.turns.give_back()
-
-    def query(self, server: Server, qtype: int) -> Query:
-        """Returns a new query, such as the nameserver bears."""
-        key = server, qtype
-        server.look_at_clock(self.datagrams.loop.time())
-        forms = PLAIN_FORMS if key in self.plain or server.plain_until else EDNS_FORMS
-        form = forms[self.settings.watch.conf.trust_ad]
-        if key in self.lowered or server.folds_until:
-            return to_query(self.fqdn, qtype, form)
-        return self.settings.new_query(self.fqdn, qtype, form)
-
-    async def receive(self) -> None:
-        """Takes what comes until there is more to send, nothing to wait for, or time is up."""
-        while self.sent or self.starved:  # each turn brings an event, or time is up
-            await self.datagrams.wait()
-            if not self.datagrams.events:
-                return self.time_out()
-            if self.take_all():
-                return None
-        return None
-
-    def take_all(self) -> bool:
-        """Takes all that has come, and says whether there is something to send at once."""
-        events, self.datagrams.events = self.datagrams.events, []
-        self.is_urgent = False
-        for key, flight, outcome in events:
-            if not isinstance(outcome, FoldedCase):  # after which it is still listened to
-                self.sent.discard(key)
-            if not isinstance(outcome, OSError) or isinstance(outcome, RequestEnded):
-                flight.server.heard(self.datagrams.loop.time())
-            if flight.query.qtype in self.pending:
-                self.take(flight, outcome)
-        return self.is_urgent
-
-    def take(self, flight: Flight, outcome: Any) -> None:
-        """Takes what came of a flight: what is known now, a reason to ask again, or a failure."""
-        if isinstance(outcome, Folded):
-            self.note_folding(flight.server)
-            outcome = outcome.rest
-        if isinstance(outcome, Known):
-            self.accept(flight, outcome)
-        elif isinstance(outcome, FoldedCase):
-            self.folded.add((flight.server, flight.query.qtype))
-            self.ask_on_stream(flight)
-        elif isinstance(outcome, Cut):
-            self.take_cut(flight, outcome.rest)
-        elif flight.query.has_edns and refuses_edns(outcome):
-            self.ask_plain(flight, outcome)
-        elif is_to_reopen(flight, outcome) and self.attempts < MAX_SETS:
-            self.ask_again(flight.server, flight.query.qtype, True)  # RFC 7766 6.2.4
-        else:
-            is_near = has_answered(flight) or isinstance(outcome, RequestEnded)
-            self.fail(flight.server, flight.query.qtype, outcome, flight.is_stream, is_near)
-            if flight.is_stream:
-                self.try_otherwise(flight, outcome)
-
-    def accept(self, flight: Flight, known: Known) -> None:
-        """Takes a good reply: it is the outcome, and tells what the nameserver bears."""
-        _, query, server, _ = flight
-        key = server, query.qtype
-        if query.has_edns:
-            server.bears_edns()
-        elif key in self.plain:
-            server.doubt += 1
-            if self.plain[key] or server.doubt >= MAX_DOUBT:
-                server.plain_until = self.datagrams.loop.time() + PLAIN_SECONDS
-        if key in self.lowered and query.name == query.name.lower():
-            self.note_folding(server)
-        if known.absence is not None:
-            self.explain(known.absence, server, query.qtype, flight.is_stream)
-        self.settle(query.qtype, known)
-
-    def note_folding(self, server: Server) -> None:
-        """Remembers that a nameserver folds letter case."""
-        server.folds_until = self.datagrams.loop.time() + FOLDING_SECONDS
-
-    def ask_again(self, server: Server, qtype: int, is_stream: bool) -> None:
-        """Has the same asked again before all else."""
-        self.unsent.insert(0, (server, qtype, is_stream))
-        self.is_urgent = True
-
-    def ask_on_stream(self, flight: Flight) -> None:
-        """Has the same asked over a stream, once."""
-        key = flight.server, flight.query.qtype
-        if key not in self.streamed:
-            self.streamed.add(key)
-            self.ask_again(*key, True)
-
-    def take_cut(self, flight: Flight, rest: Known | ResolverError) -> None:
-        """Takes a truncated reply: the whole is asked for, and this kept if that does not come."""
-        key = flight.server, flight.query.qtype
-        if isinstance(rest, Known):
-            self.cuts[key[1]] = rest
-        else:
-            self.note(key[1], self.explain(rest, *key))
-        if key not in self.streamed:
-            self.ask_on_stream(flight)
-        elif self.on_stream(*key) is None:
-            self.count_failure(key)
-
-    def flights_on_streams(self) -> list[Flight]:
-        """Returns what was asked over streams, and may still be answered."""
-        return [flight for flight in self.datagrams.flights.values() if flight.is_stream]
-
-    def on_stream(self, server: Server, qtype: int) -> int | None:
-        """Returns what a nameserver was asked over a stream, by key, if it may still answer."""
-        for key, flight in self.datagrams.flights.items():
-            if flight.is_stream and flight.server is server and flight.query.qtype == qtype:
-                return key if flight.sock.stream.is_good(self.datagrams.loop) else None
-        return None
-
-    def ask_plain(self, flight: Flight, error: ResolverError) -> None:
-        """Has the same asked without EDNS, once; else the error is one like others."""
-        key = flight.server, flight.query.qtype
-        if self.plain.get(key):
-            self.fail(*key, error, flight.is_stream)
-        else:
-            self.plain[key] = True
-            self.ask_again(*key, flight.is_stream)
-
-    def try_otherwise(self, flight: Flight, error: Any) -> None:
-        """Has the same asked again as a stream failed: on a new one if it ended, else without."""
-        key = flight.server, flight.query.qtype
-        if isinstance(error, STREAM_ENDS) and self.failures[key] < MAX_FAILURES:
-            self.ask_again(*key, True)
-        elif key in self.folded and key not in self.lowered:
-            self.lowered.add(key)
-            self.ask_again(*key, False)
-
-    def settle(self, qtype: int, outcome: Known | Failure) -> None:
-        """Has the outcome for a type: nothing more is sent or waited for on its behalf."""
-        self.outcomes[qtype] = outcome
-        take_notice(self.settings, outcome)
-        self.pending.remove(qtype)
-        if self.unsent:
-            self.unsent = [attempt for attempt in self.unsent if attempt[1] != qtype]
-        if not self.pending:  # all sockets are closed at the end
-            self.sent.clear()
-            return
-        for key, flight in list(self.datagrams.flights.items()):
-            if flight.query.qtype == qtype:
-                self.sent.discard(key)
-                self.datagrams.close(key)
-
-    def fail(
-        self,
-        server: Server,
-        qtype: int,
-        error: ResolverError | OSError,
-        is_stream: bool = False,
-        is_near: bool = False,
-    ) -> None:
-        """Counts a failure of a nameserver's, and notes the error. What is near is not down."""
-        self.count_failure((server, qtype))
-        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not is_near
-        if is_far and is_stream == server.is_stream:
-            server.down_until = self.datagrams.loop.time() + DOWN_SECONDS
-        self.note(qtype, self.explain(error, server, qtype, is_stream))
-
-    def count_failure(self, key: tuple[Server, int]) -> None:
-        """Counts a failure: after so many it is not asked again."""
-        self.failures[key] = self.failures.get(key, 0) + 1
-
-    def explain(
-        self,
-        error: ResolverError | OSError,
-        server: Server,
-        qtype: int,
-        is_stream: bool = False,
-    ) -> ResolverError:
-        """Returns the error with what was asked, of whom, and how often."""
-        where = f'{describe(self.fqdn, qtype)} from {server.text}'
-        where += f' over {OVER[server.scheme]}' if is_stream else ''
-        return in_full(error, where, f' (attempts: {max(1, self.attempts)})')
-
-    def note(self, qtype: int, error: ResolverError) -> None:
-        """Notes an error for the end: the last one of the best rank is raised."""
-        logger.debug('Failed: %s', error)
-        noted = self.errors.get(qtype)
-        if noted is None or rank(error) <= rank(noted):
-            self.errors[qtype] = error
-
-    def time_out(self) -> None:
-        """Notes that no reply came in time. What was sent may still be answered."""
-        flights = self.datagrams.flights
-        late = [flights[key] for key in self.sent & flights.keys()]
-        self.sent.clear()
-        for flight in late:
-            _, query, server, sent_at = flight
-            key = server, query.qtype
-            if flight.is_stream == server.is_stream:  # of datagrams a stream tells nothing
-                server.not_heard(sent_at, self.datagrams.loop.time())
-            if query.has_edns and not flight.is_stream:
-                self.plain.setdefault(key, False)  # it may be silent to EDNS only
-            if query.qtype in self.pending:
-                error = QueryTimeout('no usable reply in time')
-                error.__cause__ = self.datagrams.dropped
-                self.note(query.qtype, self.explain(error, *key, flight.is_stream))
-                if flight.is_stream:
-                    self.try_otherwise(flight, error)
-
-    def let_one_go(self) -> None:
-        """Gives one turn back, or gives up what others may have to wait for."""
-        if self.has_turn or self.datagrams.end_one():
-            self.give_back()
-        else:
-            self.datagrams.give_up_streams()
-
-    def close(self) -> None:
-        """Takes what has come to the last, and gives the turn back."""
-        self.take_all()
-        if self.has_turn:
-            self.give_back()
-
-    def end(self) -> None:
-        """Ends with what there is for each type that no answer came for, or with an error."""
-        for qtype in self.pending:
-            what = f'{describe(self.fqdn, qtype)}: there was no nameserver to ask'
-            error = self.errors.get(qtype) or QueryTimeout(what)
-            self.outcomes[qtype] = self.cuts.get(qtype) or Failure(error, None)
-
-
-def check_set(servers: Servers, each: Any) -> tuple[float, tuple[Server, ...]]:
-    """Returns the timeout and the nameservers of what get_nameservers yields.
-
-    Raises TypeError, or InvalidName for what is no nameserver.
-    """
-    if not isinstance(each, tuple) or not each:
-        raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {each!r}')
-    timeout = each[0]
-    if not isinstance(timeout, (int, float)):
-        raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
-    if not 0 <= timeout <= MAX_TIMEOUT:
-        timeout = min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
-    if len(each) == 2:  # nearly always
-        return timeout, (server_of(servers, each[1]),)
-    return timeout, tuple([server_of(servers, nameserver) for nameserver in each[1:]])
-
-
-def first_query(settings: Settings, fqdn: bytes, qtype: int, server: Server) -> Query:
-    """Returns the first query that a nameserver is sent for a name."""
-    query = settings.new_query(fqdn, qtype, EDNS_FORMS[settings.watch.conf.trust_ad])
-    return for_stream(query, server.scheme) if server.is_stream else query
-
-
-def send_first(datagrams: Datagrams, timeout: float, query: Query, server: Server) -> bool:
-    """Sends the first query, on the stream that is there or else on the turn that the caller has.
-
-    Says whether it could.
-    """
-    datagrams.start(timeout)  # before a stream stops its own, so that the loop's timer is kept
-    if server.is_stream:
-        datagrams.send_on_stream(query, server)
-        return True
-    try:
-        datagrams.send(query, server)
-    except BaseException as error:
-        datagrams.waiting.turns.give_back()
-        if not isinstance(error, OSError):
-            raise
-        return False
-    return True
-
-
-def first_answer(datagrams: Datagrams, server: Server) -> Known | None:
-    """Returns the records that came first, if anything did. All else is left where it is."""
-    known = datagrams.events[0][2] if datagrams.events else None
-    if not isinstance(known, Known) or known.absence is not None:
-        return None
-    server.heard_at = datagrams.loop.time()
-    server.down_until = 0.0
-    if server.doubt:
-        server.bears_edns()
-    return known
-
-
-Sets = tuple[tuple[float, tuple[Server, ...]], ...]  # of nameservers, and the timeout of each
-
-
-def is_to_wait(servers: tuple[Server, ...], put_aside: Sets, now: float) -> bool:
-    """Whether a set of nameservers is to be put aside: all are down, and others may come.
-
-    A set that comes again has been put aside for a whole round, which is enough.
-    """
-    if not servers or not are_down(servers, now):
-        return False
-    return servers not in [others for _, others in put_aside]
-
-
-async def ask_nameservers(
-    settings: Settings,
-    loop: asyncio.AbstractEventLoop,
-    fqdn: bytes,
-    qtypes: tuple[int, ...],
-    outcomes: Outcomes,
-) -> None:
-    """Adds to `outcomes` what the nameservers say of a name. Asks set after set until all is."""
-    sets = settings.get_nameservers(fqdn)
-    if not hasattr(sets, 'aclose'):
-        raise TypeError(f'get_nameservers is an async generator function, and gave {sets!r}')
-    datagrams = Datagrams(loop, read_datagram, read_frame)
-    turns = datagrams.waiting.turns
-    asking = None
-    put_aside: Sets = ()
-    taken = 0
-    try:
-        async for each in sets:
-            timeout, servers = check_set(settings.servers, each)
-            is_first = asking is None and len(servers) == len(qtypes) == 1 and servers[0].is_plain
-            if is_first:  # before a turn is taken: this calls a function of the caller's
-                query = first_query(settings, fqdn, qtypes[0], servers[0])
-            if is_first and servers[0].is_stream:
-                is_first = datagrams.has_stream(servers[0])
-            elif is_first and not turns.take():
-                await turns.wait()
-                is_first = servers[0].is_plain  # or others have found it down since
-                if not is_first:
-                    turns.give_back()
-            # A short cut, which answers nearly all names.
-            if is_first and send_first(datagrams, timeout, query, servers[0]):
-                await datagrams.wait()
-                known = first_answer(datagrams, servers[0])
-                if known is not None:
-                    outcomes[qtypes[0]] = known
-                    take_notice(settings, known)
-                    return
-                asking = Asking(settings, datagrams, fqdn, qtypes, outcomes)
-                await asking.adopt(timeout)
-            elif is_to_wait(servers, put_aside, loop.time()):
-                put_aside += ((timeout, servers),)
-            else:
-                asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
-                await asking.ask(timeout, servers)
-            taken += 1
-            if taken == MAX_SETS or (asking is not None and not asking.pending):
-                break
-            if asking is not None and turns.are_taken:  # get_nameservers may need one
-                asking.let_one_go()
-        asking = asking or Asking(settings, datagrams, fqdn, qtypes, outcomes)
-        for timeout, servers in put_aside:
-            if asking.pending:
-                await asking.ask(timeout, servers)
-    finally:
-        if asking is not None:
-            asking.close()
-        datagrams.close_all()
-        await sets.aclose()
-    asking.end()
-
-
-def give_stale(settings: Settings, fqdn: bytes, outcomes: Outcomes, now: float) -> None:
-    """Puts expired answers in the place of failures, where there are some not too old."""
-    for qtype, outcome in outcomes.items():
-        if not isinstance(outcome, Failure) or not isinstance(outcome.error, OUTAGES):
-            continue
-        known = settings.memory.cache.get((fqdn.decode('ascii'), qtype))
-        stale = revive(known, now - settings.serve_stale, now)
-        if stale is not None:
-            outcomes[qtype] = stale
-            take_notice(settings, stale)
-            # As text: a handler that keeps what it logs would keep the error's cause, too.
-            logger.warning('Gave an expired answer: %s', str(outcome.error))
-
-
-def outcome_text(outcome: Known | Failure | None, now: float) -> str:
-    """Returns an outcome in words, for the log."""
-    if outcome is LEFT:
-        return 'given up'
-    if isinstance(outcome, Failure):
-        return f'{type(outcome.error).__name__}: {outcome.error}'
-    seconds = f'for {max(0.0, outcome.expires_at - now):.0f} s'
-    if outcome.answers or outcome.absence is not None:
-        return f'{outcome.absence or f"records: {len(outcome.answers)}"}, {seconds}'
-    return 'an alias, and the records of its target are not there'
-
-
-async def lead(
-    settings: Settings,
-    loop: asyncio.AbstractEventLoop,
-    fqdn: bytes,
-    qtypes: tuple[int, ...],
-    outcomes: Outcomes,
-) -> None:
-    """Asks for all who want to know the same. Adds to `outcomes` what comes of it, and shares it.
-
-    Who is cancelled shares what has come until then.
-    """
-    memory = settings.memory
-    name = fqdn.decode('ascii')
-    shared: Shared = tuple.__new__(Shared, (loop, asyncio.current_task(loop), {}))
-    for qtype in qtypes:
-        memory.flights[name, qtype] = shared
-    try:
-        await ask_nameservers(settings, loop, fqdn, qtypes, outcomes)
-    except Exception as error:  # of a callable of the caller's: it goes to all who wait
-        failure = Failure(error, error.__traceback__)
-        for qtype in qtypes:
-            outcomes.setdefault(qtype, failure)
-    else:
-        if settings.serve_stale:
-            give_stale(settings, fqdn, outcomes, loop.time())
-    finally:
-        end_flight(memory, name, qtypes, shared, outcomes, loop.time())
-        if logger.isEnabledFor(logging.DEBUG):
-            for qtype in qtypes:
-                text = outcome_text(outcomes.get(qtype, LEFT), loop.time())
-                logger.debug('Asked for %s: %s', describe(fqdn, qtype), text)
-
-
-def take_notice_of(settings: Settings, follower: Follower) -> None:
-    """Has it noticed if a flight of others brought records."""
-    if not follower.cancelled():
-        take_notice(settings, follower.result())
-
-
-def board(
-    settings: Settings,
-    loop: asyncio.AbstractEventLoop,
-    fqdn: bytes,
-    qtypes: tuple[int, ...],
-    outcomes: Outcomes,
-) -> tuple[list[int], list[tuple[int, Follower]]]:
-    """Returns the types that nobody asks for yet, and a future for each that somebody does.
-
-    What the cache knows by now is added to `outcomes`.
-    """
-    cache, flights = settings.memory
-    name = fqdn.decode('ascii')
-    mine = []
-    followed = []
-    for qtype in qtypes:
-        if qtype in outcomes:
-            continue
-        key = name, qtype
-        shared = flights.get(key)
-        known = cache.get(key)
-        if known is not None and (known := recall(known, loop.time())) is not None:
-            outcomes[qtype] = known
-            take_notice(settings, known)
-        elif shared is None or shared.loop is not loop:
-            mine.append(qtype)
-        else:
-            follower = follow(shared, qtype)
-            followed.append((qtype, follower))
-            if settings.notice is not None:
-                follower.add_done_callback(functools.partial(take_notice_of, settings))
-    return mine, followed
-
-
-def collect(followed: list[tuple[int, Follower]], outcomes: Outcomes) -> None:
-    """Adds to `outcomes` what has come of flights of others, unless their leaders have left."""
-    for qtype, follower in followed:
-        if follower.done() and not follower.cancelled():
-            outcome = follower.result()
-            if outcome is not LEFT:
-                outcomes[qtype] = outcome
+def keep(settings: Settings, outcomes: Outcomes, qtype: int, known: Known) -> None:
+    """Adds to `outcomes` what is known, and has it noticed if there are records."""
+    outcomes[qtype] = known
+    if settings.notice is not None and isinstance(known, Answer) and known.records:
+        settings.notice()
 
 
 async def know(
     settings: Settings, name: bytes, qtypes: tuple[int, ...], is_given: bool, outcomes: Outcomes
 ) -> None:
-    """Adds to `outcomes` what is known of a name: from the cache, from who asks it, or by asking.
+    """Adds to `outcomes` what is known of a name: from the cache, from hosts, or by asking.
 
     get_host is asked for a name that `is_given` by the caller, not for the target of an alias.
     """
     loop = asyncio.get_running_loop()
+    cache = settings.cache
     fqdn = name.lower()
+    text = fqdn.decode('ascii')
     is_suspect = may_be_special(fqdn)
     for qtype in qtypes:
         now = loop.time()
-        known = settings.memory.cache.get((fqdn.decode('ascii'), qtype))
+        known = cache.get((text, qtype))
         if known is not None:
             known = recall(known, now)
         if known is None and is_suspect:
             known = special(name, fqdn, qtype, now, is_given)
         if known is None and is_given:
-            host = await settings.get_host(fqdn, qtype)
+            if settings.get_host is not None:
+                host = await settings.get_host(fqdn, qtype)
+            else:
+                host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
             if host is not None:
                 known = known_from_host(host, name, qtype, now)
-        if known is None and qtype == TYPES.AAAA and settings.watch.conf.no_aaaa:
+            elif settings.get_host is not None and (text, qtype) in cache:  # meanwhile
+                known = recall(cache[text, qtype], loop.time())
+        if known is None and qtype == TYPES.AAAA and settings.config.conf.no_aaaa:
             what = f'{describe(name, qtype)} is not asked for (no-aaaa): '
             known = known_here((), absence_of(what, RCODES.NOERROR), now)
         if known is not None:
-            outcomes[qtype] = known
-            take_notice(settings, known)
-    while len(outcomes) < len(qtypes):  # each turn brings all, or a leader has left
-        mine, followed = board(settings, loop, fqdn, qtypes, outcomes)
-        try:
-            if mine:
-                await lead(settings, loop, fqdn, tuple(mine), outcomes)
-            for _, follower in followed:
-                await follower
-        finally:
-            collect(followed, outcomes)
+            keep(settings, outcomes, qtype, known)
+    if len(outcomes) < len(qtypes):
+        missing = [qtype for qtype in qtypes if qtype not in outcomes]
+        await look_up(settings, loop, fqdn, missing, outcomes)
 
 
-def join(name: bytes, alias: Alias, qtype: int, outcome: Known | Failure) -> Known | Failure:
-    """Returns what an alias of `name` and what is known of its target come to together."""
-    if isinstance(outcome, Failure):
+def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
+    """Returns what an alias of `name` and the outcome for its target come to together."""
+    if not isinstance(outcome, Known):
         return outcome
-    absence = outcome.absence
-    if absence is not None:
-        text = f'{absence} ({present_name(name)} is an alias of it)'
-        absence = DoesNotExist(text, absence.rcode)
     last = outcome.alias or Alias(alias.name, 0, alias.expires_at)
     last = Alias(last.name, alias.links + last.links, min(alias.expires_at, last.expires_at))
     if last.links > MAX_CNAMES:
         text = f'{describe(name, qtype)}: there are more than {MAX_CNAMES} aliases'
-        return Failure(CnameChainTooLong(text), None)
+        return CnameChainTooLong(text)
     expires_at = min(alias.expires_at, outcome.expires_at)
-    answers = tuple([expiring(answer, expires_at) for answer in outcome.answers])
-    return Known(expires_at, answers, absence, last, False)
+    if isinstance(outcome, NegativeAnswer):
+        text = f'{outcome.error} ({present_name(name)} is an alias of it)'
+        error = DoesNotExist(text, outcome.error.rcode)
+        return NegativeAnswer(expires_at, (), last, False, error)
+    records = tuple([expiring(record, expires_at) for record in outcome.records])
+    return Answer(expires_at, records, last, False)
 
 
 async def resolve_types(
@@ -6942,13 +7021,13 @@ async def resolve_types(
 ) -> None:
     """Adds to `outcomes` what is known of a name, aliases followed: records, absence or failure.
 
-    Who is cancelled has there what has come until then, an alias alone among it.
+    If the caller is cancelled, `outcomes` has what has come until then, an alias alone among it.
     """
     await know(settings, name, qtypes, is_given, outcomes)
     while True:  # each turn makes a chain of aliases longer, or ends it
         aliases = {}
         for qtype, known in outcomes.items():
-            if isinstance(known, Known) and not (known.answers or known.absence) and known.alias:
+            if isinstance(known, Answer) and not known.records and known.alias is not None:
                 aliases[qtype] = known.alias
         if not aliases:
             return
@@ -6959,7 +7038,7 @@ async def resolve_types(
             await know(settings, target, group, False, found)
         finally:
             for qtype, outcome in found.items():
-                outcomes[qtype] = join(name, aliases[qtype], qtype, outcome)
+                outcomes[qtype] = join_alias(name, aliases[qtype], qtype, outcome)
 
 
 def recall_search(
@@ -6973,20 +7052,15 @@ def recall_search(
         for qtype in qtypes:
             known = cache.get((fqdn, qtype))
             known = recall(known, now) if known is not None else None
-            if known is not None and (known.answers or known.absence):
+            if known is not None and (known.records or isinstance(known, NegativeAnswer)):
                 found[qtype] = known
-        if any([known.answers for known in found.values()]):
+        if any([known.records for known in found.values()]):
             return found
         if len(found) < len(qtypes):
             return {}
         if each == name:
             own = found
     return own
-
-
-def is_absent(outcome: Known | Failure) -> bool:
-    """Whether there is no such name or record: a search goes on then."""
-    return isinstance(outcome, Known) and outcome.absence is not None
 
 
 async def search_for(
@@ -7003,24 +7077,30 @@ async def search_for(
     for that one only, and a type that it knows is not searched.
     """
     now = asyncio.get_running_loop().time()
-    recalled = recall_search(settings.memory.cache, name, names, qtypes, now)
+    recalled = recall_search(settings.cache, name, names, qtypes, now)
     if len(recalled) == len(qtypes):
         outcomes.update(recalled)
         return
     for qtype in qtypes:
-        host = None if qtype in recalled else await settings.get_host(name.lower(), qtype)
+        fqdn = name.lower()
+        host: Any = None
+        if qtype in recalled:
+            pass
+        elif settings.get_host is not None:
+            host = await settings.get_host(fqdn, qtype)
+        else:
+            host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
         if host is not None:
-            known = known_from_host(host, name, qtype, now)
-            outcomes[qtype] = known
-            take_notice(settings, known)
+            keep(settings, outcomes, qtype, known_from_host(host, name, qtype, now))
     wanted = tuple([qtype for qtype in qtypes if qtype not in outcomes])
     own: Outcomes = {}
     for each in names if wanted else ():
         found: Outcomes = {}
+        is_over = True
         try:
             await resolve_types(settings, each, wanted, found, is_given=False)
+            is_over = not all([isinstance(one, NegativeAnswer) for one in found.values()])
         finally:
-            is_over = not all(map(is_absent, found.values()))
             if is_over:
                 outcomes.update(found)
         if is_over:
@@ -7039,14 +7119,16 @@ def resolve_name(
     """
     name = to_name(given)
     now = asyncio.get_running_loop().time()
-    watch = settings.watch
-    if not watch.since <= now < watch.due:
-        look_at_files(settings, now)
-    domains = watch.search
-    if not domains or is_absolute(given) or is_special(name, qtypes[0], now):
-        return resolve_types(settings, name, qtypes, outcomes)
-    names = names_to_ask(name, domains, watch.ndots)
-    return search_for(settings, name, names, qtypes, outcomes)
+    config = settings.config
+    if not config.since <= now < config.due and config.reload_if_changed(now):
+        forget(settings)
+    domains = config.search
+    if domains and not is_absolute(given):
+        fqdn = name.lower()
+        if not may_be_special(fqdn) or special(name, fqdn, qtypes[0], now, True) is None:
+            names = names_to_ask(name, domains, config.ndots)
+            return search_for(settings, name, names, qtypes, outcomes)
+    return resolve_types(settings, name, qtypes, outcomes)
 
 
 async def resolve_first(
@@ -7059,7 +7141,7 @@ async def resolve_first(
     is_over = False
 
     def notice() -> None:
-        if grace.when() is None and not is_over:  # a flight of others ends when it will
+        if grace.when() is None and not is_over:  # the lookup of another may end later
             grace.reschedule(loop.time() + seconds)
 
     try:
@@ -7137,25 +7219,22 @@ def to_settings(
     serve_stale: float = 0,
 ) -> Settings:
     """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what."""
-    memory = Memory(OrderedDict(), {})
     default = get_nameservers_from_etc_resolve_conf
     resolv_conf = file_of(get_nameservers, default, parse_system_resolv_conf)
     hosts = file_of(get_host, get_host_from_etc_hosts, parse_hosts)
-    watch = Watch(resolv_conf, hosts, to_search(search))
-    new_query = query_maker(transform_fqdn)
     if not isinstance(serve_stale, (int, float)):
         raise TypeError(f'serve_stale is a number of seconds, not {serve_stale!r}')
-    seconds = min(max(0.0, serve_stale), MAX_STALE)  # in this order, so that nan is 0
-    return Settings(get_host, get_nameservers, new_query, memory, {}, None, watch, seconds)
-
-
-def answers_of(outcome: Known | Failure) -> tuple[Any, ...]:
-    """Returns the records of an outcome, or raises the error that it is."""
-    if isinstance(outcome, Failure):
-        raise_failure(outcome)
-    if outcome.absence is not None:
-        raise_failure(Failure(outcome.absence, None))
-    return outcome.answers
+    return Settings(
+        get_host=get_host if hosts is None else None,
+        get_nameservers=get_nameservers,
+        transform_fqdn=None if transform_fqdn is mix_case else transform_fqdn,
+        cache=OrderedDict(),
+        lookups={},
+        servers={},
+        notice=None,
+        config=SystemConfig(resolv_conf, hosts, to_search(search)),
+        serve_stale=min(max(0.0, serve_stale), MAX_STALE),  # in this order, so that nan is 0
+    )
 
 
 def Resolver(
@@ -7180,8 +7259,8 @@ def Resolver(
     nameserver failed (RFC 8767); each time it is cached for 30 s. 0: not at all.
     """
     settings = to_settings(get_host, get_nameservers, transform_fqdn, search, serve_stale)
-    cache = settings.memory.cache
-    watch = settings.watch
+    cache = settings.cache
+    config = settings.config
     get_running_loop = asyncio.get_running_loop
 
     async def resolve(name: str | bytes, qtype: int) -> tuple[Any, ...]:
@@ -7193,15 +7272,15 @@ def Resolver(
         known = cache.get((name, qtype)) if name.__class__ is str else None
         if known is not None:
             now = get_running_loop().time()
-            if known[0] > now and watch.since <= now < watch.due:
-                answers = known[1]
+            if known[0] > now and config.since <= now < config.due:
+                records = known[1]
                 # What has fewer dots is looked for below the domains of the search list first.
-                if answers and (not watch.ndots or has_dots(name, watch.ndots)):
-                    return answers
+                if records and (not config.ndots or has_dots(name, config.ndots)):
+                    return records
         check_type(qtype)
         outcomes: Outcomes = {}
         await resolve_name(settings, name, (qtype,), outcomes)
-        return answers_of(outcomes[qtype])
+        return records_of(outcomes[qtype])
 
     def clear_cache() -> None:
         """Forgets all answers, those too that are being asked for."""
@@ -7210,7 +7289,7 @@ def Resolver(
     return resolve, clear_cache
 
 
-# --- 20. Guests --------------------------------------------------------------
+# --- 21. Guests --------------------------------------------------------------
 #
 # Resolvers in the shape that others want, each made when it is first asked for:
 # the library that it is for is imported only then.
@@ -7251,9 +7330,9 @@ async def resolve_families(
     qtypes = TYPES_OF_FAMILY[family]
     outcomes = await resolve_first(settings, name, qtypes, OTHER_FAMILY_SECONDS)
     found = [outcomes[qtype] for qtype in qtypes if qtype in outcomes]
-    addresses = [each for one in found if isinstance(one, Known) for each in one.answers]
+    addresses = [each for one in found if isinstance(one, Answer) for each in one.records]
     if not addresses:
-        answers_of(min(reversed(found), key=lambda one: isinstance(one, Known)))
+        records_of(min(reversed(found), key=lambda one: isinstance(one, NegativeAnswer)))
     return list(dict.fromkeys(addresses))  # a get_host may give all for either family
 
 
@@ -7332,7 +7411,7 @@ def __getattr__(name: str) -> Any:
     return globals()[name]
 
 
-# --- 21. Command line --------------------------------------------------------
+# --- 22. Command line --------------------------------------------------------
 #
 # Words in, lines and an exit status out. What it imports beyond the core comes
 # when it is used.
