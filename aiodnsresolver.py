@@ -6396,14 +6396,14 @@ class Lookup:
             self.current = min(self.skipped, key=suspicion)
             servers = self.current.servers
         for server in servers:
+            if are_skipped:
+                server.suspicion = next(SUSPICIONS)
             on_stream = self.on_stream(server)
             tried = self.tried.get(server)
             if on_stream is not None:  # what it was asked there may still be answered
                 on_stream.asked_set = self.current
             elif tried is None or tried.failures < MAX_FAILURES:
                 self.unsent.append((server, STREAM if server.is_stream else DATAGRAM))
-                if are_skipped:
-                    server.suspicion = next(SUSPICIONS)
 
     def on_stream(self, server: Server) -> StreamExchange | None:
         """Returns what a nameserver was asked over a stream, if it may still answer."""

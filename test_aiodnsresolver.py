@@ -9065,16 +9065,15 @@ async def test_resolv_conf_is_read_again_once_it_changed_and_what_was_learned_is
 
     assert await nameserver_tried(resolve) == ('x.example', 'none-1')
     answers = (IPv4AddressExpiresAt(IPv4Address('192.0.2.1'), 9e9),)
-    known = module.Known(9e9, answers, None, None, True)
-    settings.memory.cache['x.example', TYPES.A] = known
+    settings.cache['x.example', TYPES.A] = module.Answer(9e9, answers, None, True)
     put(path, NO_INTERFACE.format('none-2') + 'options trust-ad\n')
     turn(1.9)
     assert await resolve('x.example', TYPES.A) == answers
-    assert not settings.watch.conf.trust_ad
+    assert not settings.config.conf.trust_ad
     turn(0.1)
     assert await nameserver_tried(resolve) == ('x.example', 'none-2')
-    assert settings.memory.cache == {}
-    assert settings.watch.conf.trust_ad
+    assert settings.cache == {}
+    assert settings.config.conf.trust_ad
 
 
 @on_every_loop
@@ -10228,7 +10227,7 @@ def test_an_unbound_with_a_dead_forwarder_costs_its_timeout_once(dead_end, bind,
         # What it knew before is given when there is no other.
         stale = asking(dead_end, timeout=0.05)
         settings = settings._replace(get_nameservers=stale, serve_stale=3600.0)
-        cache = settings.memory.cache
+        cache = settings.cache
         for key, known in list(cache.items()):
             cache[key] = known._replace(expires_at=now - 1)
         outcomes = await outcomes_of(settings, name, (TYPES.A,))
@@ -10689,9 +10688,9 @@ async def test_what_the_grace_ends_goes_on_for_those_who_want_it():
         await settle()
         turn(0.06)
         assert families_of(await both) == [V4]
-        await server.asked(3)  # who followed leads now
         arrived.set()
         assert families_of(await one) == [V6]
+        await server.asked(2)  # the query went on for who joined it
 
 
 @on_every_loop
