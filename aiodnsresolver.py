@@ -4151,8 +4151,13 @@ class Server:
         Else who has it asked for a name that takes long would have it skipped for all names.
         """
         if self.responded_at < since:
-            self.unresponsive_until = now + UNRESPONSIVE_SECONDS
+            self.found_unresponsive(now)
+
+    def found_unresponsive(self, now: float) -> None:
+        """It is skipped for a while where others can be asked."""
+        if self.unresponsive_until <= now:
             self.suspicion = next(SUSPICIONS)
+        self.unresponsive_until = now + UNRESPONSIVE_SECONDS
 
     def stream_for(self, way: int, loop: asyncio.AbstractEventLoop) -> Stream | None:
         """Returns the stream on which to ask it in this way, if there is one that is good."""
@@ -4180,7 +4185,9 @@ class Server:
         """Ends the stream that is not used any more; what waits on it is asked elsewhere."""
         retired, self.retired = self.retired, None
         if retired is not None and retired.is_open:
-            retired.loop.call_soon(retired.lose, ConnectionResetError(*GIVEN_UP))
+            retired.close()  # those who wait are told when whoever wants a stream has it
+            error = ConnectionResetError(*GIVEN_UP)
+            retired.loop.call_soon(retired.fail, error, context=Context())
 
 
 def to_address(host: Any) -> IPv4Address | IPv6Address:
@@ -4729,8 +4736,8 @@ class Stream(Pipeline):
         self.is_connected = False
         resources.sockets.writable(self.fd)
         if self.is_alone:
-            server.bury()  # two at most
             server.second_stream = self
+            server.bury()  # two at most
         else:
             server.stream = self
 
@@ -6729,8 +6736,7 @@ class Lookup:
         self.tried_with(server).failures += 1
         is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not is_near
         if is_far and is_stream == server.is_stream:
-            server.unresponsive_until = self.loop.time() + UNRESPONSIVE_SECONDS
-            server.suspicion = next(SUSPICIONS)
+            server.found_unresponsive(self.loop.time())
         self.note(error, server, is_stream)
 
     def explain(
