@@ -1,14 +1,28 @@
 """Measures what a query costs, side by side with other resolvers.
 
-    python bench_aiodnsresolver.py [WORKLOAD...] [--peers PEER,...] [--rounds N] [--json FILE]
+    python bench_aiodnsresolver.py [WORKLOAD...] [--peers PEER,...] [--module NAME=FILE]...
+        [--rounds N] [--queries N] [--upstream FOLDER] [--json FILE] [--no-pin]
 
 The nameserver is an Unbound of its own, on a loopback port and a core of its own. Each peer is in
 a process of its own, so that nobody pays for another's garbage, threads or imports, and they take
-turns round by round. Every answer is checked, and what counts is the median of the rounds. The
-floor is what the same work costs at least in asyncio, without any DNS logic.
+turns round by round. Every answer is checked, and what counts is the median of the rounds.
+
+Another version of our module becomes a peer too, and does all that `ours` does:
+
+    git show main:aiodnsresolver.py > /tmp/old.py
+    python bench_aiodnsresolver.py cold-100 tls-100 frames-100 --module old=/tmp/old.py
+
+The floor is what the same work costs at least in asyncio, without any DNS logic:
+
+- of datagrams, a fresh connected socket per query in an epoll of its own;
+- of TCP and TLS, a bare protocol that writes ready octets, the id patched in, a write per query;
+- of HTTPS, the h2 library with the same requests on such a protocol, a write per turn of the loop;
+- of a cached name, one look-up in a dict and one reading of the clock.
 
 Time is CPU time of the peer's process with all its threads, and memory is what it has resident:
-both are the same for Python and C. What the kernel holds for a socket is not seen.
+both are the same for Python and C. What the kernel holds for a socket is not seen. The first query
+of a round is not timed: it connects, and imports what is imported late. Frames are those of the
+module's file, counted each time that one is entered or a coroutine is resumed.
 """
 
 from __future__ import annotations
@@ -202,14 +216,18 @@ def make_query_function(scheme: str, port: int) -> Peer:
     return Peer(ask, None, prepare, lambda reply: [each.rdata for each in reply.an] == [ADDRESS])
 
 
-def dnspython_context(scheme: str) -> Any:
+ALPN = {'tls': 'dot', 'https': 'h2'}
+
+
+def client_context(scheme: str) -> Any:
     """Returns the SSLContext for a scheme, made once; otherwise each query would pay for it."""
     import ssl
 
+    if scheme not in ALPN:
+        return None
     context = ssl.create_default_context()
-    if scheme == 'tls':
-        context.set_alpn_protocols(['dot'])
-    return context if scheme != 'tcp' else None
+    context.set_alpn_protocols([ALPN[scheme]])
+    return context
 
 
 def dnspython_peer(call: Callable[[Any], Awaitable[Any]], close: Any = None) -> Peer:
@@ -226,7 +244,7 @@ def make_dnspython_over_new_stream(scheme: str, port: int) -> Peer:
     """dnspython's function for one query, without a connection."""
     import dns.asyncquery
 
-    context = dnspython_context(scheme)
+    context = client_context(scheme)
     arguments = {'tcp': {}, 'tls': {'ssl_context': context}, 'https': {'verify': context}}[scheme]
     call = getattr(dns.asyncquery, scheme)
     return dnspython_peer(lambda query: call(query, '127.0.0.1', TRY_SECONDS, port, **arguments))
@@ -237,7 +255,7 @@ def make_dnspython_over_stream(scheme: str, port: int) -> Peer:
     import dns.asyncbackend
     import dns.asyncquery
 
-    context = dnspython_context(scheme)
+    context = client_context(scheme)
     if scheme == 'https':
         import httpx2
 
@@ -332,6 +350,129 @@ def make_socket_floor(port: int) -> Peer:
     """The floor of a query that is sent."""
     ask = SocketFloor(port).ask
     return Peer(ask, None, query_octets, lambda reply: reply[-4:] == ADDRESS.packed)
+
+
+class StreamFloor(asyncio.Protocol):
+    """A bare protocol: ready octets, a write per query, replies told apart by length and id."""
+
+    def __init__(self, scheme: str, port: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.port = port
+        self.context = client_context(scheme)
+        self.transport: Any = None
+        self.waiting: dict[Any, asyncio.Future[bytes]] = {}
+        self.sent = 0
+        self.incoming = b''
+
+    @staticmethod
+    def prepare(name: str) -> bytes:
+        """Returns a query as it is sent, save for its id."""
+        query = query_octets(name)
+        return struct.pack('!H', len(query)) + query
+
+    async def ask(self, query: bytes, qtype: None) -> bytes:
+        """Returns the reply. The first is asked alone, and connects."""
+        if self.transport is None:
+            where = '127.0.0.1', self.port
+            connect = self.loop.create_connection(lambda: self, *where, ssl=self.context)
+            self.transport, _ = await connect
+        reply: asyncio.Future[bytes] = self.loop.create_future()
+        self.waiting[self.send(query)] = reply
+        return await reply
+
+    def send(self, query: bytes) -> Any:
+        """Sends a query, and returns by what its reply is known."""
+        self.sent += 1
+        key = struct.pack('!H', self.sent & 0xFFFF)
+        self.transport.write(query[:2] + key + query[4:])
+        return key
+
+    def data_received(self, data: bytes) -> None:
+        """Takes the replies that are whole."""
+        data, start = self.incoming + data, 0
+        while len(data) >= start + 2:
+            end = start + 2 + int.from_bytes(data[start : start + 2], 'big')
+            if len(data) < end:
+                break
+            self.waiting.pop(data[start + 2 : start + 4]).set_result(data[start + 2 : end])
+            start = end
+        self.incoming = data[start:]
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        self.transport.abort()
+
+
+class HttpFloor(StreamFloor):
+    """The same with the h2 library, which checks no more than for our module.
+
+    It collects what is to be sent, so that the queries of one turn of the loop are one write.
+    """
+
+    prepare = staticmethod(query_octets)
+
+    def __init__(self, scheme: str, port: int) -> None:
+        import h2.config
+        import h2.connection
+        import h2.events
+
+        super().__init__(scheme, port)
+        config = h2.config.H2Configuration(
+            header_encoding=None,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+            validate_inbound_headers=False,
+            normalize_inbound_headers=False,
+        )
+        self.http = h2.connection.H2Connection(config)
+        self.http.initiate_connection()
+        self.data, self.end = h2.events.DataReceived, h2.events.StreamEnded
+        self.is_write_due = False
+        self.bodies: dict[int, bytes] = {}
+        message = 'application/dns-message'
+        self.fields = {
+            ':method': 'POST',
+            ':scheme': 'https',
+            ':authority': f'127.0.0.1:{port}',
+            ':path': '/dns-query',
+            'accept': message,
+            'content-type': message,
+        }
+
+    def send(self, query: bytes) -> int:
+        """Sends a request, and returns the number of its stream."""
+        stream_id: int = self.http.get_next_available_stream_id()
+        fields = self.fields | {'content-length': str(len(query))}
+        self.http.send_headers(stream_id, fields.items())
+        self.http.send_data(stream_id, query, end_stream=True)
+        if not self.is_write_due:
+            self.is_write_due = True
+            self.loop.call_soon(self.write)
+        return stream_id
+
+    def write(self) -> None:
+        """Sends what the library has collected."""
+        self.is_write_due = False
+        self.transport.write(self.http.data_to_send())
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what the library makes of it. What it has to say goes with the next request."""
+        for event in self.http.receive_data(data):
+            if isinstance(event, self.data):
+                self.bodies[event.stream_id] = event.data
+                self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, self.end):
+                self.waiting.pop(event.stream_id).set_result(self.bodies.pop(event.stream_id))
+
+
+def make_stream_floor(scheme: str, port: int) -> Peer:
+    """The floor of a query on a stream that lasts."""
+    floor = (HttpFloor if scheme == 'https' else StreamFloor)(scheme, port)
+
+    def is_right(reply: bytes) -> bool:
+        return reply[-4:] == ADDRESS.packed
+
+    return Peer(floor.ask, None, floor.prepare, is_right, floor.close)
 
 
 def make_dict_floor(port: int) -> Peer:
@@ -436,14 +577,33 @@ async def ask_all(peer: Peer, names: list[Any], at_once: int) -> list[Any]:
 
 
 async def time_at_once(peer: Peer, names: list[str], at_once: int) -> Round:
-    """CPU microseconds of a query that is asked for once."""
-    arguments = [peer.prepare(name) for name in names]
+    """CPU microseconds of a query that is asked for once, after a first one."""
+    first, *rest = [peer.prepare(name) for name in names]
+    answers = await ask_all(peer, [first], 1)
     gc.collect()
     began, start = time.perf_counter(), time.process_time()
-    answers = await ask_all(peer, arguments, at_once)
-    cost = (time.process_time() - start) / len(names) * 1e6
-    rate = len(names) / (time.perf_counter() - began)
+    answers += await ask_all(peer, rest, at_once)
+    cost = (time.process_time() - start) / len(rest) * 1e6
+    rate = len(rest) / (time.perf_counter() - began)
     return Round(cost, count_right(peer, answers), len(names), rate=rate)
+
+
+async def count_frames(peer: Peer, names: list[str], at_once: int) -> Round:
+    """Frames of the module's file that are entered for a query, after a first one."""
+    file, frames = import_module('aiodnsresolver').__file__, 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal frames
+        frames += event == 'call' and frame.f_code.co_filename == file
+
+    first, *rest = [peer.prepare(name) for name in names]
+    answers = await ask_all(peer, [first], 1)
+    sys.setprofile(count)
+    try:
+        answers += await ask_all(peer, rest, at_once)
+    finally:
+        sys.setprofile(None)
+    return Round(frames / len(rest), count_right(peer, answers), len(names))
 
 
 async def time_cached(peer: Peer, names: list[str], at_once: int) -> Round:
@@ -528,6 +688,7 @@ BY_SOCKET: dict[str, Make] = {
     'upstream': partial(make_resolver, '127.0.0.1'),
     'floor': make_socket_floor,
 }
+BY_MODULE = {peer: BY_SOCKET[peer] for peer in ('ours', 'upstream')}
 # What waits in a queue for one of getaddrinfo's threads is not in flight; it has no cache either.
 IN_FLIGHT = {peer: make for peer, make in BY_SOCKET.items() if peer != 'getaddrinfo'}
 BY_CACHE = IN_FLIGHT | {'dnspython': partial(make_dnspython, cached=True)}
@@ -543,9 +704,13 @@ BY_IMPORT: dict[str, Make] = {
 
 def by_stream(scheme: str, is_new: bool) -> dict[str, Make]:
     """Returns the peers that ask over a stream that lasts, or one that is new for each query."""
-    ours = make_query_function if is_new else make_over_stream
-    theirs = make_dnspython_over_new_stream if is_new else make_dnspython_over_stream
-    return {'ours': partial(ours, scheme), 'dnspython': partial(theirs, scheme)}
+    new = {'ours': make_query_function, 'dnspython': make_dnspython_over_new_stream}
+    lasting = {
+        'ours': make_over_stream,
+        'dnspython': make_dnspython_over_stream,
+        'floor': make_stream_floor,
+    }
+    return {peer: partial(make, scheme) for peer, make in (new if is_new else lasting).items()}
 
 
 def by_octets(make: Callable[..., Peer], octets: bytes) -> dict[str, Make]:
@@ -575,6 +740,8 @@ WORKLOADS = {
     'cold-1000': Workload(US, 4000, 1000, time_at_once, BY_SOCKET),
     'cold-10000': Workload(US, 10_000, 10_000, time_at_once, BY_SOCKET),
     'cached': Workload(US, 20_000, 1, time_cached, BY_DICT),
+    'frames-1': Workload('frames/query', 401, 1, count_frames, BY_MODULE),
+    'frames-100': Workload('frames/query', 401, 100, count_frames, BY_MODULE),
     'parse-a': Workload(US, 5000, 1, time_calls, by_octets(make_parser, A)),
     'parse-chain': Workload(US, 1000, 1, time_calls, by_octets(make_parser, CHAIN)),
     'parse-referral': Workload(US, 500, 1, time_calls, by_octets(make_parser, REFERRAL)),
@@ -879,15 +1046,23 @@ class Bench:
 
     def __init__(self, server: Server, arguments: argparse.Namespace) -> None:
         self.server = server
-        self.upstream: str = arguments.upstream
+        self.folders = {'upstream': arguments.upstream}  # those of other modules than ours
         self.most: int = arguments.queries
         self.rounds: int = arguments.rounds
         self.workers: dict[str, Worker] = {}
+        self.made_as = {name: 'ours' for name in arguments.module}
+        for name, path in arguments.module.items():
+            self.folders[name] = tempfile.mkdtemp(dir=server.folder)
+            shutil.copyfile(path, Path(self.folders[name], 'aiodnsresolver.py'))
+
+    def able(self, peers: list[str], name: str) -> list[str]:
+        """Returns the peers that can do a workload."""
+        return [peer for peer in peers if self.made_as.get(peer, peer) in WORKLOADS[name].peers]
 
     def worker(self, peer: str) -> Worker:
         """Returns the peer's worker, a new one if there is none."""
         if peer not in self.workers:
-            folder = self.upstream if peer == 'upstream' else str(Path(__file__).parent)
+            folder = self.folders.get(peer, str(Path(__file__).parent))
             command = [sys.executable, __file__, '--worker', folder]
             if peer == 'getaddrinfo':
                 command = in_private(self.server.folder, command)
@@ -906,7 +1081,7 @@ class Bench:
         before = self.server.queries()
         tag = f'{name}-{peer}-{number}'
         port = self.server.ports[WORKLOADS[name].scheme]
-        one = self.worker(peer).run(name, peer, queries, port, tag)
+        one = self.worker(peer).run(name, self.made_as.get(peer, peer), queries, port, tag)
         if WORKLOADS[name].fresh:
             self.dismiss([peer])
         return one._replace(reached=self.server.queries() - before)
@@ -946,17 +1121,19 @@ def say(text: str) -> None:
 
 
 def figures(rounds: list[Round], ours: list[Round]) -> str:
-    """Returns a row of the table: of what `rounds` cost, with the ratio of the median to ours."""
+    """Returns a row of the table: of what `rounds` cost, and how many times as much as ours."""
     if not rounds:
         return f'{"failed":>13}'
     costs = [one.cost for one in rounds]
     median = statistics.median(costs)
     base = statistics.median(one.cost for one in ours) if ours else 0
-    ratio = f'{median / base:.2f}' if base else '-'
+    ratios = (
+        f'{median / base:9.2f}{base / median:11.2f}' if base and median else f'{"-":>9}{"-":>11}'
+    )
     correct, asked, reached = map(sum, list(zip(*rounds, strict=True))[1:4])
     seen = f'{reached / correct:.2f}' if reached and correct else '-'
     rate = statistics.median(one.rate for one in rounds)
-    row = f'{median:13.2f}{ratio:>9}{min(costs):11.2f}{max(costs):11.2f}'
+    row = f'{median:13.2f}{ratios}{min(costs):11.2f}{max(costs):11.2f}'
     return f'{row}{correct:>9} of {asked:<7}{f"{rate:.0f}" if rate else "-":>11}{seen:>9}'
 
 
@@ -964,10 +1141,20 @@ def print_table(name: str, results: dict[str, list[Round]]) -> None:
     """Prints a workload's results. `reached`: queries at the nameserver per correct answer."""
     unit = WORKLOADS[name].unit
     say(f'\n{name}')
-    head = 'to ours      least       most       correct          queries/s  reached'
+    head = 'to ours ours to it      least       most       correct          queries/s  reached'
     say(f'peer        {unit:>13}  {head}')
     for peer, rounds in results.items():
         say(f'{peer:12}{figures(rounds, results.get("ours", []))}')
+
+
+def module_peer(text: str) -> tuple[str, Path]:
+    """Returns what `--module` says, or raises what argparse prints."""
+    name, _, path = text.partition('=')
+    if not (name.isascii() and name.isidentifier()) or name in BY_SOCKET:
+        raise argparse.ArgumentTypeError(f'{name!r} cannot be the name of another peer')
+    if not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f'there is no file {path!r}')
+    return name, Path(path)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -975,8 +1162,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='What DNS queries cost in asyncio')
     parser.add_argument('workloads', nargs='*', metavar='WORKLOAD', help=', '.join(WORKLOADS))
     parser.add_argument('--peers', default=','.join(BY_SOCKET), help='default: %(default)s')
+    parser.add_argument(
+        '--module',
+        action='append',
+        default=[],
+        type=module_peer,
+        metavar='NAME=FILE',
+        help='another version of our module as a peer; can be given several times',
+    )
     parser.add_argument('--rounds', type=int, default=7, help='default: %(default)s')
-    parser.add_argument('--queries', type=int, default=10_000_000, help='in a round, at most')
+    parser.add_argument(
+        '--queries', type=int, default=10_000_000, help='in a round, at most; 2 or more'
+    )
     parser.add_argument('--upstream', default='', metavar='PATH', help='folder with its module')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all the rounds there')
     parser.add_argument('--no-pin', action='store_true', help='leave the cores to the system')
@@ -984,8 +1181,10 @@ def parse_arguments() -> argparse.Namespace:
     arguments.peers = arguments.peers.split(',')
     arguments.workloads = arguments.workloads or list(WORKLOADS)
     unknown = {*arguments.workloads} - {*WORKLOADS} | {*arguments.peers} - {*BY_SOCKET}
-    if unknown or min(arguments.rounds, arguments.queries) < 1:
+    if unknown or arguments.rounds < 1 or arguments.queries < 2:
         parser.error(f'unknown: {", ".join(sorted(unknown))}' if unknown else 'nothing to do')
+    arguments.module = dict(arguments.module)
+    arguments.peers += arguments.module
     return arguments
 
 
@@ -999,6 +1198,7 @@ def write_json(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
         'machine': f'{platform.platform()}, {processor()}, {os.cpu_count()} cores',
         'python': platform.python_version(),
         'versions': versions(arguments.upstream),
+        'modules': {name: str(path) for name, path in arguments.module.items()},
         'pinned': not arguments.no_pin,
         'units': {name: WORKLOADS[name].unit for name in results},
     }
@@ -1029,7 +1229,7 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
         bench = Bench(server, arguments)
         try:
             for name in arguments.workloads:
-                able = [peer for peer in peers if peer in WORKLOADS[name].peers]
+                able = bench.able(peers, name)
                 results[name] = bench.run_workload(name, able) if able else {}
                 print_table(name, results[name])
         finally:

@@ -11261,14 +11261,57 @@ def rows(lines, workload):
 @pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
 def test_streams_are_measured_that_last_and_new_ones(scheme):
     workloads = [f'{scheme}-{what}' for what in ('1', '100', 'new')]
-    status, lines, _ = bench(*workloads, '--peers', 'ours,dnspython')
+    status, lines, _ = bench(*workloads, '--peers', 'ours,dnspython,floor')
     assert status == 0, lines
     for name in workloads:
-        for peer in ('ours', 'dnspython'):
+        floor = [] if name.endswith('-new') else ['floor']
+        assert list(rows(lines, name)) == ['peer', 'ours', 'dnspython', *floor]
+        for peer in ('ours', 'dnspython', *floor):
             row = rows(lines, name)[peer]
-            assert row[4:7] == ['8', 'of', '8']
-            assert float(row[7]) > 0
+            assert row[5:8] == ['8', 'of', '8']
+            assert float(row[8]) > 0
             assert row[-1] == '1.00'
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_another_version_of_the_module_does_what_ours_does(tmp_path):
+    old = shutil.copy(HERE / 'aiodnsresolver.py', tmp_path / 'then.py')
+    workloads = ['cold-100', 'cached', 'frames-100', 'parse-a', 'memory-flight', 'tls-1', 'import']
+    words = '--peers', 'ours', '--module', f'old={old}', '--json', tmp_path / 'json'
+    status, lines, _ = bench(*workloads, *words)
+    assert status == 0
+    for name in workloads:
+        table = rows(lines, name)
+        assert list(table) == ['peer', 'ours', 'old']
+        assert table['old'][5:8] == ['8', 'of', '8']
+    assert json.loads((tmp_path / 'json').read_text())['modules'] == {'old': str(old)}
+    frames = rows(lines, 'frames-100')
+    assert frames['ours'][1:3] == ['1.00', '1.00']
+    assert float(frames['old'][0]) == pytest.approx(float(frames['ours'][0]), rel=0.1)
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_several_versions_are_each_in_a_process_of_its_own(tmp_path):
+    (tmp_path / 'wrong.py').write_text(WRONG_MODULE)
+    (tmp_path / 'broken.py').write_text('raise RuntimeError("of this test")')
+    modules = [f'--module={name}={tmp_path}/{name}.py' for name in ('wrong', 'broken')]
+    status, lines, _ = bench('frames-1', '--peers', 'ours', *modules)
+    assert status == 0
+    table = rows(lines, 'frames-1')
+    assert table['ours'][5:8] == ['8', 'of', '8']
+    assert (table['wrong'][0], table['wrong'][5:8]) == ('1.00', ['0', 'of', '8'])
+    assert table['broken'] == ['failed']
+
+
+@pytest.mark.long
+@pytest.mark.servers
+@pytest.mark.parametrize('module', ['old=/nowhere.py', f'ours={BENCH}', f'two words={BENCH}'])
+def test_refuses_a_module_without_a_file_or_a_name_of_its_own(module):
+    status, lines, errors = bench('cold-1', '--module', module)
+    assert (status, lines) == (2, [])
+    assert 'argument --module: ' in errors[-1]
 
 
 @pytest.mark.long
@@ -11286,7 +11329,7 @@ def test_prints_a_table_a_workload_and_writes_all_rounds(tmp_path):
         assert list(rows(lines, name)) == ['peer', *able]
         for peer, rounds in by_peer.items():
             assert [(one['correct'], one['asked']) for one in rounds] == [(4, 4)] * 2
-            assert rows(lines, name)[peer][4:7] == ['8', 'of', '8']
+            assert rows(lines, name)[peer][5:8] == ['8', 'of', '8']
             assert f'{name}: round 2 of 2, {peer}' in progress
     assert {peer: row[-1] for peer, row in rows(lines, 'cold-100').items()} == {
         'peer': 'reached',
@@ -11321,10 +11364,10 @@ def test_a_peer_that_fails_is_said_and_the_others_are_measured(tmp_path):
 def test_wrong_answers_are_counted_and_those_of_ours_are_status_1(tmp_path):
     (tmp_path / 'aiodnsresolver.py').write_text(WRONG_MODULE)
     status, lines, _ = bench('cold-1', '--peers', 'ours,upstream', '--upstream', tmp_path)
-    assert (status, rows(lines, 'cold-1')['upstream'][4:7]) == (0, ['0', 'of', '8'])
+    assert (status, rows(lines, 'cold-1')['upstream'][5:8]) == (0, ['0', 'of', '8'])
     copy = shutil.copy(BENCH, tmp_path)
     status, lines, _ = bench('cold-1', '--peers', 'ours,floor', path=copy)
-    assert (status, rows(lines, 'cold-1')['ours'][4:7]) == (1, ['0', 'of', '8'])
+    assert (status, rows(lines, 'cold-1')['ours'][5:8]) == (1, ['0', 'of', '8'])
 
 
 @pytest.mark.long
