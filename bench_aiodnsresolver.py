@@ -5,7 +5,9 @@
 
 The nameserver is an Unbound of its own, on a loopback port and a core of its own. Each peer is in
 a process of its own, so that nobody pays for another's garbage, threads or imports, and they take
-turns round by round. Every answer is checked, and what counts is the median of the rounds.
+turns round by round. Every answer is checked, and what counts is the median of the rounds: of the
+costs, and of the ratios to what ours cost in the same round, so that a machine which is now fast,
+now slow makes little difference to them.
 
 Another version of our module becomes a peer too, and does all that `ours` does:
 
@@ -1126,10 +1128,9 @@ def figures(rounds: list[Round], ours: list[Round]) -> str:
         return f'{"failed":>13}'
     costs = [one.cost for one in rounds]
     median = statistics.median(costs)
-    base = statistics.median(one.cost for one in ours) if ours else 0
-    ratios = (
-        f'{median / base:9.2f}{base / median:11.2f}' if base and median else f'{"-":>9}{"-":>11}'
-    )
+    pairs = [one.cost / base.cost for one, base in zip(rounds, ours, strict=False) if base.cost]
+    ratio = statistics.median(pairs) if pairs else 0
+    ratios = f'{ratio:9.2f}{1 / ratio:11.2f}' if ratio else f'{"-":>9}{"-":>11}'
     correct, asked, reached = map(sum, list(zip(*rounds, strict=True))[1:4])
     seen = f'{reached / correct:.2f}' if reached and correct else '-'
     rate = statistics.median(one.rate for one in rounds)
