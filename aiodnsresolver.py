@@ -342,6 +342,8 @@ EDE_OF: dict[int, int] = {number.value: number for number in EDE}
 # Types that are no data of a name: OPT, 0 (RFC 6895), and the QTYPEs and meta-types from 249 on.
 UNRESOLVABLE = frozenset({0, TYPES.OPT, *range(249, 256)})
 
+RESOLVABLE = frozenset(TYPES) - UNRESOLVABLE
+
 MAX_LABEL = 63  # RFC 1035 2.3.4
 MAX_NAME = 255  # RFC 1035 2.3.4, length octets and root included
 MAX_PRESENTATION = 4 * MAX_NAME  # each octet written \DDD
@@ -2296,7 +2298,13 @@ def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
 
     What `mix_case` does to a name is done to its octets: those of lengths are no letters.
     """
-    name = pack_canonical(fqdn)
+    if b'\\' in fqdn or not fqdn:
+        name = pack_name(fqdn)
+    else:
+        name = b''
+        for label in fqdn.split(b'.'):
+            name += LENGTH_OCTET[len(label)] + label
+        name += b'\0'
     size = len(name)
     drawn = os.urandom(size + 2)
     flips = int.from_bytes(drawn, 'big') & int.from_bytes(name.translate(LETTERS), 'big')
@@ -2736,8 +2744,10 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
     Only that is decoded, and only that is believed. `now` is when it was asked. Raises BadResponse
     or MalformedMessage if the octets are no answer to the query.
     """
-    is_same_case = check_reply(query, reply)
-    _, end, _, qtype = query
+    octets, end, _, qtype = query
+    is_same_case = reply[12:end] == octets[12:end] and reply[4:6] == b'\0\1'
+    if not is_same_case or reply[:2] != octets[:2] or reply[2] & 0xF8 != 0x80:  # seldom
+        is_same_case = check_reply(query, reply)
     outcome: Any
     try:
         # An error may lack the question.
@@ -3467,14 +3477,6 @@ def call_back(owner: Any, callback: Callable[..., None], *arguments: Any) -> Non
         owner.abort(error)
 
 
-def connect(sock: socket.SocketType, address: Address) -> None:
-    """Connects a socket: one for datagrams at once, a stream in a while. Raises OSError."""
-    try:
-        sock.connect(address)
-    except BlockingIOError:
-        pass  # its owner is called once it is connected
-
-
 EPOLL_READ = select.EPOLLIN | select.EPOLLET if hasattr(select, 'epoll') else 0
 
 
@@ -3504,8 +3506,15 @@ class Epoll:
         """
         fd = sock.fileno()
         try:
-            connect(sock, address)
-            self.watch(fd, owner, loop)
+            try:
+                sock.connect(address)
+            except BlockingIOError:
+                pass  # the owner is called once it is connected
+            if self.epoll is None:
+                self.watch(fd, owner, loop)
+            else:  # nearly always
+                self.epoll.register(fd, EPOLL_READ)
+                self.owners[fd] = owner
         except BaseException:
             sock.close()
             raise
@@ -3582,7 +3591,10 @@ class Readers:
         fd = sock.fileno()
         try:
             sock.setblocking(False)
-            connect(sock, address)
+            try:
+                sock.connect(address)
+            except BlockingIOError:
+                pass  # the owner is called once it is connected
             self.watch(fd, owner, loop)
         except BaseException:
             sock.close()
@@ -4141,10 +4153,6 @@ class Server:
             self.unresponsive_until = now + PROBE_SECONDS
         return True
 
-    def suspected(self, now: float) -> int:
-        """Returns how lately it was found unresponsive, or tried then; 0 if it is not."""
-        return self.suspicion if self.unresponsive_until > now else 0
-
     def did_not_respond(self, since: float, now: float) -> None:
         """It gave no reply in time: it is unresponsive, unless it replied to others meanwhile.
 
@@ -4399,8 +4407,11 @@ class DatagramExchange:
 
     def close(self) -> None:
         """Ends it, wherever it is."""
-        if self.fd >= 0:
-            self.take_permit()
+        fd = self.fd
+        if fd >= 0:
+            self.fd = -1
+            self.resources.sockets.close(fd)
+            self.sock.close()
             self.resources.limit.release()
 
     def abort(self, error: Exception) -> None:
@@ -6044,6 +6055,11 @@ class NameserverSet(NamedTuple):
 NO_SET = NameserverSet(0.0, (), None)
 
 
+def suspicion_of(each: NameserverSet) -> int:
+    """Returns how lately the least suspicious of a set was found unresponsive; 0 if it is not."""
+    return min([server.suspicion if server.unresponsive_until else 0 for server in each.servers])
+
+
 class Settings(NamedTuple):
     """What a resolver was made with, and what it holds."""
 
@@ -6099,14 +6115,12 @@ async def get_host_from_etc_hosts(
 
 
 def server_of(servers: Servers, nameserver: Nameserver) -> Server:
-    """Returns a nameserver, with what is known of it. Raises as `to_server` does."""
-    server = servers.get(nameserver)
-    if server is None:
-        if len(servers) >= MAX_SERVERS:
-            servers.clear()
-        server = to_server(nameserver)
-        # Another spelling of one that is known is no other nameserver.
-        server = servers[nameserver] = servers.setdefault(server.url, server)
+    """Returns a nameserver that was not called so before. Raises as `to_server` does."""
+    if len(servers) >= MAX_SERVERS:
+        servers.clear()
+    server = to_server(nameserver)
+    # Another spelling of one that is known is no other nameserver.
+    server = servers[nameserver] = servers.setdefault(server.url, server)
     return server
 
 
@@ -6117,12 +6131,15 @@ def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
     """
     if not isinstance(yielded, tuple) or not yielded:
         raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {yielded!r}')
-    timeout, *nameservers = yielded
+    timeout = yielded[0]
     if not isinstance(timeout, (int, float)):
         raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
     if not 0 <= timeout <= MAX_TIMEOUT:
         timeout = min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
-    servers = tuple([server_of(settings.servers, nameserver) for nameserver in nameservers])
+    servers: tuple[Server, ...] = ()
+    for nameserver in yielded[1:]:
+        server = settings.servers.get(nameserver)
+        servers += (server or server_of(settings.servers, nameserver),)
     transform_fqdn = settings.transform_fqdn
     name = None if transform_fqdn is None else to_name(transform_fqdn(fqdn))
     return tuple.__new__(NameserverSet, (timeout, servers, name))
@@ -6134,7 +6151,7 @@ def sets_of_the_system(settings: Settings) -> list[NameserverSet | None]:
     Each is an object of its own, by which a lookup knows what it has asked.
     """
     config = settings.config
-    if not config.has_nameservers or settings.transform_fqdn is not None:
+    if settings.transform_fqdn is not None:
         return []
     sets = config.sets
     if not sets or config.conf.rotate:
@@ -6163,27 +6180,23 @@ FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
 class Waiter:
     """One who waits for lookups of one name, and fetches sets of nameservers for them."""
 
-    __slots__ = ('fetching', 'future', 'loop', 'notice', 'unfinished', 'wanted')
+    __slots__ = ('fetching', 'future', 'has_left', 'notice', 'unfinished', 'wanted')
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, notice: Callable[[], None] | None) -> None:
-        self.loop = loop
+    def __init__(self, notice: Callable[[], None] | None) -> None:
         self.notice = notice
         self.future: asyncio.Future[None] | None = None
         self.unfinished = 0  # lookups
-        self.wanted: list[Lookup] = []  # those for which it is to fetch the next set
+        self.has_left = False
+        self.wanted: tuple[Lookup, ...] = ()  # those for which it is to fetch the next set
         self.fetching = FETCHING.get()  # those for which it waits itself
-
-    def wake(self) -> None:
-        """Has it look at what there is to do."""
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
 
     def on_outcome(self, outcome: Any) -> None:
         """A lookup is finished."""
         self.unfinished -= 1
         if self.notice is not None and isinstance(outcome, Answer) and outcome.records:
             self.notice()
-        self.wake()
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
 
 
 def rank(error: ResolverError) -> int:
@@ -6214,7 +6227,6 @@ class Lookup:
         'current',
         'exchanges',
         'failure',
-        'fetcher',
         'fqdn',
         'give_up_at',
         'is_undecided',
@@ -6232,6 +6244,7 @@ class Lookup:
         'tried',
         'unsent',
         'waiters',
+        'waiting',
     )
 
     def __init__(
@@ -6241,6 +6254,7 @@ class Lookup:
         key: Key,
         fqdn: bytes,
         sets: list[NameserverSet | None],
+        waiter: Waiter,
     ) -> None:
         self.settings = settings
         self.loop = loop
@@ -6254,7 +6268,7 @@ class Lookup:
         self.is_undecided = False  # whom of it to ask: for that there has to be a socket
         self.unsent: list[tuple[Server, int]] = []  # whom of it to ask, and how
         # Those that seemed unresponsive; None once they are asked, at the end.
-        self.skipped: list[NameserverSet] | None = []
+        self.skipped: tuple[NameserverSet, ...] | None = ()
         self.exchanges: list[Exchange] = []  # all that may still bring something, oldest first
         self.timer: float | None = None  # the length of the timeout that is running
         self.give_up_at = 0.0  # when to wait for a descriptor no longer
@@ -6263,8 +6277,8 @@ class Lookup:
         self.tried: dict[Server, Tried] = {}
         self.failure: Answer | ResolverError | None = None  # what to end with without an answer
         self.outcome: Known | ResolverError | CallersError | None = None
-        self.waiters: dict[Waiter, None] = {}
-        self.fetcher: Waiter | None = None
+        self.waiters = [waiter]  # the first that has not left fetches
+        self.waiting = 1  # those that have not left
         # What is logged is of whom began it, not of whom the loop happens to call back for.
         self.context = copy_context() if logger.isEnabledFor(logging.DEBUG) else None
 
@@ -6278,30 +6292,27 @@ class Lookup:
                 raise ResolverError('To find a nameserver for a name, the same name was asked for')
             for other in lookup.waiters:
                 awaiting += [each for each in other.fetching if each not in awaiting]
-        self.waiters[waiter] = None
-        waiter.unfinished += 1
+        self.waiters.append(waiter)
+        self.waiting += 1
 
     def leave(self, waiter: Waiter) -> None:
         """Has a waiter told no longer. Another fetches in its place; the last one ends it all."""
-        if self.outcome is not None:
-            return
-        del self.waiters[waiter]
-        if not self.waiters:
+        self.waiting -= 1
+        if not self.waiting:
             self.log('Asked for %s: given up', describe(self.fqdn, self.qtype))
             self.close()
-        elif self.fetcher is waiter:
-            self.fetcher = None
-            if self in waiter.wanted:
-                self.want()
+        elif self in waiter.wanted:
+            self.want()
 
     def want(self) -> None:
-        """Has a waiter fetch the next set: the one that has fetched before, if it is there.
+        """Has a waiter fetch the next set.
 
         Until then it holds no permit for which others may have to wait, among them the caller's
         get_nameservers, which may resolve too.
         """
         limit = self.resources.limit
-        self.stop_timer()
+        if self.timer is not None:
+            self.stop_timer()
         if self.permit == HAS_PERMIT:
             self.permit = NO_PERMIT
             limit.release()
@@ -6311,18 +6322,13 @@ class Lookup:
                 oldest.close()
             else:
                 self.give_up_streams()
-        if self.fetcher is None:
-            self.fetcher = next(iter(self.waiters))
-        if self not in self.fetcher.wanted:
-            self.fetcher.wanted.append(self)
-            self.fetcher.wake()
-
-    def add_set(self, each: NameserverSet | None) -> None:
-        """Takes the set that was fetched for it, or None if there are no more."""
-        if self.outcome is None:
-            if self.next_set == len(self.sets):  # else the lookup for the other family added it
-                self.sets.append(each)
-            self.advance()
+        while self.waiters[0].has_left:  # each turn takes one out, and one has not
+            del self.waiters[0]
+        fetcher = self.waiters[0]
+        if self not in fetcher.wanted:
+            fetcher.wanted += (self,)
+            if fetcher.future is not None and not fetcher.future.done():
+                fetcher.future.set_result(None)
 
     # --- Sets of nameservers, one after the other
 
@@ -6332,29 +6338,37 @@ class Lookup:
             if self.unsent or self.is_undecided:
                 if not self.send_next():
                     return
-            elif self.is_waiting():
+            elif self.exchanges and (
+                self.exchanges[-1].asked_set is self.current or self.is_waiting()
+            ):
+                if self.permit == HAS_PERMIT:
+                    self.permit = NO_PERMIT
+                    self.resources.limit.release()
                 if self.timer is None:
-                    self.start_timer(self.current.timeout)
+                    self.timer = self.current.timeout
+                    self.resources.timers.start(self.timer, self, self.loop)
                 return
             elif isinstance(self.failure, Answer) and not any(
                 [exchange.is_stream for exchange in self.exchanges]
             ):
                 self.finish(self.failure)  # what is of use in a truncated reply: there is no more
-            elif self.next_set < min(len(self.sets), MAX_SETS):
-                self.take_set(self.sets[self.next_set])
-            elif self.next_set >= MAX_SETS:
-                self.take_set(None)
+            elif self.next_set >= min(len(self.sets), MAX_SETS):
+                if self.next_set < MAX_SETS:
+                    return self.want()
+                self.take_rest()
             else:
-                return self.want()
+                each = self.sets[self.next_set]
+                if each is None:
+                    self.take_rest()
+                else:
+                    self.next_set += 1
+                    self.current = each
+                    self.give_up_at = 0.0
+                    self.is_undecided = True
 
-    def take_set(self, each: NameserverSet | None) -> None:
-        """Takes the next set; after the last one those that were skipped, and then it ends."""
-        if each is not None:
-            self.next_set += 1
-            self.current = each
-            self.give_up_at = 0.0
-            self.is_undecided = True
-        elif self.skipped:
+    def take_rest(self) -> None:
+        """After the last set it takes those that were skipped, and then it ends."""
+        if self.skipped:
             self.sets = [*self.skipped, None]
             self.next_set = 0
             self.skipped = None
@@ -6379,13 +6393,9 @@ class Lookup:
         """
         self.is_undecided = False
         now = self.loop.time()
-
-        def suspicion(each: NameserverSet) -> int:
-            return min([server.suspected(now) for server in each.servers])
-
         if self.skipped is None:
             rest = [each for each in self.sets[self.next_set - 1 :] if each is not None]
-            rest.sort(key=suspicion)
+            rest.sort(key=suspicion_of)
             self.sets[self.next_set - 1 : -1] = rest
             self.current = rest[0]
         servers = self.current.servers
@@ -6395,17 +6405,17 @@ class Lookup:
                 are_skipped = False
         if are_skipped and self.skipped is not None:
             if servers not in [each.servers for each in self.skipped]:
-                self.skipped.append(self.current)
+                self.skipped += (self.current,)
                 if self.permit == HAS_PERMIT:  # it keeps its place in the queue without it
                     self.permit = IS_NEXT
                     self.resources.limit.release()
                 return
-            self.current = min(self.skipped, key=suspicion)
+            self.current = min(self.skipped, key=suspicion_of)
             servers = self.current.servers
         for server in servers:
             if are_skipped:
                 server.suspicion = next(SUSPICIONS)
-            on_stream = self.on_stream(server)
+            on_stream = self.on_stream(server) if self.exchanges else None
             tried = self.tried.get(server)
             if on_stream is not None:  # what it was asked there may still be answered
                 on_stream.asked_set = self.current
@@ -6437,11 +6447,18 @@ class Lookup:
             self.is_undecided = False
             return True
         opens_socket = way == DATAGRAM or server.stream_for(way, self.loop) is None
-        if opens_socket and self.permit != HAS_PERMIT and not self.acquire():
-            return False
+        if opens_socket and self.permit != HAS_PERMIT:
+            if self.resources.limit.acquire():
+                self.permit = HAS_PERMIT
+            elif not self.make_room():
+                return False
         if not self.unsent:
-            self.decide()
-            return True
+            servers = self.current.servers
+            if self.exchanges or self.tried or len(servers) > 1 or server.unresponsive_until:
+                self.decide()
+                return True
+            self.is_undecided = False  # as of nearly all: there is nothing to decide
+            self.unsent.append((server, way))
         query = self.make_query(server, way)
         try:
             exchange = send(
@@ -6460,40 +6477,34 @@ class Lookup:
         self.exchanges.append(exchange)
         if opens_socket:
             self.permit = NO_PERMIT
-        elif self.permit == HAS_PERMIT and not self.unsent:
-            self.permit = NO_PERMIT
-            self.resources.limit.release()
         if self.timer is not None:
             self.stop_timer()  # it starts anew when all is sent that can be
         return True
 
-    def acquire(self) -> bool:
-        """Acquires a permit for a socket, and says whether it has one.
+    def make_room(self) -> bool:
+        """Finds a permit for a socket though none is free, and says whether it has one.
 
-        If none is free while something is on its way, that comes first. Else it takes the socket
-        that it has had for longest, or waits in the queue: nothing is left then for which others
-        might have to wait.
+        While something is on its way, that comes first. Else it takes the socket that it has had
+        for longest, or waits in the queue: nothing is left then for which others might have to
+        wait.
         """
         limit = self.resources.limit
         if self in limit.queue:
             return False
-        has_permit = limit.acquire()
-        if not has_permit:
-            if self.is_waiting():
-                if self.timer is None:
-                    self.start_timer(self.current.timeout)
-                return False
-            oldest = self.pop_oldest_datagram()
-            if oldest is not None:
-                oldest.take_permit()
-                has_permit = True
-            else:
-                self.give_up_streams()
-                has_permit = limit.acquire()  # of a stream that is idle now
-        if not has_permit:
-            self.stop_timer()
-            limit.wait(self, self.permit == IS_NEXT)
+        if self.is_waiting():
+            if self.timer is None:
+                self.start_timer(self.current.timeout)
             return False
+        oldest = self.pop_oldest_datagram()
+        if oldest is not None:
+            oldest.take_permit()
+        else:
+            self.give_up_streams()
+            if not limit.acquire():  # that of a stream which is idle now
+                if self.timer is not None:
+                    self.stop_timer()
+                limit.wait(self, self.permit == IS_NEXT)
+                return False
         self.permit = HAS_PERMIT
         return True
 
@@ -6526,7 +6537,8 @@ class Lookup:
         now = self.loop.time()
         self.give_up_at = self.give_up_at or now + self.current.timeout
         if now < self.give_up_at:
-            self.stop_timer()
+            if self.timer is not None:
+                self.stop_timer()
             self.start_timer(min(self.current.timeout, DESCRIPTOR_PAUSE))
             return False
         del self.unsent[0]
@@ -6555,10 +6567,10 @@ class Lookup:
         self.resources.timers.start(seconds, self, self.loop)
 
     def stop_timer(self) -> None:
-        """Stops the timeout."""
-        if self.timer is not None:
-            self.resources.timers.stop(self.timer, self)
-            self.timer = None
+        """Stops the timeout, which is running."""
+        assert self.timer is not None
+        self.resources.timers.stop(self.timer, self)
+        self.timer = None
 
     # --- What comes of it
 
@@ -6568,6 +6580,11 @@ class Lookup:
         is_stream = exchange.is_stream
         if is_stream or outcome.__class__ is not CaseMismatch:  # else it goes on listening
             self.exchanges.remove(exchange)
+        is_usual = not (self.tried or server.no_edns_until or server.edns_unanswered)
+        if is_usual and outcome.__class__ is Answer:  # there is nothing to learn from it
+            server.responded_at = self.loop.time()
+            server.unresponsive_until = 0.0
+            return self.finish(outcome)
         if not isinstance(outcome, OSError) or isinstance(outcome, RequestEnded):
             server.responded_at = self.loop.time()
             server.unresponsive_until = 0.0
@@ -6773,14 +6790,17 @@ class Lookup:
                 logger.warning('Gave an expired answer: %s', str(outcome))
                 outcome = stale
         self.outcome = outcome
-        if settings.lookups.get(self.key) is self and isinstance(outcome, Known):
+        if settings.lookups.get(self.key) is self and isinstance(
+            outcome, (Answer, NegativeAnswer)
+        ):
             remember(settings.cache, self.key, outcome, now)  # else the cache was cleared
         self.close()
         if self.context is not None:
             text = outcome_text(outcome, now)
             self.log('Asked for %s: %s', describe(self.fqdn, self.qtype), text)
         for waiter in self.waiters:
-            waiter.on_outcome(outcome)
+            if not waiter.has_left:
+                waiter.on_outcome(outcome)
 
     def abort(self, error: Exception) -> None:
         """Ends it with an error that is none of the nameserver's."""
@@ -6793,7 +6813,8 @@ class Lookup:
         if lookups.get(self.key) is self:
             del lookups[self.key]
         if self.timer is not None:
-            self.stop_timer()
+            self.resources.timers.stop(self.timer, self)
+            self.timer = None
         limit = self.resources.limit
         if limit.queue:
             limit.queue.pop(self, None)
@@ -6821,55 +6842,59 @@ async def look_up(
 
     If the caller is cancelled, `outcomes` has what has come until then.
     """
-    waiter = Waiter(loop, settings.notice)
-    name = fqdn.decode('ascii')
-    joined: list[Lookup] = []
-    begun: list[Lookup] = []
+    waiter = Waiter(settings.notice)
+    lookups: list[Lookup] = []
     generator: Any = None
     try:
-        sets: list[NameserverSet | None] | None = None  # one list for all that begin here
+        sets: list[NameserverSet | None] = []  # one list for all that begin here
+        if settings.config.has_nameservers:
+            sets = sets_of_the_system(settings)
         for qtype in qtypes:
-            key = name, qtype
+            key = fqdn.decode('ascii'), qtype
             lookup = settings.lookups.get(key)
-            if lookup is None or lookup.loop is not loop:
-                if sets is None:
-                    sets = sets_of_the_system(settings)
-                lookup = settings.lookups[key] = Lookup(settings, loop, key, fqdn, sets)
-                begun.append(lookup)
-            lookup.join(waiter)
-            joined.append(lookup)
-        for lookup in begun:
-            lookup.advance()
+            waiter.unfinished += 1
+            if lookup is not None and lookup.loop is loop:
+                lookup.join(waiter)
+            else:
+                lookup = settings.lookups[key] = Lookup(settings, loop, key, fqdn, sets, waiter)
+                if sets:
+                    lookup.advance()
+                else:
+                    waiter.wanted += (lookup,)
+            lookups.append(lookup)
         while waiter.unfinished:
             if not waiter.wanted:
                 waiter.future = loop.create_future()
                 await waiter.future
                 continue
             each = None
+            token = FETCHING.set(waiter.fetching + waiter.wanted)
             try:
                 if generator is None:
                     generator = settings.get_nameservers(fqdn)
                     if not hasattr(generator, 'aclose'):
                         text = 'get_nameservers is an async generator function, and gave'
                         raise TypeError(f'{text} {generator!r}')
-                token = FETCHING.set((*waiter.fetching, *waiter.wanted))
-                try:
-                    yielded = await anext(generator)
-                finally:
-                    FETCHING.reset(token)
-                each = to_set(settings, yielded, fqdn)
+                each = to_set(settings, await anext(generator), fqdn)
             except StopAsyncIteration:
                 pass
             except Exception as error:  # of a callable of the caller's: it goes to all who wait
                 for lookup in waiter.wanted:
                     lookup.abort(error)
-            wanted, waiter.wanted = waiter.wanted, []
+            finally:
+                FETCHING.reset(token)
+            wanted, waiter.wanted = waiter.wanted, ()
             for lookup in wanted:
-                lookup.add_set(each)
+                # Unless the lookup for the other family has added it.
+                if lookup.outcome is None and lookup.next_set == len(lookup.sets):
+                    lookup.sets.append(each)
+                lookup.advance()
     finally:
-        for lookup in joined:
-            lookup.leave(waiter)
-            if lookup.outcome is not None:
+        waiter.has_left = True
+        for lookup in lookups:
+            if lookup.outcome is None:
+                lookup.leave(waiter)
+            else:
                 outcomes[lookup.qtype] = lookup.outcome
         if hasattr(generator, 'aclose'):
             await generator.aclose()
@@ -6930,11 +6955,6 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) ->
     return known_here((expiring(address, now),), None, now)
 
 
-def may_be_special(fqdn: bytes) -> bool:
-    """Whether a name has to be looked at more closely: few do."""
-    return fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
-
-
 def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
     """Returns what get_host said, as what is known. Raises TypeError if it is no address."""
     addresses = host if isinstance(host, tuple) else (host,)
@@ -6962,44 +6982,6 @@ def keep(settings: Settings, outcomes: Outcomes, qtype: int, known: Known) -> No
         settings.notice()
 
 
-async def know(
-    settings: Settings, name: bytes, qtypes: tuple[int, ...], is_given: bool, outcomes: Outcomes
-) -> None:
-    """Adds to `outcomes` what is known of a name: from the cache, from hosts, or by asking.
-
-    get_host is asked for a name that `is_given` by the caller, not for the target of an alias.
-    """
-    loop = asyncio.get_running_loop()
-    cache = settings.cache
-    fqdn = name.lower()
-    text = fqdn.decode('ascii')
-    is_suspect = may_be_special(fqdn)
-    for qtype in qtypes:
-        now = loop.time()
-        known = cache.get((text, qtype))
-        if known is not None:
-            known = recall(known, now)
-        if known is None and is_suspect:
-            known = special(name, fqdn, qtype, now, is_given)
-        if known is None and is_given:
-            if settings.get_host is not None:
-                host = await settings.get_host(fqdn, qtype)
-            else:
-                host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
-            if host is not None:
-                known = known_from_host(host, name, qtype, now)
-            elif settings.get_host is not None and (text, qtype) in cache:  # meanwhile
-                known = recall(cache[text, qtype], loop.time())
-        if known is None and qtype == TYPES.AAAA and settings.config.conf.no_aaaa:
-            what = f'{describe(name, qtype)} is not asked for (no-aaaa): '
-            known = known_here((), absence_of(what, RCODES.NOERROR), now)
-        if known is not None:
-            keep(settings, outcomes, qtype, known)
-    if len(outcomes) < len(qtypes):
-        missing = [qtype for qtype in qtypes if qtype not in outcomes]
-        await look_up(settings, loop, fqdn, missing, outcomes)
-
-
 def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
     """Returns what an alias of `name` and the outcome for its target come to together."""
     if not isinstance(outcome, Known):
@@ -7018,6 +7000,22 @@ def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
     return Answer(expires_at, records, last, False)
 
 
+def known_locally(
+    settings: Settings, name: bytes, fqdn: bytes, qtype: int, is_given: bool, now: float
+) -> Known | None:
+    """Returns what is known of a name without asking anybody, the caller's get_host included."""
+    known = settings.cache.get((fqdn.decode('ascii'), qtype))
+    if known is not None:
+        known = recall(known, now)
+    if known is None and (fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn):
+        known = special(name, fqdn, qtype, now, is_given)
+    if known is None and is_given and settings.config.hosts:
+        host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
+        if host is not None:
+            known = known_from_host(host, name, qtype, now)
+    return known
+
+
 async def resolve_types(
     settings: Settings,
     name: bytes,
@@ -7027,24 +7025,48 @@ async def resolve_types(
 ) -> None:
     """Adds to `outcomes` what is known of a name, aliases followed: records, absence or failure.
 
-    If the caller is cancelled, `outcomes` has what has come until then, an alias alone among it.
+    From the cache, from hosts, or by asking. get_host is asked for a name that `is_given` by the
+    caller, not for the target of an alias. If the caller is cancelled, `outcomes` has what has
+    come until then, an alias alone among it.
     """
-    await know(settings, name, qtypes, is_given, outcomes)
-    while True:  # each turn makes a chain of aliases longer, or ends it
+    loop = asyncio.get_running_loop()
+    target, wanted, found = name, qtypes, outcomes
+    aliases: dict[int, Alias] = {}
+    while wanted:  # each turn makes a chain of aliases longer, or ends it
+        fqdn = target.lower()
+        missing: tuple[int, ...] = ()
+        try:
+            for qtype in wanted:
+                known = known_locally(settings, target, fqdn, qtype, is_given, loop.time())
+                if known is None and is_given and settings.get_host is not None:
+                    now = loop.time()
+                    host = await settings.get_host(fqdn, qtype)
+                    if host is not None:
+                        known = known_from_host(host, target, qtype, now)
+                    elif (fqdn.decode('ascii'), qtype) in settings.cache:  # by now
+                        known = known_locally(settings, target, fqdn, qtype, True, loop.time())
+                if known is None and qtype == TYPES.AAAA and settings.config.conf.no_aaaa:
+                    what = f'{describe(target, qtype)} is not asked for (no-aaaa): '
+                    absence = absence_of(what, RCODES.NOERROR)
+                    known = known_here((), absence, loop.time())
+                if known is None:
+                    missing += (qtype,)
+                else:
+                    keep(settings, found, qtype, known)
+            if missing:
+                await look_up(settings, loop, fqdn, missing, found)
+        finally:
+            for qtype, alias in aliases.items():
+                if qtype in found:
+                    outcomes[qtype] = join_alias(name, alias, qtype, found[qtype])
         aliases = {}
-        for qtype, known in outcomes.items():
-            if isinstance(known, Answer) and not known.records and known.alias is not None:
-                aliases[qtype] = known.alias
+        for qtype, outcome in outcomes.items():
+            if isinstance(outcome, Answer) and not outcome.records and outcome.alias is not None:
+                aliases[qtype] = outcome.alias
         if not aliases:
             return
-        target = next(iter(aliases.values())).name
-        group = tuple([qtype for qtype, alias in aliases.items() if alias.name == target])
-        found: Outcomes = {}
-        try:
-            await know(settings, target, group, False, found)
-        finally:
-            for qtype, outcome in found.items():
-                outcomes[qtype] = join_alias(name, aliases[qtype], qtype, outcome)
+        target, is_given, found = next(iter(aliases.values())).name, False, {}
+        wanted = tuple([qtype for qtype, alias in aliases.items() if alias.name == target])
 
 
 def recall_search(
@@ -7131,7 +7153,8 @@ def resolve_name(
     domains = config.search
     if domains and not is_absolute(given):
         fqdn = name.lower()
-        if not may_be_special(fqdn) or special(name, fqdn, qtypes[0], now, True) is None:
+        may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
+        if not may_be_special or special(name, fqdn, qtypes[0], now, True) is None:
             names = names_to_ask(name, domains, config.ndots)
             return search_for(settings, name, names, qtypes, outcomes)
     return resolve_types(settings, name, qtypes, outcomes)
@@ -7283,10 +7306,15 @@ def Resolver(
                 # What has fewer dots is looked for below the domains of the search list first.
                 if records and (not config.ndots or has_dots(name, config.ndots)):
                     return records
-        check_type(qtype)
+        if qtype not in RESOLVABLE:
+            check_type(qtype)
         outcomes: Outcomes = {}
-        await resolve_name(settings, name, (qtype,), outcomes)
-        return records_of(outcomes[qtype])
+        if config.search or not config.since <= get_running_loop().time() < config.due:
+            await resolve_name(settings, name, (qtype,), outcomes)
+        else:
+            await resolve_types(settings, to_name(name), (qtype,), outcomes)
+        outcome = outcomes[qtype]
+        return outcome.records if isinstance(outcome, Answer) else records_of(outcome)
 
     def clear_cache() -> None:
         """Forgets all answers, those too that are being asked for."""

@@ -8874,7 +8874,9 @@ def test_a_lookup_of_a_loop_that_is_gone_is_not_joined():
 
     async def abandon():
         settings = module.to_settings(no_host, asking(), mix_case)
-        lookups[key] = module.Lookup(settings, asyncio.get_running_loop(), key, b'x.example', [])
+        waiter = module.Waiter(None)
+        loop = asyncio.get_running_loop()
+        lookups[key] = module.Lookup(settings, loop, key, b'x.example', [], waiter)
 
     async def main():
         async with Nameserver(answering(a(b'x.example'))) as server:
