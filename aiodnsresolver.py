@@ -41,6 +41,7 @@ import errno
 import functools
 import itertools
 import logging
+import operator
 import os
 import re
 import select
@@ -61,7 +62,7 @@ from contextvars import Context, ContextVar, copy_context
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 __all__ = [
     'CLASSES',
@@ -830,7 +831,8 @@ def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
 
 def join_labels(labels: list[bytes]) -> bytes:
     """Returns the octets of a name, from its labels."""
-    return b''.join([LENGTH_OCTET[len(label)] + label for label in labels]) + b'\0'
+    lengths = map(LENGTH_OCTET.__getitem__, map(len, labels))
+    return b''.join(map(operator.add, lengths, labels)) + b'\0'
 
 
 def pack_name(name: bytes) -> bytes:
@@ -2171,6 +2173,7 @@ def presentation(record: ResourceRecord) -> str:
 # of sockets, time or nameservers.
 
 DO_BIT = 0x8000  # RFC 3225 3
+TC_BIT = 0x0200  # RFC 1035 4.1.1
 LETTERS = bytes(0x20 if chr(octet).isalpha() and octet < 0x80 else 0 for octet in range(256))
 MAY_LACK_QUESTION = frozenset({RCODES.FORMERR, RCODES.SERVFAIL, RCODES.NOTIMP, RCODES.REFUSED})
 
@@ -2298,13 +2301,7 @@ def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
 
     What `mix_case` does to a name is done to its octets: those of lengths are no letters.
     """
-    if b'\\' in fqdn or not fqdn:
-        name = pack_name(fqdn)
-    else:
-        name = b''
-        for label in fqdn.split(b'.'):
-            name += LENGTH_OCTET[len(label)] + label
-        name += b'\0'
+    name = pack_canonical(fqdn)
     size = len(name)
     drawn = os.urandom(size + 2)
     flips = int.from_bytes(drawn, 'big') & int.from_bytes(name.translate(LETTERS), 'big')
@@ -2506,6 +2503,8 @@ Owners = dict[int, tuple[bytes, int]]  # by offset: the name there as `parse_lab
 
 unpack_pointed_record = struct.Struct('>HHHIH').unpack_from  # RFC 1035 4.1.3
 unpack_record_tail = RECORD_TAIL.unpack_from
+USUAL_OWNER = b'\xc0\x0c'  # a pointer to the question
+unpack_usual_tail = struct.Struct('>IH').unpack_from  # the TTL and the length of rdata
 # By type: the octets of an address, and what it and a time become.
 ADDRESSES: dict[int, tuple[int, Any]] = {
     TYPES.A: (4, IPv4AddressExpiresAt),
@@ -2515,7 +2514,7 @@ NO_ADDRESS: tuple[int, Any] = 0, expiring
 
 
 def scan_records(
-    data: bytes, offset: int, qtype: int
+    data: bytes, offset: int, qtype: int, an: int, ns: int, ar: int
 ) -> tuple[list[Span], list[Span], list[Span], list[Span]]:
     """Returns the records, from `offset` on, that may say something of the question.
 
@@ -2529,8 +2528,17 @@ def scan_records(
     authority: list[Span] = []
     opts: list[Span] = []
     size = len(data)
-    _, _, _, an, ns, ar = HEADER.unpack_from(data)
     try:
+        usual = data[offset : offset + 6]  # a pointer to the question, and its type and class
+        if usual == USUAL_OWNER + data[offset - 4 : offset]:
+            while an and data[offset : offset + 6] == usual:  # each turn passes a record
+                ttl, length = unpack_usual_tail(data, offset + 6)
+                start = offset + 12
+                offset = start + length
+                if offset > size:
+                    raise MalformedMessage(f'The rdata at {start} is cut short')
+                records.append((start, offset, ttl, qtype, 12))
+                an -= 1
         for index in range(an + ns + ar):
             length = data[offset]
             at = offset
@@ -2599,8 +2607,9 @@ def keepalive_of(reply: bytes) -> float | None:
     if KEEPALIVE not in reply:  # nearly always
         return None
     try:
-        offset = parse_questions(reply, HEADER.unpack_from(reply)[2], {}, [])
-        *_, opt = scan_records(reply, offset, TYPES.OPT)
+        _, _, qd, an, ns, ar = HEADER.unpack_from(reply)
+        offset = parse_questions(reply, qd, {}, [])
+        *_, opt = scan_records(reply, offset, TYPES.OPT, an, ns, ar)
     except (IndexError, struct.error, MalformedMessage):
         return None
     for code, value in parse_options_of(reply, opt):
@@ -2745,16 +2754,17 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
     or MalformedMessage if the octets are no answer to the query.
     """
     octets, end, _, qtype = query
-    is_same_case = reply[12:end] == octets[12:end] and reply[4:6] == b'\0\1'
-    if not is_same_case or reply[:2] != octets[:2] or reply[2] & 0xF8 != 0x80:  # seldom
+    is_same_case = reply[:2] == octets[:2] and reply[12:end] == octets[12:end]
+    if not is_same_case or reply[2] & 0xF8 != 0x80 or reply[4:6] != b'\0\1':  # seldom
         is_same_case = check_reply(query, reply)
+    _, flags, qd, an, ns, ar = HEADER.unpack_from(reply)
     outcome: Any
     try:
         # An error may lack the question.
-        offset = end if reply[5] else 12
-        records, others, authority, opt = scan_records(reply, offset, qtype)
+        scan = scan_records(reply, end if qd else 12, qtype, an, ns, ar)
+        records, others, authority, opt = scan
 
-        rcode = reply[3] & 15
+        rcode = flags & 15
         if opt:
             rcode |= opt[0][2] >> 24 << 4  # RFC 6891 6.1.3
         if rcode and rcode != 3:
@@ -2784,20 +2794,21 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
                 if not size:
                     rdatas.append(parse_rdata(qtype, 1, reply, start, stop, names))
                 elif stop - start == size:
-                    rdatas.append(int.from_bytes(reply[start:stop], 'big'))
+                    rdatas.append(reply[start:stop])
                 else:
                     raise MalformedMessage(f'An address has {size} octets, not {stop - start}')
             expires_at = now + least_ttl
-            if len(rdatas) == 1:
-                found: tuple[Any, ...] = (kind(rdatas[0], expires_at),)
-            else:  # no set has a record twice (RFC 2181 5)
-                found = tuple([kind(rdata, expires_at) for rdata in dict.fromkeys(rdatas)])
-            outcome = tuple.__new__(Answer, (expires_at, found, alias, not reply[2] & 2))
+            if len(rdatas) > 1:
+                rdatas = list(dict.fromkeys(rdatas))  # no set has a record twice (RFC 2181 5)
+            if size:
+                rdatas = [int.from_bytes(octets, 'big') for octets in rdatas]
+            found = tuple([kind(rdata, expires_at) for rdata in rdatas])
+            outcome = tuple.__new__(Answer, (expires_at, found, alias, not flags & TC_BIT))
     except (IndexError, struct.error) as error:
         raise MalformedMessage('A record of use is cut short') from error
     except (BadResponse, CnameChainTooLong) as error:
         outcome = error.with_traceback(None)
-    if reply[2] & 2:
+    if flags & TC_BIT:
         outcome = TruncatedAnswer(outcome)
     return outcome if is_same_case else CaseMismatch(outcome)
 
@@ -3469,12 +3480,27 @@ class SystemConfig:
 Address = tuple[Any, ...]  # as `connect` takes it
 
 
+def log_debug(context: Context | None, text: str, *arguments: Any) -> None:
+    """Logs for debugging in the context of whom it is for; nothing if that is None."""
+    if context is not None:
+        context.copy().run(logger.debug, text, *arguments)
+
+
+def abort(owner: Any, error: Exception) -> None:
+    """Aborts an owner of which a callback has raised."""
+    try:
+        owner.abort(error)
+    except Exception as second:
+        context = {'message': 'A callback cannot be aborted', 'exception': second}
+        asyncio.get_running_loop().call_exception_handler(context)
+
+
 def call_back(owner: Any, callback: Callable[..., None], *arguments: Any) -> None:
     """Calls `callback`; its owner is aborted if it raises, and others are called all the same."""
     try:
         callback(*arguments)
     except Exception as error:
-        owner.abort(error)
+        abort(owner, error)
 
 
 EPOLL_READ = select.EPOLLIN | select.EPOLLET if hasattr(select, 'epoll') else 0
@@ -3566,7 +3592,7 @@ class Epoll:
                 try:
                     owner.on_readable(fd)
                 except Exception as error:
-                    owner.abort(error)
+                    abort(owner, error)
 
 
 class Readers:
@@ -4009,27 +4035,29 @@ class LoopResources(NamedTuple):
     limit: SocketLimit
 
 
-# An entry goes with its loop: nothing in it may hold on to the loop while no socket is open.
-RESOURCES: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopResources] = WeakKeyDictionary()
+# By the id of a loop, with which an entry goes: nothing in it may hold on to the loop while no
+# socket is open.
+RESOURCES: dict[int, tuple[ReferenceType[asyncio.AbstractEventLoop], LoopResources]] = {}
 
 
 def resources_of(loop: asyncio.AbstractEventLoop) -> LoopResources:
     """Returns the resources of an event loop, with the best way it has to wait for sockets."""
-    resources = RESOURCES.get(loop)
-    if resources is None:
-        for reference in RESOURCES.keyrefs():  # a list: other threads may have loops of their own
-            other = reference()
-            ended = RESOURCES.pop(other, None) if other is not None and other.is_closed() else None
-            if ended is not None:
-                ended.limit.abandon()
-        sockets: Epoll | Readers | Endpoints
-        # AbstractEventLoop's own raises NotImplementedError, and the loop of Windows has no other.
-        if getattr(loop.add_reader, '__func__', None) is asyncio.AbstractEventLoop.add_reader:
-            sockets = Endpoints()
-        else:
-            sockets = Epoll() if hasattr(select, 'epoll') else Readers()
-        limit = SocketLimit(max_open_sockets())
-        resources = RESOURCES[loop] = LoopResources(sockets, Timers(), limit)
+    entry = RESOURCES.get(id(loop))
+    if entry is not None:
+        return entry[1]
+    for key, (reference, ended) in list(RESOURCES.items()):  # other threads may have loops too
+        other = reference()
+        if other is not None and other.is_closed() and RESOURCES.pop(key, None) is not None:
+            ended.limit.abandon()
+    sockets: Epoll | Readers | Endpoints
+    # AbstractEventLoop's own raises NotImplementedError, and the loop of Windows has no other.
+    if getattr(loop.add_reader, '__func__', None) is asyncio.AbstractEventLoop.add_reader:
+        sockets = Endpoints()
+    else:
+        sockets = Epoll() if hasattr(select, 'epoll') else Readers()
+    resources = LoopResources(sockets, Timers(), SocketLimit(max_open_sockets()))
+    number = id(loop)
+    RESOURCES[number] = ref(loop, lambda _: RESOURCES.pop(number, None)), resources
     return resources
 
 
@@ -4170,10 +4198,16 @@ class Server:
     def stream_for(self, way: int, loop: asyncio.AbstractEventLoop) -> Stream | None:
         """Returns the stream on which to ask it in this way, if there is one that is good."""
         stream = self.second_stream if way == ALONE else self.stream
-        if stream is not None and not stream.is_good(loop):
+        if stream is None or stream.is_good(loop):
+            return stream
+        if stream.loop is loop:
             self.retire(stream)
-            return None
-        return stream
+        else:  # one that has ended, and cannot be asked for anything
+            for other in (self.stream, self.second_stream, self.retired):
+                if other is not None:
+                    other.abandon()
+            self.stream = self.second_stream = self.retired = None
+        return None
 
     def retire(self, stream: Stream) -> None:
         """Sends nothing more on a stream, which is closed once nobody waits for it."""
@@ -4192,7 +4226,9 @@ class Server:
     def bury(self) -> None:
         """Ends the stream that is not used any more; what waits on it is asked elsewhere."""
         retired, self.retired = self.retired, None
-        if retired is not None and retired.is_open:
+        if retired is not None and retired.loop.is_closed():
+            retired.abandon()
+        elif retired is not None and retired.is_open:
             retired.close()  # those who wait are told when whoever wants a stream has it
             error = ConnectionResetError(*GIVEN_UP)
             retired.loop.call_soon(retired.fail, error, context=Context())
@@ -4335,6 +4371,7 @@ class DatagramExchange:
 
     __slots__ = (
         'asked_set',
+        'context',
         'dropped',
         'fd',
         'on_outcome',
@@ -4367,6 +4404,7 @@ class DatagramExchange:
         self.on_outcome = on_outcome
         self.resources = resources
         self.asked_set: Any = None  # for its owner
+        self.context: Context | None = None  # in which to log, if at all
         self.dropped: ResolverError | None = None  # the last datagram that was no answer
         self.sent_at = loop.time()
         self.sock = open_socket(server, UDP, self, resources, loop)
@@ -4386,7 +4424,7 @@ class DatagramExchange:
                 return
             except ResolverError as error:
                 self.dropped = error.with_traceback(None)  # which would hold on to us
-                logger.debug('Dropped what came from %s: %s', self.server.text, error)
+                log_debug(self.context, 'Dropped what came from %s: %s', self.server.text, error)
                 continue
             except OSError as error:
                 outcome = error
@@ -4451,6 +4489,7 @@ class CallersDatagramExchange(DatagramExchange):
         self.read = read
         self.on_outcome = on_outcome
         self.resources = resources_of(loop)
+        self.context = copy_context() if logger.isEnabledFor(logging.DEBUG) else None
         self.dropped = None
         self.sent_at = loop.time()
         self.sock = CallersSocket(sock)
@@ -4631,6 +4670,10 @@ class StreamExchange:
             self.on_outcome = None
             self.stream.give_up(self)
 
+    def abort(self, error: Exception) -> None:
+        """Ends it with an error that is none of the nameserver's."""
+        self.finish(error)
+
     def finish(self, outcome: Any) -> None:
         """Tells the outcome, unless it was given up."""
         on_outcome, self.on_outcome = self.on_outcome, None
@@ -4700,6 +4743,7 @@ class Stream(Pipeline):
     """
 
     __slots__ = (
+        'context',
         'fd',
         'idle_seconds',
         'is_alone',
@@ -4729,6 +4773,7 @@ class Stream(Pipeline):
         super().__init__(framing, loop)
         self.server = server
         self.resources = resources
+        self.context: Context | None = None  # in which to log, if at all
         self.is_alone = way == ALONE
         self.queue: deque[StreamExchange] = deque()  # those not sent yet
         self.outgoing = bytearray()
@@ -4875,7 +4920,8 @@ class Stream(Pipeline):
             elif not self.server.idle_seconds:  # it is for one query only
                 self.fail(unsolicited(reply))
             else:
-                logger.debug('Dropped a message of %d octets: nobody asked for it', len(reply))
+                text = 'Dropped a message of %d octets: nobody asked for it'
+                log_debug(self.context, text, len(reply))
                 self.unsolicited += 1
                 if self.unsolicited > MAX_UNSOLICITED:
                     raise ConnectionAbortedError(
@@ -4912,8 +4958,10 @@ class Stream(Pipeline):
 
         Not at once: where many are given up, no other takes the place of each.
         """
-        if exchange.is_sent and self.framing.give_up(exchange.key):
+        is_forgotten = exchange.is_sent and self.framing.give_up(exchange.key)
+        if is_forgotten:
             del self.pending[exchange.key]
+        if is_forgotten or self.queue:  # another may be sent in its place
             self.flush_soon()
         self.leave()
 
@@ -4941,7 +4989,7 @@ class Stream(Pipeline):
         lost, self.pending = self.pending, {}
         queue, self.queue = self.queue, deque()
         for exchange in itertools.chain(*lost.values(), queue):
-            exchange.finish(error)
+            call_back(exchange, exchange.finish, error)
 
     def lose(self, error: OSError) -> None:
         """Closes it, and tells all who wait why."""
@@ -5964,10 +6012,10 @@ def records_of(outcome: Known | ResolverError | CallersError) -> tuple[Any, ...]
         return outcome.records
     if isinstance(outcome, CallersError):
         raise outcome.error.with_traceback(outcome.traceback)
-    import copy  # here, for it is a twentieth of what importing us takes
-
     error = outcome.error if isinstance(outcome, NegativeAnswer) else outcome
-    raise copy.copy(error) from error.__cause__
+    copied = type(error).__new__(type(error), *error.args)
+    copied.__dict__.update(error.__dict__)
+    raise copied from error.__cause__
 
 
 def recall(known: Known, now: float) -> Known | None:
@@ -6280,7 +6328,8 @@ class Lookup:
         self.waiters = [waiter]  # the first that has not left fetches
         self.waiting = 1  # those that have not left
         # What is logged is of whom began it, not of whom the loop happens to call back for.
-        self.context = copy_context() if logger.isEnabledFor(logging.DEBUG) else None
+        is_logged = settings.serve_stale or logger.isEnabledFor(logging.DEBUG)
+        self.context = copy_context() if is_logged else None
 
     # --- Waiters
 
@@ -6291,7 +6340,8 @@ class Lookup:
             if lookup is self:
                 raise ResolverError('To find a nameserver for a name, the same name was asked for')
             for other in lookup.waiters:
-                awaiting += [each for each in other.fetching if each not in awaiting]
+                if not other.has_left:
+                    awaiting += [each for each in other.fetching if each not in awaiting]
         self.waiters.append(waiter)
         self.waiting += 1
 
@@ -6299,7 +6349,7 @@ class Lookup:
         """Has a waiter told no longer. Another fetches in its place; the last one ends it all."""
         self.waiting -= 1
         if not self.waiting:
-            self.log('Asked for %s: given up', describe(self.fqdn, self.qtype))
+            log_debug(self.context, 'Asked for %s: given up', describe(self.fqdn, self.qtype))
             self.close()
         elif self in waiter.wanted:
             self.want()
@@ -6322,21 +6372,27 @@ class Lookup:
                 oldest.close()
             else:
                 self.give_up_streams()
-        while self.waiters[0].has_left:  # each turn takes one out, and one has not
-            del self.waiters[0]
-        fetcher = self.waiters[0]
+        fetcher = self.fetcher()
         if self not in fetcher.wanted:
             fetcher.wanted += (self,)
             if fetcher.future is not None and not fetcher.future.done():
                 fetcher.future.set_result(None)
+
+    def fetcher(self) -> Waiter:
+        """Returns the waiter that fetches: the first that has not left."""
+        while self.waiters[0].has_left:  # each turn takes one out, and one has not
+            del self.waiters[0]
+        return self.waiters[0]
 
     # --- Sets of nameservers, one after the other
 
     def advance(self) -> None:
         """Sends what there is to send, set after set, until there is something to wait for."""
         while self.outcome is None:  # each turn sends or fails something, or takes a set
-            if self.unsent or self.is_undecided:
-                if not self.send_next():
+            if self.is_undecided or self.unsent:
+                if not self.send_next():  # there is no socket for it yet
+                    if self.timer is None and self.is_waiting():
+                        self.start_timer(self.current.timeout)
                     return
             elif self.exchanges and (
                 self.exchanges[-1].asked_set is self.current or self.is_waiting()
@@ -6475,6 +6531,11 @@ class Lookup:
         self.attempts += 1
         exchange.asked_set = self.current
         self.exchanges.append(exchange)
+        if self.context is not None:
+            if isinstance(exchange, DatagramExchange):
+                exchange.context = self.context
+            else:
+                exchange.stream.context = self.context
         if opens_socket:
             self.permit = NO_PERMIT
         if self.timer is not None:
@@ -6492,8 +6553,6 @@ class Lookup:
         if self in limit.queue:
             return False
         if self.is_waiting():
-            if self.timer is None:
-                self.start_timer(self.current.timeout)
             return False
         oldest = self.pop_oldest_datagram()
         if oldest is not None:
@@ -6547,12 +6606,16 @@ class Lookup:
 
     def make_query(self, server: Server, way: int) -> Query:
         """Returns a new query for a nameserver, such as it supports."""
+        trust_ad = self.settings.config.conf.trust_ad
+        is_usual = not (self.tried or server.no_edns_until or server.folds_case_until)
+        if is_usual and way == DATAGRAM and self.current.name is None:
+            return mixed_query(self.fqdn, self.qtype, EDNS_FORMS[trust_ad])
         tried = self.tried.get(server)
         now = self.loop.time()
         forms = EDNS_FORMS
         if server.no_edns_until > now or (tried is not None and tried.lacks_edns):
             forms = PLAIN_FORMS
-        form = forms[self.settings.config.conf.trust_ad]
+        form = forms[trust_ad]
         if server.folds_case_until > now or (tried is not None and tried.is_lower):
             query = to_query(self.fqdn, self.qtype, form)
         elif self.current.name is None:
@@ -6578,7 +6641,10 @@ class Lookup:
         """Takes the outcome of an exchange: an answer, a reason to ask otherwise, or a failure."""
         server = exchange.server
         is_stream = exchange.is_stream
-        if is_stream or outcome.__class__ is not CaseMismatch:  # else it goes on listening
+        if self.outcome is not None:  # it is aborted
+            return
+        is_last = is_stream or outcome.__class__ is not CaseMismatch  # else it goes on listening
+        if is_last and exchange in self.exchanges:
             self.exchanges.remove(exchange)
         is_usual = not (self.tried or server.no_edns_until or server.edns_unanswered)
         if is_usual and outcome.__class__ is Answer:  # there is nothing to learn from it
@@ -6771,7 +6837,7 @@ class Lookup:
             bad.__cause__ = error
             error = bad
         error = self.explain(error, server, is_stream)
-        self.log('Failed: %s', error)
+        log_debug(self.context, 'Failed: %s', error)
         failure = self.failure
         if failure is None or (
             isinstance(failure, ResolverError) and rank(error) <= rank(failure)
@@ -6782,25 +6848,27 @@ class Lookup:
         """Ends it: the outcome goes into the cache, and to all who wait."""
         settings = self.settings
         now = self.loop.time()
+        error = None
         if settings.serve_stale and isinstance(outcome, OUTAGES):
             known = settings.cache.get(self.key)
             stale = revive(known, now - settings.serve_stale, now)
             if stale is not None:
-                # As text: a handler that keeps what it logs would keep the error's cause, too.
-                logger.warning('Gave an expired answer: %s', str(outcome))
-                outcome = stale
+                error, outcome = outcome, stale
         self.outcome = outcome
         if settings.lookups.get(self.key) is self and isinstance(
             outcome, (Answer, NegativeAnswer)
         ):
             remember(settings.cache, self.key, outcome, now)  # else the cache was cleared
         self.close()
-        if self.context is not None:
-            text = outcome_text(outcome, now)
-            self.log('Asked for %s: %s', describe(self.fqdn, self.qtype), text)
         for waiter in self.waiters:
             if not waiter.has_left:
                 waiter.on_outcome(outcome)
+        if self.context is not None:
+            if error is not None:
+                # As text: a handler that keeps what it logs would keep the error's cause, too.
+                self.context.copy().run(logger.warning, 'Gave an expired answer: %s', str(error))
+            text = outcome_text(outcome, now)
+            log_debug(self.context, 'Asked for %s: %s', describe(self.fqdn, self.qtype), text)
 
     def abort(self, error: Exception) -> None:
         """Ends it with an error that is none of the nameserver's."""
@@ -6825,11 +6893,6 @@ class Lookup:
         while exchanges:  # each turn closes one
             exchanges.pop().close()
 
-    def log(self, text: str, *arguments: Any) -> None:
-        """Logs for debugging, in a context of whom it is logged for."""
-        if self.context is not None:
-            self.context.copy().run(logger.debug, text, *arguments)
-
 
 async def look_up(
     settings: Settings,
@@ -6846,9 +6909,7 @@ async def look_up(
     lookups: list[Lookup] = []
     generator: Any = None
     try:
-        sets: list[NameserverSet | None] = []  # one list for all that begin here
-        if settings.config.has_nameservers:
-            sets = sets_of_the_system(settings)
+        sets = sets_of_the_system(settings) if settings.config.has_nameservers else None
         for qtype in qtypes:
             key = fqdn.decode('ascii'), qtype
             lookup = settings.lookups.get(key)
@@ -6856,7 +6917,8 @@ async def look_up(
             if lookup is not None and lookup.loop is loop:
                 lookup.join(waiter)
             else:
-                lookup = settings.lookups[key] = Lookup(settings, loop, key, fqdn, sets, waiter)
+                lookup = Lookup(settings, loop, key, fqdn, sets or [], waiter)
+                settings.lookups[key] = lookup
                 if sets:
                     lookup.advance()
                 else:
@@ -6867,27 +6929,24 @@ async def look_up(
                 waiter.future = loop.create_future()
                 await waiter.future
                 continue
-            each = None
-            token = FETCHING.set(waiter.fetching + waiter.wanted)
+            token = FETCHING.set((*waiter.fetching, *lookups))
             try:
                 if generator is None:
                     generator = settings.get_nameservers(fqdn)
-                    if not hasattr(generator, 'aclose'):
-                        text = 'get_nameservers is an async generator function, and gave'
-                        raise TypeError(f'{text} {generator!r}')
                 each = to_set(settings, await anext(generator), fqdn)
             except StopAsyncIteration:
-                pass
+                each = None
             except Exception as error:  # of a callable of the caller's: it goes to all who wait
+                each = None
                 for lookup in waiter.wanted:
                     lookup.abort(error)
             finally:
                 FETCHING.reset(token)
             wanted, waiter.wanted = waiter.wanted, ()
-            for lookup in wanted:
-                # Unless the lookup for the other family has added it.
-                if lookup.outcome is None and lookup.next_set == len(lookup.sets):
+            for lookup in lookups:  # one that does not want it now, has it when it does
+                if lookup.outcome is None and (lookup in wanted or lookup.fetcher() is waiter):
                     lookup.sets.append(each)
+            for lookup in wanted:
                 lookup.advance()
     finally:
         waiter.has_left = True
@@ -6896,7 +6955,7 @@ async def look_up(
                 lookup.leave(waiter)
             else:
                 outcomes[lookup.qtype] = lookup.outcome
-        if hasattr(generator, 'aclose'):
+        if hasattr(generator, 'aclose'):  # else it is no generator
             await generator.aclose()
 
 
@@ -7018,6 +7077,7 @@ def known_locally(
 
 async def resolve_types(
     settings: Settings,
+    loop: asyncio.AbstractEventLoop,
     name: bytes,
     qtypes: tuple[int, ...],
     outcomes: Outcomes,
@@ -7029,7 +7089,6 @@ async def resolve_types(
     caller, not for the target of an alias. If the caller is cancelled, `outcomes` has what has
     come until then, an alias alone among it.
     """
-    loop = asyncio.get_running_loop()
     target, wanted, found = name, qtypes, outcomes
     aliases: dict[int, Alias] = {}
     while wanted:  # each turn makes a chain of aliases longer, or ends it
@@ -7059,9 +7118,10 @@ async def resolve_types(
             for qtype, alias in aliases.items():
                 if qtype in found:
                     outcomes[qtype] = join_alias(name, alias, qtype, found[qtype])
-        aliases = {}
+        if aliases:
+            aliases = {}
         for qtype, outcome in outcomes.items():
-            if isinstance(outcome, Answer) and not outcome.records and outcome.alias is not None:
+            if isinstance(outcome, Answer) and not outcome[1] and outcome.alias is not None:
                 aliases[qtype] = outcome.alias
         if not aliases:
             return
@@ -7104,7 +7164,8 @@ async def search_for(
     not be asked for. If all are absent, it is `name` itself that does not exist. get_host is asked
     for that one only, and a type that it knows is not searched.
     """
-    now = asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    now = loop.time()
     recalled = recall_search(settings.cache, name, names, qtypes, now)
     if len(recalled) == len(qtypes):
         outcomes.update(recalled)
@@ -7126,7 +7187,7 @@ async def search_for(
         found: Outcomes = {}
         is_over = True
         try:
-            await resolve_types(settings, each, wanted, found, is_given=False)
+            await resolve_types(settings, loop, each, wanted, found, is_given=False)
             is_over = not all([isinstance(one, NegativeAnswer) for one in found.values()])
         finally:
             if is_over:
@@ -7146,7 +7207,8 @@ def resolve_name(
     With the files as they are. Raises InvalidName, or TypeError for what is neither str nor bytes.
     """
     name = to_name(given)
-    now = asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    now = loop.time()
     config = settings.config
     if not config.since <= now < config.due and config.reload_if_changed(now):
         forget(settings)
@@ -7157,7 +7219,7 @@ def resolve_name(
         if not may_be_special or special(name, fqdn, qtypes[0], now, True) is None:
             names = names_to_ask(name, domains, config.ndots)
             return search_for(settings, name, names, qtypes, outcomes)
-    return resolve_types(settings, name, qtypes, outcomes)
+    return resolve_types(settings, loop, name, qtypes, outcomes)
 
 
 async def resolve_first(
@@ -7309,10 +7371,11 @@ def Resolver(
         if qtype not in RESOLVABLE:
             check_type(qtype)
         outcomes: Outcomes = {}
-        if config.search or not config.since <= get_running_loop().time() < config.due:
+        loop = get_running_loop()
+        if config.search or not config.since <= loop.time() < config.due:
             await resolve_name(settings, name, (qtype,), outcomes)
         else:
-            await resolve_types(settings, to_name(name), (qtype,), outcomes)
+            await resolve_types(settings, loop, to_name(name), (qtype,), outcomes)
         outcome = outcomes[qtype]
         return outcome.records if isinstance(outcome, Answer) else records_of(outcome)
 

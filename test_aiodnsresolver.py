@@ -212,10 +212,16 @@ def is_idle():
     return not sockets.owners and no_timer and is_free
 
 
+def wait_in_its_way(loop):
+    """Has a loop wait for sockets in the way that it is to be tested with."""
+    resources = module.resources_of(loop)._replace(sockets=loop.way())
+    module.RESOURCES[id(loop)] = module.RESOURCES[id(loop)][0], resources
+
+
 async def leaving_nothing(main):
     """Runs a test with the loop's way to wait for sockets, and sees that it leaves nothing."""
     loop = asyncio.get_running_loop()
-    module.RESOURCES[loop] = module.resources_of(loop)._replace(sockets=loop.way())
+    wait_in_its_way(loop)
     complaints = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     await main
@@ -536,7 +542,8 @@ def resolver_of(*servers, **arguments):
 async def outcomes_of(settings, name, qtypes):
     """What comes of a name and several types."""
     outcomes = {}
-    await module.resolve_types(settings, name, qtypes, outcomes)
+    loop = asyncio.get_running_loop()
+    await module.resolve_types(settings, loop, name, qtypes, outcomes)
     return outcomes
 
 
@@ -6255,7 +6262,7 @@ def test_a_stream_that_lasts_goes_with_its_loop(trusting, loop_name, scheme):
 
     async def main():
         loop = asyncio.get_running_loop()
-        module.RESOURCES[loop] = module.resources_of(loop)._replace(sockets=loop.way())
+        wait_in_its_way(loop)
         server = Nameserver(echo, tls=tls_context)
         await server.__aenter__()
         servers.append(server)
@@ -6292,7 +6299,7 @@ def test_a_stream_that_lasts_goes_with_its_loop(trusting, loop_name, scheme):
 def test_a_loop_that_is_closed_without_more_ado_leaves_no_warning(loop_name):
     async def main():
         loop = asyncio.get_running_loop()
-        module.RESOURCES[loop] = module.resources_of(loop)._replace(sockets=loop.way())
+        wait_in_its_way(loop)
         async with Nameserver(echo) as server:
             await over(server.tcp)[0]('x.example', TYPES.A)
             ours = module.resources_of(loop).limit.idle
