@@ -16,7 +16,7 @@ The map. A section uses only those above it, and so does a definition.
      7  Records                   one table: a row a type
      8  Wire                      pack, parse, presentation
      9  Questions and answers     make_query, mix_case, what answers a query and what it says
-    12  HTTP                      what DNS over HTTPS says, by the extra that speaks HTTP/2
+    12  TLS and HTTP              octets in, octets out; HTTP/2 itself is spoken by an extra
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
     14  Event loop                readiness of sockets, timeouts, the limit on open sockets
@@ -380,6 +380,7 @@ SILENT_SECONDS = 1.5  # after that, a stream that has brought no reply is not us
 MAX_OUTGOING = 1 << 24  # octets that a stream has to send
 MAX_VAIN = 1 << 17  # octets of HTTP that bring no reply: each frame of a few octets costs time
 MAX_STREAMS = 100  # of HTTP/2 at once: all servers should bear as many (RFC 9113 6.5.2)
+MAX_PENDING = 1 << 14  # queries of a stream up to which another id is soon drawn
 MAX_GIVEN_UP = 1000  # queries of a stream that were given up and never answered
 UNRESPONSIVE_SECONDS = 30.0  # for how long a nameserver that gave no reply is skipped
 PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
@@ -2872,10 +2873,122 @@ def unsolicited(message: bytes) -> MalformedMessage | BadResponse:
     return BadResponse('A message came that belongs to nobody')
 
 
-# --- 12. HTTP ----------------------------------------------------------------
+# --- 12. TLS and HTTP --------------------------------------------------------
 #
-# DNS over HTTPS (RFC 8484): a query is a request, and its reply the response. HTTP/2
-# itself is spoken by an extra, octets in and octets out. Nothing here knows a socket.
+# What carries messages on a stream, as octets in and octets out: TLS (RFC 7858), and
+# DNS over HTTPS (RFC 8484), where a query is a request, and its reply the response. HTTP/2
+# itself is spoken by an extra. Nothing here knows a socket.
+
+
+@functools.lru_cache(maxsize=16)
+def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()) -> Any:
+    """Returns an SSLContext: certificates are checked against those of the system, or of a path.
+
+    Not at all if `verify` is False. Another `version` is another file. Raises OSError.
+    """
+    import ssl
+
+    path = verify if isinstance(verify, str) else None
+    is_folder = path is not None and os.path.isdir(path)
+    context = ssl.create_default_context(
+        cafile=None if is_folder else path, capath=path if is_folder else None
+    )
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8310 9.1, RFC 9325 3.1.1
+    context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113 9.2.1
+    context.set_alpn_protocols([protocol])
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def to_context(verify: Any, protocol: str) -> Any:
+    """Returns the SSLContext that a caller means: one, a path, or whether there is a check.
+
+    Raises OSError, or TypeError for what is none of these.
+    """
+    path = os.fspath(verify) if isinstance(verify, os.PathLike) else verify
+    if isinstance(path, bool):
+        return tls_context(path, protocol)
+    if isinstance(path, str):
+        if path == '':
+            raise InvalidName('An empty path is that of no authorities')
+        try:
+            status = os.stat(path)
+            version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+            return tls_context(path, protocol, version)
+        except ValueError as error:
+            raise InvalidName(f'{path!r} is no path') from error
+    if hasattr(verify, 'wrap_bio'):
+        return verify
+    raise TypeError(f'verify is a bool, a path or an SSLContext, not {verify!r}')
+
+
+class Tls:
+    """TLS, as octets in and octets out (RFC 7858). Nothing is sent before the check has passed."""
+
+    def __init__(self, context: Any, name: str, protocol: str) -> None:
+        import ssl
+
+        self.protocol = protocol
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.wants = ssl.SSLWantReadError
+        self.plain = bytearray()  # what is to be sent after the handshake
+        self.is_ready = False
+        self.is_over = False  # the other side has said so
+
+    def shake_hands(self) -> None:
+        """Goes on with the handshake. Raises OSError, also if the certificate does not pass."""
+        try:
+            self.tls.do_handshake()
+        except self.wants:
+            return
+        if self.protocol == 'h2' and self.tls.selected_alpn_protocol() != 'h2':  # RFC 9113 3.2
+            raise OSError(errno.EPROTO, 'TLS was not agreed to be for HTTP/2 (ALPN h2)')
+        self.is_ready = True
+        if self.plain:
+            self.tls.write(self.plain)
+
+    def wrap(self, octets: bytes | bytearray) -> bytes:
+        """Returns what to send now, that `octets` get there. Raises OSError."""
+        if octets and self.is_ready:
+            self.tls.write(octets)
+        elif octets:
+            self.plain += octets
+            self.shake_hands()
+        return self.outgoing.read()
+
+    def unwrap(self, octets: bytes) -> bytes:
+        """Returns what has come whole. Raises OSError; `wrap` has an alert to send then, too."""
+        self.incoming.write(octets)
+        if not self.is_ready:
+            self.shake_hands()
+        plain = bytearray()
+        while self.is_ready:  # each turn takes a record out
+            try:
+                piece = self.tls.read(MAX_MESSAGE)
+            except self.wants:
+                break
+            if not piece:
+                self.is_over = True
+                break
+            plain += piece
+            if not self.incoming.pending and not self.tls.pending():
+                break  # without the exception that says so
+        return bytes(plain)
+
+    def end(self) -> bytes:
+        """Returns the last words: that no more will come (RFC 8446 6.1)."""
+        if not self.is_ready:
+            return b''
+        try:
+            self.tls.unwrap()
+        except OSError:
+            pass  # it has to be read from the other side, for which nobody waits
+        return self.outgoing.read()
+
 
 DNS_MESSAGE = 'application/dns-message'  # RFC 8484 6
 DNS_QUERY = '/dns-query'  # the path that servers have
@@ -2939,18 +3052,6 @@ class HttpExchange:
     A GET has the id 0, so that caches know it again; the reply has that of the query.
     """
 
-    __slots__ = (
-        'age',
-        'body',
-        'id',
-        'incoming',
-        'sent',
-        'status',
-        'stream_id',
-        'target',
-        'was_refused',
-    )
-
     def __init__(self, octets: bytes, path: str, is_post: bool) -> None:
         self.id = None if is_post else octets[:2]
         self.target = path
@@ -3010,20 +3111,6 @@ HttpOutcome = bytes | BadResponse | OSError  # of a query: the reply, or why the
 
 class Http:
     """Messages in the streams of HTTP/2: a wire as `Frames` is, told apart by their exchanges."""
-
-    __slots__ = (
-        'authority',
-        'connection',
-        'exchanges',
-        'h2',
-        'incoming',
-        'is_going',
-        'is_post',
-        'path',
-        'unsent',
-        'uploads',
-        'vain',
-    )
 
     def __init__(self, authority: str, path: str, is_post: bool) -> None:
         self.authority = authority
@@ -3345,8 +3432,6 @@ def parse_hosts(lines: Iterable[str]) -> Hosts:
 class ConfigFile:
     """A file of the system's, parsed, and read again once it has changed."""
 
-    __slots__ = ('looked_at', 'parse', 'path', 'signature', 'value')
-
     def __init__(self, path: str, parse: Callable[[Iterable[str]], Any]) -> None:
         self.path = path
         self.parse = parse
@@ -3407,20 +3492,6 @@ class SystemConfig:
     that is far behind is before `since`.
     """
 
-    __slots__ = (
-        'conf',
-        'due',
-        'files',
-        'given_search',
-        'has_hosts',
-        'has_nameservers',
-        'hosts',
-        'ndots',
-        'search',
-        'sets',
-        'since',
-    )
-
     def __init__(
         self,
         resolv_conf: ConfigFile | None,
@@ -3477,6 +3548,7 @@ class SystemConfig:
 # `on_timeout()`; `on_permit()`; `evict()`, of a socket that can be done without; and
 # `abort(error)`, after one of these has raised.
 
+Loop = asyncio.AbstractEventLoop
 Address = tuple[Any, ...]  # as `connect` takes it
 
 
@@ -3513,8 +3585,6 @@ class Epoll:
     A socket leaves the epoll as it is closed.
     """
 
-    __slots__ = ('epoll', 'owners')
-
     def __init__(self) -> None:
         self.epoll: select.epoll | None = None
         self.owners: dict[int, Any] = {}
@@ -3524,7 +3594,7 @@ class Epoll:
         sock: socket.SocketType,
         address: Address,
         owner: Any,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
     ) -> Any:
         """Connects a socket, and calls its owner when it is ready. Returns the socket.
 
@@ -3546,7 +3616,7 @@ class Epoll:
             raise
         return sock
 
-    def watch(self, fd: int, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def watch(self, fd: int, owner: Any, loop: Loop) -> None:
         """Calls the owner of a socket that stays open. Raises OSError if there is another."""
         if self.epoll is None:
             epoll = select.epoll()
@@ -3601,17 +3671,15 @@ class Readers:
     Its methods are those of `Epoll`.
     """
 
-    __slots__ = ('owners',)
-
     def __init__(self) -> None:
-        self.owners: dict[int, tuple[Any, asyncio.AbstractEventLoop]] = {}
+        self.owners: dict[int, tuple[Any, Loop]] = {}
 
     def open(
         self,
         sock: socket.SocketType,
         address: Address,
         owner: Any,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
     ) -> Any:
         """Returns the socket itself."""
         fd = sock.fileno()
@@ -3627,7 +3695,7 @@ class Readers:
             raise
         return sock
 
-    def watch(self, fd: int, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def watch(self, fd: int, owner: Any, loop: Loop) -> None:
         """Calls the owner of a socket that stays open. Raises OSError if there is another."""
         if fd in self.owners:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -3669,23 +3737,12 @@ class Endpoint(asyncio.BaseProtocol):
     other's.
     """
 
-    __slots__ = (
-        'fd',
-        'is_handed_over',
-        'loop',
-        'owner',
-        'received',
-        'sock',
-        'task',
-        'transport',
-    )
-
     def __init__(
         self,
         sock: socket.SocketType,
         address: Address,
         owner: Any,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
     ) -> None:
         # Of the class that uvloop's transports know to detach: others it closes twice.
         self.sock = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
@@ -3761,8 +3818,6 @@ class Endpoint(asyncio.BaseProtocol):
 class DatagramEndpoint(Endpoint, asyncio.DatagramProtocol):
     """An endpoint for datagrams."""
 
-    __slots__ = ()
-
     async def make(self, address: Address) -> None:
         """Makes the transport."""
         await self.loop.create_datagram_endpoint(self.hand_over, sock=self.sock)
@@ -3783,8 +3838,6 @@ class DatagramEndpoint(Endpoint, asyncio.DatagramProtocol):
 
 class StreamEndpoint(Endpoint, asyncio.Protocol):
     """An endpoint for a stream. There is no end to what its transport takes to send."""
-
-    __slots__ = ()
 
     async def make(self, address: Address) -> None:
         """Connects, and makes the transport."""
@@ -3814,8 +3867,6 @@ class Endpoints:
     back from a transport: it is polled. Its methods are those of `Epoll`.
     """
 
-    __slots__ = ('owners', 'polled')
-
     def __init__(self) -> None:
         self.owners: dict[int, Endpoint] = {}
         self.polled: dict[int, tuple[Any, asyncio.Handle]] = {}
@@ -3825,7 +3876,7 @@ class Endpoints:
         sock: socket.SocketType,
         address: Address,
         owner: Any,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
     ) -> Any:
         """Returns an endpoint, which has the socket now."""
         endpoint: DatagramEndpoint | StreamEndpoint
@@ -3854,13 +3905,13 @@ class Endpoints:
         """Forgets the owner, which closes the endpoint next."""
         self.owners.pop(fd, None)
 
-    def watch(self, fd: int, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def watch(self, fd: int, owner: Any, loop: Loop) -> None:
         """Calls the owner of a socket that stays open. Raises OSError if there is another."""
         if fd in self.polled:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self.polled[fd] = owner, loop.call_soon(self.poll, fd, loop, context=Context())
 
-    def poll(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
+    def poll(self, fd: int, loop: Loop) -> None:
         """Calls the owner of a socket that stays open, now and again in a while."""
         owner, _ = self.polled[fd]
         handle = loop.call_later(POLL_SECONDS, self.poll, fd, loop, context=Context())
@@ -3876,14 +3927,12 @@ class Endpoints:
 class Timers:
     """Timeouts of few different lengths: a queue each, in order, and one timer of the loop's."""
 
-    __slots__ = ('due_at', 'handle', 'queues')
-
     def __init__(self) -> None:
         self.queues: dict[float, OrderedDict[Any, float]] = {}
         self.handle: asyncio.TimerHandle | None = None
         self.due_at = 0.0
 
-    def start(self, seconds: float, owner: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, seconds: float, owner: Any, loop: Loop) -> None:
         """Calls `owner.on_timeout()` in `seconds`. An owner has one timeout at a time."""
         deadline = loop.time() + seconds
         queue = self.queues.get(seconds)
@@ -3904,14 +3953,14 @@ class Timers:
                     self.handle.cancel()
                     self.handle = None
 
-    def arm(self, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+    def arm(self, deadline: float, loop: Loop) -> None:
         """Sets the one timer."""
         if self.handle is not None:
             self.handle.cancel()
         self.handle = loop.call_at(deadline, self.expire, loop, context=Context())
         self.due_at = deadline
 
-    def expire(self, loop: asyncio.AbstractEventLoop) -> None:
+    def expire(self, loop: Loop) -> None:
         """Calls all owners whose time is up, and sets the timer for the next.
 
         They may start and stop timeouts, also those of one another. Who starts one anew is called
@@ -3941,8 +3990,6 @@ class SocketLimit:
     A stream that is idle has a permit that it can do without: it is evicted when that is wanted,
     the oldest first, or at the end. While anybody waits, no permit is free and no stream idle.
     """
-
-    __slots__ = ('free', 'idle', 'is_granting', 'keeper', 'queue')
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -4037,10 +4084,10 @@ class LoopResources(NamedTuple):
 
 # By the id of a loop, with which an entry goes: nothing in it may hold on to the loop while no
 # socket is open.
-RESOURCES: dict[int, tuple[ReferenceType[asyncio.AbstractEventLoop], LoopResources]] = {}
+RESOURCES: dict[int, tuple[ReferenceType[Loop], LoopResources]] = {}
 
 
-def resources_of(loop: asyncio.AbstractEventLoop) -> LoopResources:
+def resources_of(loop: Loop) -> LoopResources:
     """Returns the resources of an event loop, with the best way it has to wait for sockets."""
     entry = RESOURCES.get(id(loop))
     if entry is not None:
@@ -4097,32 +4144,6 @@ class Server:
 
     Times are on the clock of the loop; 0.0 is never.
     """
-
-    __slots__ = (
-        'address',
-        'answered_alone',
-        'context',
-        'edns_unanswered',
-        'family',
-        'folds_case_until',
-        'idle_seconds',
-        'is_post',
-        'is_stream',
-        'name',
-        'no_edns_until',
-        'one_at_a_time_until',
-        'path',
-        'responded_at',
-        'retired',
-        'scheme',
-        'scope',
-        'second_stream',
-        'source',
-        'stream',
-        'suspicion',
-        'text',
-        'unresponsive_until',
-    )
 
     def __init__(
         self,
@@ -4195,7 +4216,7 @@ class Server:
             self.suspicion = next(SUSPICIONS)
         self.unresponsive_until = now + UNRESPONSIVE_SECONDS
 
-    def stream_for(self, way: int, loop: asyncio.AbstractEventLoop) -> Stream | None:
+    def stream_for(self, way: int, loop: Loop) -> Stream | None:
         """Returns the stream on which to ask it in this way, if there is one that is good."""
         stream = self.second_stream if way == ALONE else self.stream
         if stream is None or stream.is_good(loop):
@@ -4336,11 +4357,7 @@ def scoped(address: tuple[str, int], scope: str) -> Address:
 
 
 def open_socket(
-    server: Server,
-    kind: int,
-    owner: Any,
-    resources: LoopResources,
-    loop: asyncio.AbstractEventLoop,
+    server: Server, kind: int, owner: Any, resources: LoopResources, loop: Loop
 ) -> Any:
     """Returns a socket that is connected to a nameserver, or is being so. Raises OSError.
 
@@ -4392,7 +4409,7 @@ class DatagramExchange:
         read: Read,
         on_outcome: OnOutcome,
         resources: LoopResources,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
     ) -> None:
         """Sends the query. Raises OSError, and the maker still has the permit then.
 
@@ -4481,7 +4498,7 @@ class CallersDatagramExchange(DatagramExchange):
         query: Query,
         read: Read,
         on_outcome: OnOutcome,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
     ) -> None:
         """Raises OSError, also if another call receives from this socket."""
         self.query = query
@@ -4506,127 +4523,6 @@ class CallersDatagramExchange(DatagramExchange):
         if self.fd >= 0:
             self.resources.sockets.unwatch(self.fd, self)
             self.fd = -1
-
-
-@functools.lru_cache(maxsize=16)
-def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()) -> Any:
-    """Returns an SSLContext: certificates are checked against those of the system, or of a path.
-
-    Not at all if `verify` is False. Another `version` is another file. Raises OSError.
-    """
-    import ssl
-
-    path = verify if isinstance(verify, str) else None
-    is_folder = path is not None and os.path.isdir(path)
-    context = ssl.create_default_context(
-        cafile=None if is_folder else path, capath=path if is_folder else None
-    )
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8310 9.1, RFC 9325 3.1.1
-    context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113 9.2.1
-    context.set_alpn_protocols([protocol])
-    if verify is False:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def to_context(verify: Any, protocol: str) -> Any:
-    """Returns the SSLContext that a caller means: one, a path, or whether there is a check.
-
-    Raises OSError, or TypeError for what is none of these.
-    """
-    path = os.fspath(verify) if isinstance(verify, os.PathLike) else verify
-    if isinstance(path, bool):
-        return tls_context(path, protocol)
-    if isinstance(path, str):
-        if path == '':
-            raise InvalidName('An empty path is that of no authorities')
-        try:
-            status = os.stat(path)
-            version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-            return tls_context(path, protocol, version)
-        except ValueError as error:
-            raise InvalidName(f'{path!r} is no path') from error
-    if hasattr(verify, 'wrap_bio'):
-        return verify
-    raise TypeError(f'verify is a bool, a path or an SSLContext, not {verify!r}')
-
-
-class Tls:
-    """TLS, as octets in and octets out (RFC 7858). Nothing is sent before the check has passed."""
-
-    __slots__ = (
-        'incoming',
-        'is_over',
-        'is_ready',
-        'outgoing',
-        'plain',
-        'protocol',
-        'tls',
-        'wants',
-    )
-
-    def __init__(self, context: Any, name: str, protocol: str) -> None:
-        import ssl
-
-        self.protocol = protocol
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
-        self.wants = ssl.SSLWantReadError
-        self.plain = bytearray()  # what is to be sent after the handshake
-        self.is_ready = False
-        self.is_over = False  # the other side has said so
-
-    def shake_hands(self) -> None:
-        """Goes on with the handshake. Raises OSError, also if the certificate does not pass."""
-        try:
-            self.tls.do_handshake()
-        except self.wants:
-            return
-        if self.protocol == 'h2' and self.tls.selected_alpn_protocol() != 'h2':  # RFC 9113 3.2
-            raise OSError(errno.EPROTO, 'TLS was not agreed to be for HTTP/2 (ALPN h2)')
-        self.is_ready = True
-        if self.plain:
-            self.tls.write(self.plain)
-
-    def wrap(self, octets: bytes | bytearray) -> bytes:
-        """Returns what to send now, that `octets` get there. Raises OSError."""
-        if octets and self.is_ready:
-            self.tls.write(octets)
-        elif octets:
-            self.plain += octets
-            self.shake_hands()
-        return self.outgoing.read()
-
-    def unwrap(self, octets: bytes) -> bytes:
-        """Returns what has come whole. Raises OSError; `wrap` has an alert to send then, too."""
-        self.incoming.write(octets)
-        if not self.is_ready:
-            self.shake_hands()
-        plain = bytearray()
-        while self.is_ready:  # each turn takes a record out
-            try:
-                piece = self.tls.read(MAX_MESSAGE)
-            except self.wants:
-                break
-            if not piece:
-                self.is_over = True
-                break
-            plain += piece
-            if not self.incoming.pending and not self.tls.pending():
-                break  # without the exception that says so
-        return bytes(plain)
-
-    def end(self) -> bytes:
-        """Returns the last words: that no more will come (RFC 8446 6.1)."""
-        if not self.is_ready:
-            return b''
-        try:
-            self.tls.unwrap()
-        except OSError:
-            pass  # it has to be read from the other side, for which nobody waits
-        return self.outgoing.read()
 
 
 class StreamExchange:
@@ -4685,9 +4581,7 @@ class StreamExchange:
 class Pipeline:
     """Queries on one stream, and their replies in any order (RFC 7766 6.2.1.1)."""
 
-    __slots__ = ('framing', 'live', 'loop', 'pending')
-
-    def __init__(self, framing: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, framing: Any, loop: Loop) -> None:
         self.framing = framing  # Frames or Http
         self.loop = loop
         self.pending: dict[Any, list[StreamExchange]] = {}  # those sent, by key
@@ -4742,31 +4636,12 @@ class Stream(Pipeline):
     unless it is not the first stream to its nameserver.
     """
 
-    __slots__ = (
-        'context',
-        'fd',
-        'idle_seconds',
-        'is_alone',
-        'is_connected',
-        'is_flush_due',
-        'is_open',
-        'outgoing',
-        'queue',
-        'replies',
-        'resources',
-        'server',
-        'silent_since',
-        'sock',
-        'tls',
-        'unsolicited',
-    )
-
     def __init__(
         self,
         server: Server,
         way: int,
         resources: LoopResources,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
     ) -> None:
         """Begins to connect. Raises OSError, and the maker still has the permit then."""
         framing = Http(server.authority, server.path, server.is_post) if server.path else Frames()
@@ -4825,6 +4700,11 @@ class Stream(Pipeline):
         while self.queue and not (is_alone and self.is_busy()):  # each turn takes one out
             exchange = self.queue.popleft()
             if exchange.on_outcome is not None:  # else it was given up
+                query = exchange.query
+                while query.octets[:2] in self.pending and len(self.pending) < MAX_PENDING:
+                    # Each turn draws another id, as one that is in use tells nothing apart.
+                    query = query._replace(octets=os.urandom(2) + query.octets[2:])
+                exchange.query = query
                 exchange.sent_at = now
                 exchange.replies_before = self.replies
                 self.pack(exchange)
@@ -4930,7 +4810,7 @@ class Stream(Pipeline):
         if self.queue:
             self.flush_soon()
 
-    def is_good(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def is_good(self, loop: Loop) -> bool:
         """Whether a query may be sent on it: it is of this loop, and does not seem to be dead.
 
         It seems so when no reply has come since long ago something was asked: octets are none.
@@ -5044,7 +4924,7 @@ def send(
     read: Read,
     on_outcome: OnOutcome,
     resources: LoopResources,
-    loop: asyncio.AbstractEventLoop,
+    loop: Loop,
 ) -> Exchange:
     """Sends a query to a nameserver; `on_outcome` is called with the exchange and what it brings.
 
@@ -5070,9 +4950,7 @@ def write_on(writer: asyncio.StreamWriter, octets: bytes | bytearray) -> None:
 class CallersStream(Pipeline):
     """A stream of a caller's, on which several may ask; one of them reads for all."""
 
-    __slots__ = ('backlog', 'forgotten', 'given_up', 'is_read', 'waiting')
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: Loop) -> None:
         super().__init__(Frames(), loop)
         self.is_read = False
         self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who do not read
@@ -5210,8 +5088,6 @@ def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> 
 class ErrorContext:
     """Has an error say what was asked and of whom: `what(*arguments)`. Of the system's, too."""
 
-    __slots__ = ('arguments', 'what')
-
     def __init__(self, what: Callable[..., str], *arguments: Any) -> None:
         self.what = what
         self.arguments = arguments
@@ -5320,9 +5196,7 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
 class Call:
     """What a query function waits with: for a permit, its outcome or its deadline."""
 
-    __slots__ = ('future', 'has_permit', 'is_late', 'loop')
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.future = loop.create_future()
         self.has_permit = False
@@ -5588,9 +5462,7 @@ async def udp(
     return message
 
 
-def callers_stream(
-    sock: Any,
-) -> tuple[CallersStream, asyncio.StreamReader, asyncio.StreamWriter]:
+def callers_stream(sock: Any) -> tuple[CallersStream, asyncio.StreamReader, asyncio.StreamWriter]:
     """Returns what is asked on a stream of a caller's, its reader and its writer."""
     kinds = asyncio.StreamReader, asyncio.StreamWriter
     if not isinstance(sock, tuple) or len(sock) != 2 or not all(map(isinstance, sock, kinds)):
@@ -6298,7 +6170,7 @@ class Lookup:
     def __init__(
         self,
         settings: Settings,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         key: Key,
         fqdn: bytes,
         sets: list[NameserverSet | None],
@@ -6895,11 +6767,7 @@ class Lookup:
 
 
 async def look_up(
-    settings: Settings,
-    loop: asyncio.AbstractEventLoop,
-    fqdn: bytes,
-    qtypes: Iterable[int],
-    outcomes: Outcomes,
+    settings: Settings, loop: Loop, fqdn: bytes, qtypes: Iterable[int], outcomes: Outcomes
 ) -> None:
     """Adds to `outcomes` what comes of lookups for a name, of others' where there are some.
 
@@ -7077,7 +6945,7 @@ def known_locally(
 
 async def resolve_types(
     settings: Settings,
-    loop: asyncio.AbstractEventLoop,
+    loop: Loop,
     name: bytes,
     qtypes: tuple[int, ...],
     outcomes: Outcomes,
