@@ -663,6 +663,43 @@ def is_stored(name):
     return isinstance(name.ctx, ast.Store)
 
 
+def test_no_class_has_more_than_12_attributes_that_change():
+    module_classes = {
+        node.name: node
+        for node in ast.walk(ast.parse(SOURCE.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def changing(each):
+        """The attributes that are assigned once an object is made, those of its bases too."""
+        names = set()
+        for base in each.bases:
+            if isinstance(base, ast.Name) and base.id in module_classes:
+                names |= changing(module_classes[base.id])
+        for method in each.body:
+            if not isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            if method.name not in ('__init__', '__new__'):
+                declared = {
+                    node.target
+                    for node in ast.walk(method)
+                    if isinstance(node, ast.AnnAssign) and node.value is None
+                }
+                names |= {
+                    node.attr
+                    for node in ast.walk(method)
+                    if isinstance(node, ast.Attribute)
+                    and isinstance(node.value, ast.Name)
+                    and node.value.id == 'self'
+                    and is_stored(node)
+                    and node not in declared
+                }
+        return names
+
+    many = {name: sorted(changing(each)) for name, each in module_classes.items()}
+    assert {name: names for name, names in many.items() if len(names) > 12} == {}
+
+
 def test_the_map_has_each_section():
     source = SOURCE.read_text()
     markers = re.findall(r'^# --- (\d+)\. (.+?) -+$', source, re.MULTILINE)
