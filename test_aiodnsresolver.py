@@ -8,7 +8,9 @@ and leaves no socket, task, timer or warning behind.
 import ast
 import asyncio
 import base64
+import collections
 import contextlib
+import contextvars
 import copy
 import datetime
 import errno
@@ -315,6 +317,18 @@ class TlsEnd(module.Tls):
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
 
 
+TCP_ESTABLISHED = 1  # what TCP_INFO starts with, on Linux
+
+
+def count_records(octets):
+    """How many records of TLS begin in what came at once, if the first does with it."""
+    count = at = 0
+    while at < len(octets):
+        count += 1
+        at += 5 + int.from_bytes(octets[at + 3 : at + 5], 'big')
+    return count
+
+
 class Nameserver:
     """A nameserver on loopback, for datagrams and streams, that does what `answer(query)` says.
 
@@ -333,6 +347,11 @@ class Nameserver:
         self.address = address
         self.sources = []
         self.streams = []
+        self.on = None  # the number of the stream on which there came something last
+        self.asked_on = []  # that of each query
+        self.pieces = []  # what came at once on a stream: the number of octets
+        self.records = 0  # of TLS
+        self.most_open = 0  # streams at a time
         self.tasks = set()
         self.news = asyncio.Event()
 
@@ -376,6 +395,7 @@ class Nameserver:
             except BlockingIOError:
                 return
             self.sources.append(source)
+            self.on = None
             self.take(data, self.answer, functools.partial(self.say, source))
 
     def accept(self):
@@ -384,6 +404,9 @@ class Nameserver:
         self.sources.append(source)
         stream.setblocking(False)
         self.streams.append(stream)
+        still_here = [each for each in self.streams if each.fileno() >= 0]
+        states = [s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] for s in still_here]
+        self.most_open = max(self.most_open, states.count(TCP_ESTABLISHED))
         if self.tls is not None:
             self.ends.append(TlsEnd(self.tls))
         self.loop.add_reader(stream.fileno(), self.receive_stream, stream, bytearray())
@@ -392,6 +415,7 @@ class Nameserver:
         """What has come over TLS, if that is what is spoken here."""
         if self.tls is None:
             return octets
+        self.records += count_records(octets)
         end = self.ends[self.streams.index(stream)]
         try:
             return end.unwrap(octets)
@@ -405,7 +429,10 @@ class Nameserver:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             octets = stream.recv(65535)
             if octets:
-                self.hear(stream, incoming, self.unwrap(stream, octets))
+                octets = self.unwrap(stream, octets)
+                self.on = self.streams.index(stream)
+                self.pieces.append(len(octets))
+                self.hear(stream, incoming, octets)
                 return
         self.close(stream)
 
@@ -422,6 +449,7 @@ class Nameserver:
     def take(self, data, answer, say):
         query = parse(data)
         self.queries.append(query)
+        self.asked_on.append(self.on)
         self.news.set()
         said = answer(query)
         if inspect.iscoroutine(said):
@@ -558,6 +586,35 @@ async def in_time(awaitable, seconds=60, step=0.1):
     return await task
 
 
+def now_saying(server, answer):
+    """Has a scripted nameserver say something else from now on."""
+    server.answer = server.answer_over_tcp = answer
+
+
+def names_of(count, zone='example'):
+    return [f'{number}.{zone}' for number in range(count)]
+
+
+def is_about(query, name):
+    return query.qd[0].name.lower() == name
+
+
+async def outcomes_in_time(resolve, names, seconds=60):
+    """What comes of names that are asked for at once, by name: texts of answers, or an error."""
+    tasks = [resolve(name, TYPES.A) for name in names]
+    gathered = asyncio.gather(*tasks, return_exceptions=True)
+    outcomes = await in_time(asyncio.wait_for(gathered, seconds - 1), seconds)
+    return {
+        name: texts(outcome) if isinstance(outcome, tuple) else outcome
+        for name, outcome in zip(names, outcomes, strict=True)
+    }
+
+
+def all_answered(names):
+    """What `outcomes_in_time` gives if `echo` answers all."""
+    return {name: ['192.0.2.1'] for name in names}
+
+
 def texts(answers):
     return [str(answer) for answer in answers]
 
@@ -611,6 +668,43 @@ def test_a_definition_uses_only_those_above_it():
 
 def is_stored(name):
     return isinstance(name.ctx, ast.Store)
+
+
+def test_no_class_has_more_than_12_attributes_that_change():
+    module_classes = {
+        node.name: node
+        for node in ast.walk(ast.parse(SOURCE.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def changing(each):
+        """The attributes that are assigned once an object is made, those of its bases too."""
+        names = set()
+        for base in each.bases:
+            if isinstance(base, ast.Name) and base.id in module_classes:
+                names |= changing(module_classes[base.id])
+        for method in each.body:
+            if not isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            if method.name not in ('__init__', '__new__'):
+                declared = {
+                    node.target
+                    for node in ast.walk(method)
+                    if isinstance(node, ast.AnnAssign) and node.value is None
+                }
+                names |= {
+                    node.attr
+                    for node in ast.walk(method)
+                    if isinstance(node, ast.Attribute)
+                    and isinstance(node.value, ast.Name)
+                    and node.value.id == 'self'
+                    and is_stored(node)
+                    and node not in declared
+                }
+        return names
+
+    many = {name: sorted(changing(each)) for name, each in module_classes.items()}
+    assert {name: names for name, names in many.items() if len(names) > 12} == {}
 
 
 def test_the_map_has_each_section():
@@ -3331,7 +3425,7 @@ def test_a_file_that_cannot_be_read_for_the_moment_is_as_it_was(tmp_path, caplog
     assert new.current(2.0) == known.current(4.0) == ['two, longer\n']
 
 
-# --- 14. Waiting -------------------------------------------------------------
+# --- 14. Event loop ----------------------------------------------------------
 
 
 class Recorder:
@@ -3623,7 +3717,7 @@ def test_an_idle_loop_has_at_most_one_descriptor_of_ours_and_takes_it_along():
     assert descriptors() == before
 
 
-# --- 15. Transports ----------------------------------------------------------
+# --- 15. Exchanges -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -3777,7 +3871,7 @@ async def test_a_flood_of_what_nobody_asked_for_ends_the_stream(frame):
 @on_every_loop
 async def test_a_stream_that_was_read_to_the_last_goes_on_sending(monkeypatch):
     def answer(query):
-        is_last = query.qd[0].name.lower() == b'last.example'
+        is_last = is_about(query, b'last.example')
         return reply_to(query, *THREE) if is_last else b'' if len(server.queries) == 1 else None
 
     monkeypatch.setattr(module, 'MAX_READS', 1)  # so that more might be unread at each time
@@ -3813,7 +3907,7 @@ async def test_two_queries_with_one_id_each_get_their_answer():
 
 @on_every_loop
 @pytest.mark.parametrize('answer', [lambda query: HANG_UP, lambda query: [Raw(b'\1'), HANG_UP]])
-async def test_when_a_stream_ends_all_who_wait_are_told_and_the_turn_is_given_back(answer):
+async def test_when_a_stream_ends_all_who_wait_are_told_and_the_permit_is_released(answer):
     async with Nameserver(answer) as server:
         stream = stream_to(server.tcp)
         told = await told_over(stream, query_for(b'x.example'), query_for(b'y.example'))
@@ -4029,7 +4123,7 @@ async def test_without_a_timeout_the_wait_goes_on(call, timeout):
 
 @on_every_loop
 @pytest.mark.parametrize('call', [udp, tcp])
-async def test_a_timeout_counts_while_a_turn_is_waited_for(call):
+async def test_a_timeout_counts_while_a_permit_is_waited_for(call):
     async with Nameserver(silent) as server:
         with permits(1):
             first = asyncio.ensure_future(call(Q, '127.0.0.1', None, server.port))
@@ -5318,7 +5412,7 @@ async def test_the_ttls_of_a_response_from_a_cache_are_less_by_its_age(trusting,
         ttls = [record.ttl for record in (*reply.an, *reply.ns)]
         assert ttls == [ttl, ttl, 1 if ttl == 300 else 0]
         assert reply.edns == Q.edns  # which has no TTL
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        resolve, _ = over(url_of('https', server))
         (address,) = await resolve('x.example', TYPES.A)
         assert address.expires_at == asyncio.get_running_loop().time() + ttl
 
@@ -5353,7 +5447,7 @@ async def test_a_body_is_read_as_far_as_a_message_may_go(trusting, size):
         return responses.pop(0) if len(responses) > 1 else echo(query)
 
     async with https_nameserver(trusting, answer) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        resolve, _ = over(url_of('https', server))
         assert len(await resolve('x.example', TYPES.A)) == 1  # it is asked again
         assert server.resets == ([ErrorCodes.CANCEL] if size > 65536 else [])  # else all is said
         assert sum(server.uploaded.values()) < 200_000
@@ -5428,7 +5522,7 @@ async def test_a_resolver_asks_again_when_an_http_server_ends_the_query(trusting
         return (says.pop(0) if says else echo)(query)
 
     async with https_nameserver(trusting, answer) as server:
-        resolve, clear_cache = over(f'https://127.0.0.1:{server.port}')
+        resolve, clear_cache = over(url_of('https', server))
         for name in ('one', 'two', 'three'):
             assert len(await resolve(f'{name}.example', TYPES.A)) == 1
         assert len(server.queries) == 4
@@ -5447,13 +5541,13 @@ def going_when_done(connection, stream_id):
 @pytest.mark.parametrize('at_once', [True, False])
 async def test_what_was_asked_before_goaway_is_still_answered(trusting, at_once):
     async def answer(query):
-        if query.qd[0].name.lower() == b'two.example':
+        if is_about(query, b'two.example'):
             await go_on.wait()
         return echo(query)
 
     go_on = asyncio.Event()
     async with https_nameserver(trusting, answer) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        resolve, _ = over(url_of('https', server))
         await resolve('one.example', TYPES.A)
         task = asyncio.ensure_future(resolve('two.example', TYPES.A))
         await server.asked(2)
@@ -5473,21 +5567,20 @@ async def test_what_was_asked_before_goaway_is_still_answered(trusting, at_once)
 @on_every_loop
 @pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
 async def test_a_stream_that_falls_silent_is_left_though_a_query_was_given_up(trusting, scheme):
-    async with SECURE[scheme](trusting, echo) if scheme in SECURE else Nameserver(echo) as server:
-        url = f'{scheme}://127.0.0.1:{server.port}'
-        resolve, _ = Resolver(no_host, asking(url, rounds=1))
+    async with serving(scheme, trusting, echo) as server:
+        resolve, _ = Resolver(no_host, asking(url_of(scheme, server), rounds=1))
         await resolve('first.example', TYPES.A)
-        server.answer = server.answer_over_tcp = silent
+        now_saying(server, silent)
         task = asyncio.ensure_future(resolve('given-up.example', TYPES.A))
         await server.asked(2)
         task.cancel()
         await asyncio.wait([task])
-        server.answer = server.answer_over_tcp = echo
+        now_saying(server, echo)
         await resolve('second.example', TYPES.A)
-        server.answer = server.answer_over_tcp = silent
+        now_saying(server, silent)
         for name in 'abcd':
             await raised_by(in_time(resolve(f'{name}.example', TYPES.A)))
-        server.answer = server.answer_over_tcp = echo
+        now_saying(server, echo)
         assert len(await resolve('last.example', TYPES.A)) == 1
         assert len(server.streams) == 2
 
@@ -5507,12 +5600,12 @@ FLOODS = {
 @pytest.mark.parametrize('is_idle_then', [True, False])
 async def test_a_flood_that_brings_no_reply_ends_the_connection(trusting, flood, is_idle_then):
     def answer(query):
-        if query.qd[0].name.lower() == b'flood.example':
+        if is_about(query, b'flood.example'):
             return None
         return echo(query)
 
     async with https_nameserver(trusting, answer) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}', timeout=5)
+        resolve, _ = over(url_of('https', server), timeout=5)
         task = asyncio.ensure_future(resolve('flood.example', TYPES.A))
         await server.asked(1)
         if is_idle_then:
@@ -5538,13 +5631,13 @@ async def test_a_flood_that_brings_no_reply_ends_the_connection(trusting, flood,
 @in_one_way
 async def test_a_request_that_the_server_resets_says_nothing_of_the_server(trusting):
     def answer(query):
-        if query.qd[0].name.lower() == b'bad.example':
+        if is_about(query, b'bad.example'):
             return resetting(ErrorCodes.INTERNAL_ERROR)
         return echo(query)
 
     async with https_nameserver(trusting, answer) as server, Nameserver(echo) as other:
         for first in ('good.example', 'bad.example'):
-            url = f'https://127.0.0.1:{server.port}'
+            url = url_of('https', server)
             settings = module.to_settings(no_host, asking(url, other.nameserver), mix_case)
             for name in (first, 'bad.example'):
                 outcomes = await outcomes_of(settings, name.encode(), (TYPES.A,))
@@ -5559,12 +5652,12 @@ async def test_a_request_that_the_server_resets_says_nothing_of_the_server(trust
 @pytest.mark.parametrize('field', [('connection', 'close'), ('X-Upper', 'y'), ('te', 'x')])
 async def test_a_response_with_a_field_that_is_not_allowed_hurts_no_other(trusting, field):
     def answer(query):
-        bad = query.qd[0].name.lower() == b'5.example'
+        bad = is_about(query, b'5.example')
         return Response(pack(echo(query)), fields=(field,) if bad else ())
 
     async with https_nameserver(trusting, answer) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
-        names = [f'{number}.example' for number in range(40)]
+        resolve, _ = over(url_of('https', server))
+        names = names_of(40)
         answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
         assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
         assert len(server.streams) == 1
@@ -5573,8 +5666,8 @@ async def test_a_response_with_a_field_that_is_not_allowed_hurts_no_other(trusti
 @in_one_way
 async def test_many_that_are_given_up_at_once_do_not_take_each_others_places(trusting):
     async with https_nameserver(trusting, silent) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
-        names = [f'{number}.example' for number in range(1000)]
+        resolve, _ = over(url_of('https', server))
+        names = names_of(1000)
         tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in names]
         await server.asked(100)
         for task in tasks:
@@ -5594,8 +5687,8 @@ async def test_goaway_in_the_middle_of_many_queries_loses_none(trusting):
         return going_away if next(count) == 30 else echo(query)
 
     async with https_nameserver(trusting, answer) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
-        names = [f'{number}.example' for number in range(90)]
+        resolve, _ = over(url_of('https', server))
+        names = names_of(90)
         answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
         assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
         assert len(server.streams) == 2
@@ -5624,7 +5717,7 @@ async def test_what_else_an_http_server_may_say_is_heeded_or_ignored(authority):
 
 @in_one_way
 @pytest.mark.parametrize('most', [1, 7, 1000])
-async def test_no_more_is_asked_at_once_than_the_server_bears(trusting, most):
+async def test_no_more_is_asked_at_once_than_the_server_allows(trusting, most):
     at_once = []
 
     async def answer(query):
@@ -5633,9 +5726,9 @@ async def test_no_more_is_asked_at_once_than_the_server_bears(trusting, most):
         return echo(query)
 
     async with https_nameserver(trusting, answer, MAX_CONCURRENT_STREAMS=most) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        resolve, _ = over(url_of('https', server))
         await resolve('first.example', TYPES.A)
-        names = [f'{number}.example' for number in range(250)]
+        names = names_of(250)
         answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
         assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
         assert len(server.streams) == 1
@@ -5663,7 +5756,7 @@ async def test_a_call_over_tls_that_is_cancelled_anywhere_leaves_nothing(trustin
 @on_every_loop
 async def test_a_query_that_is_given_up_is_reset(trusting):
     async with https_nameserver(trusting, echo) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        resolve, _ = over(url_of('https', server))
         await resolve('one.example', TYPES.A)
         server.answer = silent
         task = asyncio.ensure_future(resolve('two.example', TYPES.A))
@@ -5679,7 +5772,7 @@ async def test_a_query_that_is_given_up_is_reset(trusting):
 @in_one_way
 async def test_queries_that_wait_for_a_stream_may_be_given_up(trusting):
     async with https_nameserver(trusting, echo, MAX_CONCURRENT_STREAMS=1) as server:
-        resolve, _ = over(f'https://127.0.0.1:{server.port}')
+        resolve, _ = over(url_of('https', server))
         await resolve('one.example', TYPES.A)
         server.answer = silent
         names = ['two.example', 'three.example', 'four.example']
@@ -6060,14 +6153,29 @@ def over(*urls, timeout=0.5, **arguments):
     return Resolver(no_host, asking(*urls, timeout=timeout), **arguments)
 
 
+def serving(scheme, authority, answer):
+    """A scripted nameserver that is asked in this way."""
+    if scheme in SECURE:
+        return SECURE[scheme](authority, answer)
+    return Nameserver(answer)
+
+
+def url_of(scheme, server):
+    return f'{scheme}://127.0.0.1:{server.port}'
+
+
+STREAMS = pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
+FRAMED = pytest.mark.parametrize('scheme', ['tcp', 'tls'])
+
+
 @on_every_loop
-@pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
+@STREAMS
 async def test_many_names_share_one_stream_which_is_closed_after_a_while(trusting, scheme):
-    async with SECURE[scheme](trusting, echo) if scheme in SECURE else Nameserver(echo) as server:
+    async with serving(scheme, trusting, echo) as server:
         name = '#dns.example' if scheme in SECURE else ''
         resolve, _ = over(f'{scheme}://127.0.0.1:{server.port}{name}')
         await resolve('first.example', TYPES.A)
-        names = [f'{number}.example' for number in range(200)]
+        names = names_of(200)
         answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
         assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
         turn(module.IDLE_SECONDS - 0.1)
@@ -6184,7 +6292,7 @@ async def test_clear_cache_closes_idle_streams_and_those_that_are_in_use_afterwa
 
 
 @on_every_loop
-async def test_an_idle_stream_gives_way_to_who_wants_its_turn():
+async def test_an_idle_stream_gives_way_to_who_wants_its_permit():
     async with Nameserver(echo) as one, Nameserver(echo) as two:
         with permits(1):
             for _ in range(2):
@@ -6196,7 +6304,7 @@ async def test_an_idle_stream_gives_way_to_who_wants_its_turn():
 
 
 @on_every_loop
-async def test_who_waits_for_a_turn_gets_that_of_a_stream_as_soon_as_it_is_idle():
+async def test_who_waits_for_a_permit_gets_that_of_a_stream_as_soon_as_it_is_idle():
     go_on = asyncio.Event()
 
     async def late(query):
@@ -6217,7 +6325,7 @@ async def test_who_waits_for_a_turn_gets_that_of_a_stream_as_soon_as_it_is_idle(
 
 
 @on_every_loop
-async def test_with_one_turn_a_stream_without_an_answer_is_given_up_for_the_next_nameserver():
+async def test_with_one_permit_a_stream_without_an_answer_is_given_up_for_the_next_nameserver():
     async with Nameserver(silent) as one, Nameserver(echo) as two:
         with permits(1):
             resolve, clear_cache = over(one.tcp, two.tcp)
@@ -6255,8 +6363,404 @@ async def test_a_nameserver_that_never_answers_some_does_not_make_a_stream_grow(
         clear_cache()
 
 
+@on_every_loop
+@STREAMS
+async def test_the_queries_of_one_turn_of_the_loop_go_out_in_one_write(trusting, scheme):
+    async with serving(scheme, trusting, echo) as server:
+        resolve, _ = over(url_of(scheme, server))
+        await resolve('first.example', TYPES.A)
+        await let_arrive()
+        server.pieces.clear()
+        server.records = 0
+        names = names_of(90)  # fewer than HTTP/2 has streams at once
+        assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert len(server.streams) == 1
+        assert len(server.pieces) < 10
+        assert server.records < 10
+
+
+# A prefix that says too much: all that follows is taken for part of one message.
+@in_one_way
+@FRAMED
+@pytest.mark.parametrize('count', [1, 20])
+async def test_a_stream_that_is_out_of_step_is_left(trusting, scheme, count):
+    def answer(query):
+        is_first = len(server.queries) == 1
+        return [Raw(b'\xff\xff'), echo(query)] if is_first else echo(query)
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server))
+        for zone in ('one', 'two', 'three'):
+            names = names_of(count, zone)
+            assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert len(server.streams) == 2
+
+
+# An octet of a message that never ends, a message and frames that say nothing.
+SIGNS_OF_LIFE = {
+    'tcp, an octet': b'\xff',
+    'tcp, an empty message': b'\0\0',
+    'tls, an octet': b'\xff',
+    'tls, an empty message': b'\0\0',
+    'https, a ping': raw_frame(6, 0, bytes(8)),
+    'https, an unknown frame': raw_frame(0xBB, 0),
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('sign', SIGNS_OF_LIFE)
+@pytest.mark.parametrize('pause', [0.1, 0.4, 1.2])
+async def test_signs_of_life_without_a_reply_do_not_keep_a_stream_in_use(trusting, sign, pause):
+    scheme, _, _ = sign.partition(',')
+
+    async def live(stream):
+        while stream.fileno() >= 0:
+            await asyncio.sleep(pause)
+            server.put(stream, SIGNS_OF_LIFE[sign])
+
+    def answer(query):
+        return echo(query) if server.on or len(server.queries) == 1 else None
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server))
+        await resolve('first.example', TYPES.A)
+        server.tasks.add(asyncio.ensure_future(live(server.streams[0])))
+        for name in names_of(20):
+            assert await outcomes_in_time(resolve, [name], 6) == all_answered([name])
+            turn(1)
+        assert server.asked_on[-10:] == [1] * 10
+        assert len(server.queries) < 30  # of most names, one
+
+
+@in_one_way
+@STREAMS
+async def test_a_name_that_is_never_answered_leaves_the_stream_to_others(trusting, scheme):
+    def answer(query):
+        return None if is_about(query, b'never.example') else echo(query)
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server))
+        names = ['never.example', *names_of(10)]
+        outcomes = await outcomes_in_time(resolve, names)
+        assert isinstance(outcomes.pop('never.example'), QueryTimeout)
+        assert outcomes == all_answered(names[1:])
+        for name in names_of(10, 'later'):
+            assert await outcomes_in_time(resolve, [name]) == all_answered([name])
+        assert len(server.streams) <= 2
+
+
+# Servers that take a query out of what came at once, and forget the rest.
+def first_of_each_piece(server):
+    seen = set()
+
+    def answer(query):
+        is_first = len(server.pieces) not in seen
+        seen.add(len(server.pieces))
+        return echo(query) if is_first else None
+
+    return answer
+
+
+# The same where it waits until it has answered.
+def one_at_a_time(server):
+    busy = set()
+
+    async def answer_slowly(query, on):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        busy.discard(on)
+        return echo(query)
+
+    def answer(query):
+        if server.on in busy:
+            return None
+        busy.add(server.on)
+        return answer_slowly(query, server.on)
+
+    return answer
+
+
+HALF_DEAF = {'first of a piece': first_of_each_piece, 'one at a time': one_at_a_time}
+
+
+@in_one_way
+@STREAMS
+@pytest.mark.parametrize('kind', HALF_DEAF)
+@pytest.mark.parametrize('count', [2, 3, 20])
+async def test_a_server_that_answers_one_of_several_queries_answers_all_in_the_end(
+    trusting, scheme, kind, count
+):
+    async with serving(scheme, trusting, silent) as server:
+        now_saying(server, HALF_DEAF[kind](server))
+        resolve, _ = over(url_of(scheme, server))
+        for zone in ('one', 'two'):
+            names = names_of(count, zone)
+            assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert server.most_open <= 2
+
+
+@in_one_way
+@STREAMS
+async def test_a_server_that_answers_one_query_of_each_connection_answers_all_in_the_end(
+    trusting, scheme
+):
+    answered = set()
+
+    def answer(query):
+        is_first = server.on not in answered
+        answered.add(server.on)
+        return echo(query) if is_first else None
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server))
+        names = names_of(2)
+        assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert server.most_open <= 2
+
+
+@in_one_way
+@STREAMS
+async def test_a_server_that_does_not_answer_all_at_once_is_asked_one_at_a_time_for_a_while(
+    trusting, scheme
+):
+    unanswered, most = 0, []
+
+    async def count(query):
+        nonlocal unanswered
+        unanswered += 1
+        most.append(unanswered)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        unanswered -= 1
+        return echo(query)
+
+    async with serving(scheme, trusting, silent) as server:
+        resolve, _ = over(url_of(scheme, server))
+        now_saying(server, first_of_each_piece(server))
+        assert await outcomes_in_time(resolve, names_of(20)) == all_answered(names_of(20))
+        now_saying(server, count)
+        for zone, seconds, is_pipelined in (
+            ('a', 0, False),
+            ('b', 300, False),
+            ('c', 280, False),
+            ('d', 40, True),
+        ):
+            turn(seconds)
+            names = names_of(8, zone)
+            assert await outcomes_in_time(resolve, names) == all_answered(names)
+            assert (max(most) > 1) == is_pipelined
+            most.clear()
+
+
+# Where it hangs up: after it has answered what came before, or before it has answered any.
+HANGS_UP = {'in order': 0, 'before all': 3}
+
+
+@in_one_way
+@STREAMS
+@pytest.mark.parametrize('turns', HANGS_UP.values(), ids=HANGS_UP)
+@pytest.mark.parametrize('bad', [{0}, {6}, {11}, {3, 8}])
+async def test_a_name_at_which_the_server_hangs_up_fails_alone(trusting, scheme, turns, bad):
+    async def answer_after(query):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return echo(query)
+
+    def answer(query):
+        if query.qd[0].name.lower().endswith(b'.bad'):
+            return HANG_UP
+        return answer_after(query) if turns else echo(query)
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server))
+        names = [f'{number}.{"bad" if number in bad else "good"}' for number in range(12)]
+        outcomes = await outcomes_in_time(resolve, names)
+        good = [name for name in names if name.endswith('good')]
+        failed = {name for name, outcome in outcomes.items() if isinstance(outcome, SocketError)}
+        assert {name: outcomes[name] for name in good} == all_answered(good)
+        assert failed == {*names} - {*good}
+        assert await outcomes_in_time(resolve, ['later']) == all_answered(['later'])
+        assert server.most_open <= 2
+        assert len(server.queries) < 60
+
+
+@in_one_way
+@STREAMS
+async def test_a_name_at_which_the_server_hangs_up_costs_those_that_come_meanwhile_nothing(
+    trusting, scheme
+):
+    def answer(query):
+        return HANG_UP if is_about(query, b'bad') else echo(query)
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server))
+        names = names_of(100)
+        tasks = []
+        for number, name in enumerate(names):
+            tasks.append(asyncio.ensure_future(resolve(name, TYPES.A)))
+            if number % 10 == 5:
+                tasks.append(asyncio.ensure_future(raised_by(resolve('bad', TYPES.A))))
+            await asyncio.sleep(0)
+        outcomes = await in_time(asyncio.gather(*tasks))
+        assert sum(isinstance(outcome, tuple) for outcome in outcomes) == 100
+
+
+# Each way in which a response of HTTP/2 may break a rule, or end the connection.
+@in_one_way
+@pytest.mark.parametrize('end', [end for end in ENDS if end != 'ten thousand continuations'])
+@pytest.mark.parametrize('bad', [0, 5])
+async def test_a_response_that_breaks_a_rule_fails_only_its_query(trusting, end, bad):
+    def answer(query):
+        return ENDS[end] if is_about(query, b'%d.example' % bad) else echo(query)
+
+    async with serving('https', trusting, answer) as server:
+        resolve, _ = over(url_of('https', server))
+        names = names_of(20)
+        outcomes = await outcomes_in_time(resolve, names)
+        assert isinstance(outcomes.pop(f'{bad}.example'), ResolverError)
+        names.remove(f'{bad}.example')
+        assert outcomes == all_answered(names)
+        assert await outcomes_in_time(resolve, ['later']) == all_answered(['later'])
+        assert server.most_open <= 2
+
+
+# A length that is not that of the body ends its own response, and no other (RFC 9113 8.1.1).
+@in_one_way
+@pytest.mark.parametrize('length', ['1', '60000', '-1', 'x', '18446744073709551616'])
+async def test_a_length_that_is_not_that_of_the_body_hurts_no_other(trusting, length):
+    def answer(query):
+        wrong = (('content-length', length),) if is_about(query, b'5.example') else ()
+        return Response(pack(echo(query)), fields=wrong)
+
+    async with serving('https', trusting, answer) as server:
+        resolve, _ = over(url_of('https', server))
+        outcomes = await outcomes_in_time(resolve, names_of(40))
+        assert isinstance(outcomes.pop('5.example'), ResolverError)
+        assert outcomes == all_answered(outcomes)
+
+
+@in_one_way
+@FRAMED
+@pytest.mark.parametrize('count', [1, 18, 60])
+@pytest.mark.parametrize('copies', [2, 3])
+async def test_duplicates_of_replies_cost_nothing(trusting, scheme, count, copies):
+    async with serving(scheme, trusting, lambda query: [echo(query)] * copies) as server:
+        resolve, _ = over(url_of(scheme, server), timeout=0.5)
+        for zone in ('one', 'two', 'three'):
+            names = names_of(count, zone)
+            assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert len(server.streams) == 1
+
+
+@in_one_way
+@FRAMED
+@pytest.mark.parametrize('count', [18, 60])
+@pytest.mark.parametrize('first_duplicate', [0, 1])
+async def test_duplicates_that_come_together_cost_nothing(
+    trusting, scheme, count, first_duplicate
+):
+    held = []
+
+    def answer(query):  # to the last, with all replies and then all duplicates, or in pairs
+        if query.qd[0].name.lower() in server.names[:-1]:
+            return echo(query)  # of two that had one id by chance
+        held.append(echo(query))
+        if len(held) % count:
+            return None
+        replies = held[-count:]
+        return replies * 2 if first_duplicate else [r for r in replies for _ in range(2)]
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server), timeout=0.5)
+        for zone in ('one', 'two', 'three'):
+            names = names_of(count, zone)
+            assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert len(server.streams) == 1
+
+
+# What nobody asked for, so much of it that the stream is given up.
+@in_one_way
+@FRAMED
+@pytest.mark.parametrize('frame', [b'', bytes(12), b'whatever it is'], ids=len)
+@pytest.mark.parametrize('rounds', [1, 5])
+async def test_a_flood_that_ends_a_stream_costs_no_query_an_attempt(
+    trusting, scheme, frame, rounds
+):
+    flood = Raw(module.to_frame(frame) * 5_000)
+
+    def answer(query):
+        if server.on == 0 and server.streams[0].fileno() >= 0:
+            return [flood] if len(server.queries) == 1 else None
+        return echo(query)
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = Resolver(no_host, asking(url_of(scheme, server), rounds=rounds))
+        names = names_of(20)
+        assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert len(server.streams) == 2
+
+
+@in_one_way
+@STREAMS
+@pytest.mark.parametrize('is_silent', [False, True])
+async def test_a_nameserver_has_two_open_streams_at_most(trusting, scheme, is_silent):
+    def answer(query):  # to each third, or to none
+        return None if is_silent or len(server.queries) % 3 else echo(query)
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server))
+        for zone in ('one', 'two', 'three'):
+            await outcomes_in_time(resolve, names_of(30, zone))
+        assert server.most_open <= 2
+        assert len(server.streams) < 30
+
+
+@in_one_way
+@STREAMS
+async def test_a_slow_name_does_not_cost_others_their_answers(trusting, scheme):
+    async def answer_late(query):
+        await asyncio.sleep(2)
+        return echo(query)
+
+    def answer(query):
+        return (answer_late if is_about(query, b'slow') else echo)(query)
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, _ = over(url_of(scheme, server))
+        await resolve('first.example', TYPES.A)
+        slow = asyncio.ensure_future(resolve('slow', TYPES.A))
+        await server.asked(2)
+        for zone in names_of(9, 'zone'):  # the clock stands still for each
+            names = names_of(10, zone)
+            answers = await asyncio.gather(*[resolve(name, TYPES.A) for name in names])
+            assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
+            turn(0.2)
+        assert texts(await in_time(slow, 3)) == ['192.0.2.1']
+        assert server.names.count(b'slow') <= 2  # where it is, and on a second stream
+
+
+# One that answers in the order in which it was asked, with all that comes behind a slow name.
+@in_one_way
+@STREAMS
+@pytest.mark.parametrize('seconds', [0.7, 2])
+async def test_behind_a_slow_name_all_are_answered_in_the_end(trusting, scheme, seconds):
+    order = collections.defaultdict(asyncio.Lock)
+
+    async def answer_in_order(query, on):
+        async with order[on]:
+            if is_about(query, b'slow'):
+                await asyncio.sleep(seconds)
+            return echo(query)
+
+    async with serving(scheme, trusting, silent) as server:
+        now_saying(server, lambda query: answer_in_order(query, server.on))
+        resolve, _ = over(url_of(scheme, server))
+        names = ['slow', *names_of(10)]
+        assert await outcomes_in_time(resolve, names) == all_answered(names)
+
+
 @pytest.mark.parametrize('loop_name', [*LOOPS, *OTHER_WAYS])
-@pytest.mark.parametrize('scheme', ['tcp', 'tls'])
+@FRAMED
 def test_a_stream_that_lasts_goes_with_its_loop(trusting, loop_name, scheme):
     tls_context = server_context(trusting, '127.0.0.1') if scheme == 'tls' else None
 
@@ -6586,6 +7090,21 @@ async def test_an_answer_knows_when_it_expires_and_is_cached_until_then():
 
 
 @on_every_loop
+async def test_records_of_other_types_know_when_they_expire_too():
+    mx = rr(b'x.example', TYPES.MX, module.MX(10, b'mail.example'))
+    txt = rr(b'x.example', TYPES.TXT, (b'a', b'b'))
+    ns = rr(b'x.example', TYPES.NS, b'ns.example')
+    aaaa = rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
+    unknown = rr(b'x.example', 65280, b'\0')
+    async with Nameserver(from_zone(mx, txt, ns, aaaa, unknown)) as server:
+        resolve, _ = resolver_of(server)
+        kinds = [(mx, module.MXExpiresAt), (txt, TupleExpiresAt), (ns, BytesExpiresAt)]
+        for record, kind in [*kinds, (aaaa, IPv6AddressExpiresAt), (unknown, BytesExpiresAt)]:
+            (rdata,) = await resolve('x.example', record.qtype)
+            assert (rdata, type(rdata), rdata.expires_at) == (record.rdata, kind, 1060.0)
+
+
+@on_every_loop
 async def test_the_clock_starts_before_the_request_is_sent():
     async def answer_late(query):
         turn(0.3)
@@ -6675,6 +7194,51 @@ async def test_clear_cache_forgets():
 
 
 @on_every_loop
+async def test_nothing_for_another_name_enters_the_cache():
+    evil = [cname(b'a.example', b'victim.example'), a(b'victim.example', '192.0.2.66')]
+    poison = [*evil, a(b'other.example', '192.0.2.66')]
+
+    def answer(query):
+        honest = a(query.qd[0].name.lower(), '192.0.2.1')
+        return reply_to(query, *(poison if server.names == [b'a.example'] else [honest]))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        await resolve('a.example', TYPES.A)
+        assert texts(await resolve('victim.example', TYPES.A)) == ['192.0.2.1']
+        assert texts(await resolve('other.example', TYPES.A)) == ['192.0.2.1']
+        await server.asked(3)
+
+
+@on_every_loop
+@pytest.mark.parametrize('rcode', [RCODES.NOERROR, RCODES.NXDOMAIN])
+async def test_an_absence_is_cached_as_long_as_the_soa_says(rcode):
+    async with Nameserver(answering(rcode=rcode, ns=(soa(b'example', 30, 20),))) as server:
+        resolve, _ = resolver_of(server)
+        for _ in range(3):
+            with pytest.raises(DoesNotExist) as raised:
+                await resolve('x.example', TYPES.A)
+            assert raised.value.rcode == rcode
+            assert 'x.example. A' in str(raised.value)
+            assert len(list(frames_of(raised.value))) < 6
+        await server.asked(1)
+        turn(20)
+        with pytest.raises(DoesNotExist):
+            await resolve('x.example', TYPES.A)
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_an_absence_without_soa_is_not_cached():
+    async with Nameserver(answering(rcode=RCODES.NXDOMAIN)) as server:
+        resolve, _ = resolver_of(server)
+        for _ in range(2):
+            with pytest.raises(DoesNotExist):
+                await resolve('x.example', TYPES.A)
+        await server.asked(2)
+
+
+@on_every_loop
 async def test_an_answer_asked_for_before_clear_cache_is_neither_kept_nor_shared():
     may_answer = {1: asyncio.Event(), 2: asyncio.Event()}
 
@@ -6696,6 +7260,9 @@ async def test_an_answer_asked_for_before_clear_cache_is_neither_kept_nor_shared
         assert texts(await before) == ['192.0.2.1']
         assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.2']
         await server.asked(2)
+
+
+# --- 19. Lookups -------------------------------------------------------------
 
 
 @on_every_loop
@@ -6721,26 +7288,26 @@ def test_10_000_who_ask_make_one_query():
 
 
 @on_every_loop
-async def test_a_query_goes_on_for_the_others_when_the_one_who_asked_is_cancelled():
+@pytest.mark.parametrize('leaving', [(0, 1), (0, 2), (1, 2), (1, 0), (2, 1), (2, 0)])
+async def test_those_who_leave_cost_no_query(leaving):
     go_on = asyncio.Event()
 
-    async def answer(query):
+    async def late(query):
         await go_on.wait()
-        return reply_to(query, a(b'x.example'))
+        return echo(query)
 
-    async with Nameserver(answer) as server:
+    async with Nameserver(late) as server:
         resolve, _ = resolver_of(server)
-        tasks = [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(5)]
+        tasks = [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(3)]
         await server.asked(1)
-        for number in (0, 3, 1):
+        for number in leaving:
             tasks[number].cancel()
             await settle()
         go_on.set()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        cancelled = [isinstance(each, asyncio.CancelledError) for each in answers]
-        assert cancelled == [True, True, False, True, False]
-        assert texts(answers[4]) == ['192.0.2.1']
+        (staying,) = {0, 1, 2} - {*leaving}
+        assert texts(await tasks[staying]) == ['192.0.2.1']
         await server.asked(1)
+        assert [task.cancelled() for task in tasks].count(True) == 2
 
 
 @on_every_loop
@@ -6811,7 +7378,7 @@ async def test_an_error_of_the_systems_that_a_transform_raises_passes_unchanged(
         return fqdn
 
     async with Nameserver(echo) as server:
-        nameservers = asking(f'{scheme}://127.0.0.1:{server.port}')
+        nameservers = asking(url_of(scheme, server))
         resolve, clear_cache = Resolver(no_host, nameservers, transform_fqdn)
         for is_first in (True, False):
             raises = True
@@ -6835,7 +7402,7 @@ async def test_a_transform_may_close_the_stream_that_it_is_called_for():
     async with Nameserver(echo) as server:
         limit = module.resources_of(asyncio.get_running_loop()).limit
         free = limit.free
-        nameservers = asking(f'tcp://127.0.0.1:{server.port}')
+        nameservers = asking(url_of('tcp', server))
         resolve, clear_cache = Resolver(no_host, nameservers, transform_fqdn)
         for number in range(6):
             assert len(await resolve(f'{number}.example', TYPES.A)) == 1
@@ -6843,154 +7410,6 @@ async def test_a_transform_may_close_the_stream_that_it_is_called_for():
         await settle()
         assert limit.free == free
         assert is_idle()
-
-
-@on_every_loop
-async def test_names_that_are_aliases_of_each_other_do_not_wait_for_each_other():
-    async def answer(query):
-        name = query.qd[0].name.lower()
-        await gathering.wait()
-        return reply_to(query, cname(name, b'b' if name == b'a' else b'a'))
-
-    async with Nameserver(answer) as server:
-        resolve, _ = resolver_of(server)
-        gathering = asyncio.Event()
-        tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in 'ab']
-        await server.asked(2)
-        gathering.set()
-        errors = await asyncio.gather(*tasks, return_exceptions=True)
-        assert {type(error) for error in errors} == {CnameChainTooLong}
-
-
-# --- 19. Resolver ------------------------------------------------------------
-
-
-@on_every_loop
-async def test_records_of_other_types_know_when_they_expire_too():
-    mx = rr(b'x.example', TYPES.MX, module.MX(10, b'mail.example'))
-    txt = rr(b'x.example', TYPES.TXT, (b'a', b'b'))
-    ns = rr(b'x.example', TYPES.NS, b'ns.example')
-    aaaa = rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
-    unknown = rr(b'x.example', 65280, b'\0')
-    async with Nameserver(from_zone(mx, txt, ns, aaaa, unknown)) as server:
-        resolve, _ = resolver_of(server)
-        kinds = [(mx, module.MXExpiresAt), (txt, TupleExpiresAt), (ns, BytesExpiresAt)]
-        for record, kind in [*kinds, (aaaa, IPv6AddressExpiresAt), (unknown, BytesExpiresAt)]:
-            (rdata,) = await resolve('x.example', record.qtype)
-            assert (rdata, type(rdata), rdata.expires_at) == (record.rdata, kind, 1060.0)
-
-
-@on_every_loop
-async def test_a_chain_in_one_reply_needs_no_further_query():
-    chain = cname(b'a', b'b', 50), cname(b'b', b'c', 40), a(b'c', ttl=90)
-    async with Nameserver(answering(*chain)) as server:
-        resolve, _ = resolver_of(server)
-        (address,) = await resolve('a', TYPES.A)
-        assert (str(address), address.expires_at) == ('192.0.2.1', 1040.0)
-        await resolve('a', TYPES.A)
-        await server.asked(1)
-
-
-@on_every_loop
-async def test_a_chain_across_replies_needs_one_query_each():
-    zone = cname(b'a', b'b', 50), cname(b'b', b'c', 40), a(b'c', ttl=90)
-    async with Nameserver(from_zone(*zone)) as server:
-        resolve, _ = resolver_of(server)
-        for _ in range(3):
-            (address,) = await resolve('a', TYPES.A)
-            assert (str(address), address.expires_at) == ('192.0.2.1', 1040.0)
-        assert server.names == [b'a', b'b', b'c']
-        (alias,) = await resolve('a', TYPES.CNAME)
-        assert (alias, alias.expires_at) == (b'b', 1050.0)
-        turn(40)
-        await resolve('a', TYPES.A)
-        assert server.names[4:] == [b'b']  # the alias of a, and the address, still hold
-
-
-@on_every_loop
-@pytest.mark.parametrize('aliases', [20, 21])
-async def test_more_than_20_aliases_across_replies_are_too_many(aliases):
-    names = [b'%d' % number + b'.example' for number in range(aliases + 1)]
-    zone = [cname(name, target) for name, target in itertools.pairwise(names)]
-    async with Nameserver(from_zone(*zone, a(names[-1]))) as server:
-        resolve, _ = resolver_of(server)
-        if aliases == 20:
-            assert texts(await resolve('0.example', TYPES.A)) == ['192.0.2.1']
-        else:
-            with pytest.raises(CnameChainTooLong):
-                await resolve('0.example', TYPES.A)
-        await server.asked(21)
-
-
-@on_every_loop
-async def test_nothing_for_another_name_enters_the_cache():
-    evil = [cname(b'a.example', b'victim.example'), a(b'victim.example', '192.0.2.66')]
-    poison = [*evil, a(b'other.example', '192.0.2.66')]
-
-    def answer(query):
-        honest = a(query.qd[0].name.lower(), '192.0.2.1')
-        return reply_to(query, *(poison if server.names == [b'a.example'] else [honest]))
-
-    async with Nameserver(answer) as server:
-        resolve, _ = resolver_of(server)
-        await resolve('a.example', TYPES.A)
-        assert texts(await resolve('victim.example', TYPES.A)) == ['192.0.2.1']
-        assert texts(await resolve('other.example', TYPES.A)) == ['192.0.2.1']
-        await server.asked(3)
-
-
-@on_every_loop
-async def test_an_alias_outlives_the_absence_at_its_end():
-    alias = cname(b'a.example', b'b.example', 100)
-
-    def answer(query):
-        aliases = [alias] if query.qd[0].name.lower() == b'a.example' else []
-        return reply_to(query, *aliases, rcode=RCODES.NXDOMAIN, ns=(soa(b'example', 10, 10),))
-
-    async with Nameserver(answer) as server:
-        resolve, _ = resolver_of(server)
-        for _ in range(2):
-            with pytest.raises(DoesNotExist) as raised:
-                await resolve('a.example', TYPES.A)
-            assert 'b.example' in str(raised.value)
-        await server.asked(1)
-        turn(10)
-        with pytest.raises(DoesNotExist):
-            await resolve('a.example', TYPES.A)
-        assert server.names == [b'a.example', b'b.example']
-        with pytest.raises(DoesNotExist):
-            await resolve('b.example', TYPES.A)
-        await server.asked(2)
-        server.answer = from_zone(alias)
-        assert await resolve('a.example', TYPES.CNAME) == (b'b.example',)
-
-
-@on_every_loop
-@pytest.mark.parametrize('rcode', [RCODES.NOERROR, RCODES.NXDOMAIN])
-async def test_an_absence_is_cached_as_long_as_the_soa_says(rcode):
-    async with Nameserver(answering(rcode=rcode, ns=(soa(b'example', 30, 20),))) as server:
-        resolve, _ = resolver_of(server)
-        for _ in range(3):
-            with pytest.raises(DoesNotExist) as raised:
-                await resolve('x.example', TYPES.A)
-            assert raised.value.rcode == rcode
-            assert 'x.example. A' in str(raised.value)
-            assert len(list(frames_of(raised.value))) < 6
-        await server.asked(1)
-        turn(20)
-        with pytest.raises(DoesNotExist):
-            await resolve('x.example', TYPES.A)
-        await server.asked(2)
-
-
-@on_every_loop
-async def test_an_absence_without_soa_is_not_cached():
-    async with Nameserver(answering(rcode=RCODES.NXDOMAIN)) as server:
-        resolve, _ = resolver_of(server)
-        for _ in range(2):
-            with pytest.raises(DoesNotExist):
-                await resolve('x.example', TYPES.A)
-        await server.asked(2)
 
 
 @on_every_loop
@@ -7054,6 +7473,114 @@ async def test_keeps_waiting_after_a_forged_or_broken_reply(forgery):
         await server.asked(1)
 
 
+def opt(name=b'', ttl=0, *options):
+    return ResourceRecord(name, TYPES.OPT, 1232, ttl, options)
+
+
+def with_records(**records):
+    """An `answer` of `echo`, and then these records in the named sections."""
+
+    def answer(query):
+        reply = echo(query)
+        sections = {
+            section: (*getattr(reply, section), *more) for section, more in records.items()
+        }
+        return reply._replace(**sections)
+
+    return answer
+
+
+def broken(name, qtype, rdata=b'\1', ttl=60):
+    return rr(name, qtype, rdata, ttl)
+
+
+def with_octets(octets, section='ar', address='192.0.2.1'):
+    """An `answer` with one more record, that of these octets."""
+
+    def answer(query):
+        name = query.qd[0].name
+        reply = bytearray(pack(reply_to(query, a(name, address), ar=())))
+        reply[{'an': 7, 'ns': 9, 'ar': 11}[section]] += 1
+        return bytes(reply) + octets
+
+    return answer
+
+
+FIXED = struct.pack('!HHIH', TYPES.TXT, 1, 60, 2) + b'\1x'  # all of a record but its owner
+
+
+# What is broken, but is not what was asked for.
+NOT_NEEDED = {
+    'another name': with_records(an=(broken(b'other.example', TYPES.A),)),
+    'another type': with_records(an=(broken(b'x.example', TYPES.MX),)),
+    'a signature': with_records(an=(broken(b'x.example', TYPES.RRSIG),)),
+    'in the authority section': with_records(ns=(broken(b'example', TYPES.DS),)),
+    'a SOA beside the answer': with_records(ns=(broken(b'example', TYPES.SOA),)),
+    'in the additional section': with_records(ar=(broken(b'ns.example', TYPES.AAAA),)),
+    'another class': with_records(an=(broken(b'x.example', TYPES.A)._replace(qclass=3),)),
+    'a pointer forwards in rdata': with_octets(
+        b'\5other\0' + struct.pack('!HHIH', TYPES.CNAME, 1, 60, 2) + b'\xc0\xff', 'an'
+    ),
+    'options that overrun': with_octets(
+        b'\0' + struct.pack('!HHIH', TYPES.OPT, 1232, 0, 5) + b'\0\x0b\0\2\0'
+    ),
+    'one octet more': lambda query: pack(echo(query)) + b'\0',
+    'many octets more': lambda query: pack(echo(query)) + bytes(500),
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('scheme', ['udp', 'tcp', 'tls', 'https'])
+@pytest.mark.parametrize('fault', NOT_NEEDED)
+async def test_what_is_not_needed_and_broken_does_not_cost_the_answer(trusting, scheme, fault):
+    async with serving(scheme, trusting, NOT_NEEDED[fault]) as server:
+        resolve, _ = over(url_of(scheme, server))
+        assert texts(await in_time(resolve('x.example', TYPES.A))) == ['192.0.2.1']
+        await server.asked(1)
+
+
+# What is broken so that nobody can tell what it is.
+NOT_WHOLE = {
+    'fewer records than counted': b'',
+    'an owner without end': b'\x3fabc',
+    'an owner of an unknown kind': b'\x40' + FIXED,
+    'an owner of another unknown kind': b'\x80\1' + FIXED,
+    'a pointer forwards': b'\xc0\xff' + FIXED,
+    'a pointer into the header': b'\xc0\4' + FIXED,
+    'a record that is cut': b'\0' + FIXED[:9],
+    'rdata that is cut': b'\0' + FIXED[:-1],
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('section', ['an', 'ns', 'ar'])
+@pytest.mark.parametrize('fault', NOT_WHOLE)
+async def test_a_reply_that_is_not_whole_is_dropped(section, fault):
+    cut = with_octets(NOT_WHOLE[fault], section, '192.0.2.66')
+
+    async with Nameserver(lambda query: [cut(query), echo(query)]) as server:
+        resolve, _ = resolver_of(server)
+        assert texts(await in_time(resolve('x.example', TYPES.A))) == ['192.0.2.1']
+
+
+# What is needed has to be whole.
+NEEDED = {
+    'the answer': lambda query: reply_to(query, broken(query.qd[0].name, TYPES.A)),
+    'another of the answer': with_records(an=(broken(b'x.example', TYPES.A),)),
+    'an empty one': with_records(an=(broken(b'x.example', TYPES.A, b''),)),
+    'two OPT records': with_records(ar=(opt(), opt())),
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('fault', NEEDED)
+async def test_a_reply_in_which_something_needed_is_broken_is_dropped(fault):
+    true = answering(a(b'x.example', '192.0.2.2'))
+    async with Nameserver(lambda query: [NEEDED[fault](query), true(query)]) as server:
+        resolve, _ = resolver_of(server)
+        assert texts(await in_time(resolve('x.example', TYPES.A))) == ['192.0.2.2']
+
+
 @on_every_loop
 async def test_a_timeout_tells_what_was_dropped_last():
     async with Nameserver(lambda query: b'\0' * 12) as server:
@@ -7072,7 +7599,7 @@ async def test_a_timeout_tells_what_was_dropped_last():
 
 
 @on_every_loop
-async def test_a_stranger_is_not_heard():
+async def test_a_reply_from_a_stranger_is_not_taken():
     async def answer(query):
         source = server.sources[-1]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -7116,7 +7643,7 @@ FOLDING = 'www.the-case-of-its-letters-is-random.example'
 
 
 @on_every_loop
-async def test_a_folded_reply_is_asked_again_over_tcp_and_marks_nobody_if_that_is_not_folded():
+async def test_a_folded_reply_is_asked_again_over_tcp_and_all_is_as_before_if_that_is_not_folded():
     record = a(FOLDING.encode())
 
     def folding(query):
@@ -7124,10 +7651,10 @@ async def test_a_folded_reply_is_asked_again_over_tcp_and_marks_nobody_if_that_i
 
     async with Nameserver(folding, over_tcp=answering(record)) as server:
         resolve, _ = resolver_of(server)
-        for turn_of in (1, 2):
+        for count in (1, 2):
             assert texts(await resolve(FOLDING, TYPES.A)) == ['192.0.2.1']
-            assert len(server.over_tcp) == turn_of
-            await server.asked(2 * turn_of)
+            assert len(server.over_tcp) == count
+            await server.asked(2 * count)
             assert not any(map(is_lower, server.queries))
             turn(60)
 
@@ -7198,7 +7725,7 @@ async def test_a_forged_folded_reply_does_not_end_the_wait_for_the_true_one():
         turn(60)
         server.answer = answering(a(b'www.example'))
         await resolve('www.example', TYPES.A)
-        assert server.queries[-1].qd[0].name != b'www.example'  # not marked as folding
+        assert server.queries[-1].qd[0].name != b'www.example'  # not known to fold
 
 
 THREE = [a(b'x.example', f'192.0.2.{last}') for last in range(3)]
@@ -7472,24 +7999,74 @@ async def test_who_answers_without_edns_with_an_error_too_is_asked_with_it_next_
         assert has_edns(server.queries[-1])
 
 
-@on_every_loop
-async def test_one_lost_packet_is_no_sign_that_a_nameserver_does_not_bear_edns():
-    async with Nameserver(answering(*THREE)) as server:
+# What silence may be about, and names that show it.
+SILENT_TO = {'EDNS': has_edns}
+
+
+def long_name(number):
+    """One of names with so many letters that random case is never lower case."""
+    return f'{number}.{FOLDING}'
+
+
+def first_queries(server):
+    """The first query for each name, in their order."""
+    queries = {}
+    for query in server.queries:
+        queries.setdefault(query.qd[0].name.lower(), query)
+    return list(queries.values())
+
+
+# A lost packet looks like silence to EDNS and to capitals.
+@in_one_way
+@pytest.mark.parametrize('count', [1, 2])
+async def test_loss_turns_nothing_off(count):
+    def losing(query):
+        is_first = server.names.count(query.qd[0].name.lower()) == 1
+        return None if is_first else echo(query)
+
+    async with Nameserver(losing) as server:
         resolve, _ = resolver_of(server)
-        await resolve('x.example', TYPES.A)
-        for number in range(3):
-            server.answer = lambda query: None
-            task = asyncio.ensure_future(resolve(f'{number}.example', TYPES.A))
-            await server.asked(2 + 3 * number)
-            server.answer = from_zone(a(b'%d.example' % number), a(b'y%d.example' % number))
-            turn(0.5)
-            assert len(await task) == 1
-            await resolve(f'y{number}.example', TYPES.A)  # which is answered with EDNS
-            assert list(map(has_edns, server.queries[-2:])) == [False, True]
+        for number in range(count):
+            assert len(await in_time(resolve(long_name(number), TYPES.A))) == 1
+        server.answer = echo
+        assert len(await resolve(long_name('last'), TYPES.A)) == 1
+        assert has_edns(server.queries[-1])
+        assert not is_lower(server.queries[-1])
+
+
+@in_one_way
+@pytest.mark.parametrize('about', SILENT_TO)
+async def test_what_silence_suggests_is_remembered_after_three_names_in_a_row(about):
+    dislikes = SILENT_TO[about]
+
+    async with Nameserver(lambda query: None if dislikes(query) else echo(query)) as server:
+        resolve, _ = resolver_of(server)
+        for number in range(5):
+            assert len(await in_time(resolve(long_name(number), TYPES.A))) == 1
+        assert list(map(dislikes, first_queries(server))) == [True] * 3 + [False] * 2
+        turn(600)
+        assert len(await in_time(resolve(long_name('last'), TYPES.A))) == 1
+        assert dislikes(first_queries(server)[-1])
+
+
+@in_one_way
+@pytest.mark.parametrize('about', SILENT_TO)
+async def test_names_that_are_not_in_a_row_suggest_nothing(about):
+    dislikes = SILENT_TO[about]
+
+    def disliking(query):
+        return None if dislikes(query) else echo(query)
+
+    async with Nameserver(disliking) as server:
+        resolve, _ = resolver_of(server)
+        for number in range(7):
+            server.answer = echo if number % 3 == 2 else disliking
+            assert len(await in_time(resolve(long_name(number), TYPES.A))) == 1
+        assert all(map(dislikes, first_queries(server)))
 
 
 @on_every_loop
-async def test_an_answer_to_a_query_with_edns_is_heard_though_one_without_was_sent():
+async def test_an_answer_to_a_query_with_edns_counts_though_one_without_was_sent():
     go_on = asyncio.Event()
 
     async def slow(query):
@@ -7561,6 +8138,38 @@ async def test_what_a_server_writes_of_an_error_is_bounded():
         assert 500 < len(str(raised.value)) < 1200
 
 
+# Of RFC 6891 6.1.1 the root owns it; that of another name is a record like any other.
+@in_one_way
+@pytest.mark.parametrize('scheme', ['udp', 'tcp'])
+@pytest.mark.parametrize(
+    'records',
+    [
+        (opt(b'x', 0x01000000),),  # BADVERS
+        (opt(b'x', 0x01000000), opt()),
+        (opt(), opt(b'x', 0x01000000)),
+        (opt(b'x', 0, (11, b'\0\0')),),  # to be closed at once, RFC 7828
+    ],
+    ids=['alone', 'before that of the root', 'after it', 'with an option'],
+)
+async def test_an_opt_of_another_name_than_the_root_is_not_read(scheme, records):
+    async with Nameserver(lambda query: echo(query)._replace(ar=records)) as server:
+        resolve, _ = over(url_of(scheme, server))
+        for count, name in enumerate(('x.example', 'y.example'), 1):
+            assert texts(await resolve(name, TYPES.A)) == ['192.0.2.1']
+            await server.asked(count)
+            assert has_edns(server.queries[-1])
+        assert len(server.streams) == (scheme == 'tcp')
+
+
+@in_one_way
+async def test_an_extended_error_of_another_name_than_the_root_is_not_told():
+    foreign = EDE._replace(name=b'x')
+    async with Nameserver(answering(ar=(foreign,), rcode=RCODES.SERVFAIL)) as server:
+        with pytest.raises(ResponseCode) as raised:
+            await resolver_of(server)[0]('x.example', TYPES.A)
+        assert 'expired' not in str(raised.value)
+
+
 @on_every_loop
 @pytest.mark.parametrize('refusing', [False, True])
 async def test_a_dead_first_nameserver_costs_its_timeout_once(refusing):
@@ -7603,7 +8212,7 @@ async def test_one_query_at_a_time_finds_out_whether_a_dead_nameserver_is_up_aga
 
 
 @on_every_loop
-async def test_a_late_reply_clears_the_mark():
+async def test_a_nameserver_that_responds_late_is_not_unresponsive():
     go_on = asyncio.Event()
 
     async def late(query):
@@ -7623,7 +8232,7 @@ async def test_a_late_reply_clears_the_mark():
 
 
 @on_every_loop
-async def test_a_name_that_takes_long_marks_no_nameserver_that_answers_others():
+async def test_a_nameserver_that_answers_others_is_not_unresponsive_for_a_name_that_takes_long():
     def answer(query):
         name = query.qd[0].name
         return None if name.lower() == b'slow.example' else reply_to(query, a(name))
@@ -7642,7 +8251,7 @@ async def test_a_name_that_takes_long_marks_no_nameserver_that_answers_others():
 
 
 @on_every_loop
-async def test_an_error_clears_the_mark_too():
+async def test_a_nameserver_that_responds_with_an_error_is_not_unresponsive_any_more():
     def answer(query):
         return reply_to(query, a(query.qd[0].name))
 
@@ -7661,7 +8270,7 @@ async def test_an_error_clears_the_mark_too():
 
 @on_every_loop
 @pytest.mark.parametrize('number', [errno.ENOBUFS, errno.EADDRNOTAVAIL])
-async def test_what_this_machine_lacks_marks_no_nameserver(monkeypatch, number):
+async def test_a_nameserver_is_not_unresponsive_for_what_this_machine_lacks(monkeypatch, number):
     def lacking(server, *rest):
         if server.address == one.nameserver:
             raise OSError(number, os.strerror(number))
@@ -7697,7 +8306,7 @@ async def test_other_spellings_of_a_nameserver_are_no_other_nameservers():
 
 
 @on_every_loop
-async def test_when_all_are_marked_they_are_asked_all_the_same():
+async def test_when_all_are_unresponsive_they_are_asked_all_the_same():
     silent = Nameserver(lambda query: None)
     async with silent, Nameserver(lambda query: None) as two:
         resolve, _ = resolver_of(silent, two)
@@ -7716,7 +8325,7 @@ async def test_when_all_are_marked_they_are_asked_all_the_same():
 
 
 @on_every_loop
-async def test_a_marked_one_is_asked_when_the_generator_ends():
+async def test_an_unresponsive_one_is_asked_when_the_generator_ends():
     async def get_nameservers(fqdn):
         yield 0.5, server.nameserver
 
@@ -7732,7 +8341,7 @@ async def test_a_marked_one_is_asked_when_the_generator_ends():
 
 
 @on_every_loop
-async def test_a_set_with_one_that_is_not_marked_is_asked_as_it_is():
+async def test_a_set_with_one_that_is_not_unresponsive_is_asked_as_it_is():
     async def get_nameservers(fqdn):
         yield 0.5, dead.nameserver
         yield 0.5, dead.nameserver, server.nameserver
@@ -7750,7 +8359,7 @@ async def test_a_set_with_one_that_is_not_marked_is_asked_as_it_is():
 
 @on_every_loop
 @pytest.mark.parametrize('rcode', [RCODES.SERVFAIL, RCODES.REFUSED])
-async def test_an_error_does_not_mark_a_nameserver(rcode):
+async def test_a_nameserver_that_responds_with_an_error_is_not_unresponsive(rcode):
     async with Nameserver(answering(rcode=rcode)) as one, Nameserver(answering(*THREE)) as two:
         resolve, _ = resolver_of(one, two)
         for asked in (1, 2):
@@ -7977,7 +8586,7 @@ async def test_with_a_third_of_the_exchanges_lost_two_nameservers_answer_nearly_
 
     async with Nameserver(lossy) as one, Nameserver(lossy) as two:
         resolve, _ = resolver_of(one, two)
-        names = [f'{number}.example' for number in range(1000)]
+        names = names_of(1000)
         asked = asyncio.gather(*[resolve(n, TYPES.A) for n in names], return_exceptions=True)
         outcomes = await in_time(asked)
         assert sum(isinstance(outcome, tuple) for outcome in outcomes) >= 999
@@ -7996,7 +8605,7 @@ async def test_a_link_with_700_ms_of_delay_resolves_and_goes_on_resolving(count)
         resolve, _ = resolver_of(*[one, two][:count])
         for number in range(20):
             assert len(await in_time(resolve(f'{number}.example', TYPES.A), 2)) == 1
-        names = [f'{number}.net' for number in range(100)]
+        names = names_of(100, 'net')
         await in_time(asyncio.gather(*[resolve(name, TYPES.A) for name in names]), 2)
         await in_time(asyncio.sleep(2))
 
@@ -8223,6 +8832,47 @@ async def test_what_comes_while_the_next_set_is_thought_of_counts(fails):
 
 
 @on_every_loop
+@pytest.mark.parametrize('leaves', [False, True])
+async def test_a_late_reply_does_not_wait_for_the_next_set(leaves):
+    late, go_on = asyncio.Event(), asyncio.Event()
+    thinking, closed = [], []
+
+    async def answer_late(query):
+        await late.wait()
+        return echo(query)
+
+    async def get_nameservers(fqdn):
+        try:
+            yield 0.5, slow.nameserver
+            thinking.append(asyncio.current_task())
+            await go_on.wait()
+            yield 0.5, other.nameserver
+        finally:
+            closed.append(asyncio.current_task())
+
+    async with Nameserver(answer_late) as slow, Nameserver(echo) as other:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        tasks = [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(3)]
+        await slow.asked(1)
+        turn(0.5)
+        await settle()
+        late.set()
+        await let_arrive()
+        (fetcher,) = thinking
+        assert [task.done() for task in tasks] == [task is not fetcher for task in tasks]
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']  # cached
+        if leaves:
+            fetcher.cancel()
+        else:
+            go_on.set()
+        await asyncio.wait(tasks)
+        assert fetcher.cancelled() == leaves
+        assert {texts(task.result())[0] for task in tasks if not task.cancelled()} == {'192.0.2.1'}
+        assert closed == thinking
+        await other.asked(0)
+
+
+@on_every_loop
 async def test_an_error_of_ours_from_a_callable_passes_unchanged_too():
     class OwnError(ResolverError):
         def __init__(self, one, two):
@@ -8253,15 +8903,53 @@ async def test_what_is_no_async_generator_function_is_told_so():
             await resolve('x.example', TYPES.A)
 
 
-@on_every_loop
-async def test_a_resolution_that_needs_itself_does_not_wait_for_itself():
+async def in_a_task(awaitable):
+    return await asyncio.ensure_future(awaitable)
+
+
+async def in_a_task_of_a_task(awaitable):
+    return await asyncio.ensure_future(in_a_task(awaitable))
+
+
+async def in_a_gathering(awaitable):
+    return (await asyncio.gather(awaitable))[0]
+
+
+async def with_a_deadline(awaitable):
+    return await asyncio.wait_for(awaitable, 100)
+
+
+RESOLVED = [soon, in_a_task, in_a_task_of_a_task, in_a_gathering, with_a_deadline]
+
+
+@in_one_way
+@pytest.mark.parametrize('resolved', RESOLVED)
+async def test_a_resolution_that_needs_itself_does_not_wait_for_itself(resolved):
     async def get_nameservers(fqdn):
-        await resolve('x.example', TYPES.A)
+        await resolved(resolve('x.example', TYPES.A))
         yield
 
     resolve, _ = Resolver(no_host, get_nameservers)
-    with pytest.raises(ResolverError):
-        await resolve('x.example', TYPES.A)
+    tasks = [raised_by(resolve('x.example', TYPES.A)) for _ in range(3)]
+    errors = await in_time(asyncio.wait_for(asyncio.gather(*tasks), 30))
+    assert {type(error) for error in errors} == {ResolverError}
+
+
+@in_one_way
+@pytest.mark.parametrize('resolved', RESOLVED)
+@pytest.mark.parametrize('count', [1, 2, 3])
+async def test_resolutions_that_need_each_other_do_not_wait_for_each_other(resolved, count):
+    async def get_nameservers(fqdn):  # each needs the next
+        await asyncio.sleep(0)
+        await resolved(resolve(f'{(int(fqdn) + 1) % 3}', TYPES.A))
+        yield 0.5, server.nameserver
+
+    async with Nameserver(echo) as server:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        tasks = [resolve(f'{number}', TYPES.A) for number in range(count)]
+        gathered = asyncio.gather(*tasks, return_exceptions=True)
+        outcomes = await in_time(asyncio.wait_for(gathered, 30))
+        assert ResolverError in {type(outcome) for outcome in outcomes}
 
 
 @on_every_loop
@@ -8294,6 +8982,933 @@ async def test_a_nameserver_may_have_an_ipv6_or_a_scoped_address():
             resolve, _ = Resolver(no_host, asking((address, server.port)))
             assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
         await server.asked(4)
+
+
+@contextlib.contextmanager
+def permits(count):
+    """So many permits to have a socket open, all of which are free again in the end."""
+    limit = module.resources_of(asyncio.get_running_loop()).limit
+    before, limit.free = limit.free, count
+    yield limit
+    assert limit.free == count
+    limit.free = before
+
+
+@on_every_loop
+async def test_with_one_permit_all_is_answered_all_the_same():
+    aaaa = rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
+    silent = Nameserver(lambda query: None)
+    async with silent, Nameserver(from_zone(a(b'x.example'), aaaa)) as server:
+        with permits(1):
+            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
+            both = TYPES.A, TYPES.AAAA
+            outcomes = await outcomes_of(settings, b'x.example', both)
+            assert all(outcomes[qtype].records for qtype in both)
+
+            async def one_set(fqdn):
+                yield 0.5, silent.nameserver, server.nameserver
+
+            resolve, _ = Resolver(no_host, one_set)
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            await silent.asked(1)
+            turn(0.5)  # the second of the set is asked with the permit of the first
+            assert texts(await task) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_get_nameservers_may_resolve_when_all_permits_are_taken():
+    def answer(query):
+        return reply_to(query, a(query.qd[0].name))
+
+    async with Nameserver(silent) as dead, Nameserver(answer) as server:
+
+        async def get_nameservers(fqdn):
+            yield 0.5, dead.nameserver
+            await inner(b'of.' + fqdn, TYPES.A)
+            yield 0.5, server.nameserver
+
+        inner, _ = resolver_of(server)
+        outer, _ = Resolver(no_host, get_nameservers)
+        with permits(4):
+            tasks = [asyncio.ensure_future(outer(f'{n}.example', TYPES.A)) for n in range(10)]
+            assert len(await in_time(asyncio.gather(*tasks))) == 10
+
+
+@on_every_loop
+async def test_a_stream_with_nothing_on_it_is_closed_before_a_socket_that_listens():
+    go_on = asyncio.Event()
+
+    async def late(query):
+        if query.qd[0].qtype == TYPES.A:
+            return reply_to(query, tc=1)
+        if query.qd[0].qtype in answered:
+            return None
+        answered.append(query.qd[0].qtype)
+        await go_on.wait()
+        return reply_to(query, rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1')))
+
+    answered = []
+
+    async with Nameserver(late, over_tcp=answering(*THREE)) as server:
+        with permits(2):
+            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
+            both = TYPES.A, TYPES.AAAA
+            task = asyncio.ensure_future(outcomes_of(settings, b'x.example', both))
+            await server.asked(3)
+            turn(0.5)
+            await server.asked(4)
+            go_on.set()
+            outcomes = await task
+            assert texts(outcomes[TYPES.AAAA].records) == ['2001:db8::1']
+
+
+@on_every_loop
+async def test_a_timeout_starts_when_the_packet_is_sent():
+    hold = asyncio.Event()
+
+    async def answer(query):
+        await hold.wait()
+        return reply_to(query, a(query.qd[0].name))
+
+    async with Nameserver(answer) as server:
+        with permits(1):
+            resolve, _ = resolver_of(server)
+            first = asyncio.ensure_future(resolve('a', TYPES.A))
+            await server.asked(1)
+            second = asyncio.ensure_future(resolve('b', TYPES.A))
+            await settle()
+            turn(0.4)
+            hold.set()
+            await first
+            await server.asked(2)
+            hold.clear()
+            turn(0.4)
+            hold.set()
+            assert texts(await second) == ['192.0.2.1']
+            await server.asked(2)
+
+
+# Decided when they begin, all would ask the dead one first.
+@pytest.mark.long
+@in_one_way
+async def test_whom_to_ask_is_decided_when_there_is_a_socket():
+    async with Nameserver(silent) as dead, Nameserver(silent) as server:
+        resolve, _ = resolver_of(dead, server)
+        assert isinstance(
+            await raised_by(in_time(resolve('first.example', TYPES.A))), QueryTimeout
+        )
+        server.answer = echo
+        before = len(dead.queries)
+        with permits(100):
+            names = names_of(2000)
+            assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert len(dead.queries) - before <= 1000
+
+
+@on_every_loop
+@pytest.mark.parametrize('scheme', ['udp', 'tcp'])
+@pytest.mark.parametrize('limit', [1, 4])
+async def test_get_nameservers_may_resolve_by_its_own_resolver_when_all_permits_are_taken(
+    scheme, limit
+):
+    async with Nameserver(silent) as dead, Nameserver(echo) as server:
+
+        async def get_nameservers(fqdn):
+            if not fqdn.startswith(b'of.'):
+                yield 0.5, url_of(scheme, dead)
+                await resolve(b'of.' + fqdn, TYPES.A)
+            yield 0.5, url_of(scheme, server)
+
+        resolve, clear_cache = Resolver(no_host, get_nameservers)
+        with permits(limit):
+            assert await outcomes_in_time(resolve, names_of(20)) == all_answered(names_of(20))
+            clear_cache()
+
+
+@on_every_loop
+@pytest.mark.parametrize('count', [1, 5])
+async def test_with_one_permit_a_stream_without_an_answer_is_given_up_for_a_datagram(count):
+    async with Nameserver(silent) as dead, Nameserver(echo) as server:
+        resolve, clear_cache = over(dead.tcp, server.nameserver)
+        with permits(1):
+            names = names_of(count)
+            assert await outcomes_in_time(resolve, names) == all_answered(names)
+            clear_cache()
+
+
+@on_every_loop
+async def test_with_one_permit_streams_and_datagrams_give_way_to_each_other():
+    async with Nameserver(silent) as dead, Nameserver(echo) as one, Nameserver(echo) as two:
+
+        async def get_nameservers(fqdn):
+            nameservers = [dead.tcp, one.nameserver, two.tcp, dead.nameserver, two.nameserver]
+            first = int(fqdn.split(b'.')[0]) % 5
+            for nameserver in 5 * (nameservers[first:] + nameservers[:first]):
+                yield 0.5, nameserver
+
+        resolve, clear_cache = Resolver(no_host, get_nameservers)
+        with permits(1):
+            assert await outcomes_in_time(resolve, names_of(20)) == all_answered(names_of(20))
+            clear_cache()
+
+
+UNREACHABLE = {
+    'a broadcast': ('255.255.255.255', 53),
+    'no interface': ('fe80::1%nosuch', 53),
+    'a stream': 'tcp://255.255.255.255',
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('loop_name', LOOPS)
+@pytest.mark.parametrize('unreachable', UNREACHABLE)
+def test_10_000_who_wait_for_a_socket_and_cannot_send_all_fail(loop_name, unreachable):
+    async def main():
+        async with Nameserver(silent) as server:
+
+            async def get_nameservers(fqdn):
+                holds = fqdn == b'holds'
+                yield 0.5, server.nameserver if holds else UNREACHABLE[unreachable]
+
+            resolve, _ = Resolver(no_host, get_nameservers)
+            with permits(1):
+                holder = asyncio.ensure_future(resolve('holds', TYPES.A))
+                await server.asked(1)
+                tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in names]
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert not any(task.done() for task in tasks)
+                holder.cancel()
+                outcomes = await in_time(asyncio.gather(*tasks, return_exceptions=True))
+                assert {type(outcome) for outcome in outcomes} == {SocketError}
+
+    names = names_of(10_000)
+    run(main(), LOOPS[loop_name], debug=False)
+
+
+# Whoever waits, is cancelled at the head of the queue or in its midst.
+@in_one_way
+async def test_those_who_leave_the_queue_for_a_socket_leave_it_to_others():
+    async with Nameserver(silent) as server:
+        resolve, _ = resolver_of(server)
+        with permits(1):
+            tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in names_of(10)]
+            await server.asked(1)
+            server.answer = echo
+            for number in (1, 2, 5, 9, 0):
+                tasks[number].cancel()
+            outcomes = await in_time(asyncio.gather(*tasks, return_exceptions=True))
+            answered = [isinstance(outcome, tuple) for outcome in outcomes]
+            assert answered == [number in (3, 4, 6, 7, 8) for number in range(10)]
+            await server.asked(6)
+
+
+@on_every_loop
+async def test_one_who_is_cancelled_while_waiting_for_a_permit_leaves_nothing():
+    async with Nameserver(lambda query: None) as server:
+        with permits(1):
+            resolve, _ = resolver_of(server)
+            tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in 'abc']
+            await server.asked(1)
+            for task in tasks[::-1]:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+@contextlib.contextmanager
+def no_descriptors_left():
+    """No descriptor can be opened meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@on_every_loop
+async def test_a_lack_of_descriptors_is_waited_out_for_one_timeout():
+    async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
+        resolve, _ = resolver_of(server)
+        await resolve('x.example', TYPES.A)
+        with no_descriptors_left():
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            await settle()
+            turn(0.2)
+            await settle()
+        turn(0.05)
+        assert texts(await task) == ['192.0.2.1']
+        await server.asked(2)
+        with no_descriptors_left():
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            for _ in range(60):
+                await settle()
+                turn(0.05)
+            assert task.done()
+        with pytest.raises(SocketError) as raised:
+            await task
+        assert raised.value.errno == 24
+        await server.asked(2)
+
+
+def test_10_000_names_under_a_limit_of_256_descriptors_are_all_answered():
+    script = f"""
+import asyncio, sys
+sys.path.insert(0, {str(HERE)!r})
+import test_aiodnsresolver as tests
+
+async def main():
+    answer = lambda query: tests.reply_to(query, tests.a(query.qd[0].name))
+    async with tests.Nameserver(answer) as server:
+        resolve, _ = tests.resolver_of(server)
+        names = [f'{{number}}.example' for number in range(10_000)]
+        answers = await asyncio.gather(*[resolve(name, 1) for name in names])
+        print(len(server.queries), sum(len(each) for each in answers))
+        print(max(map(int, tests.descriptors())) < 200)
+
+tests.run(main(), debug=False)
+"""
+    limited = ['sh', '-c', 'ulimit -n 256 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
+    ran = subprocess.run(
+        [*limited, '-W', 'error', '-c', script], capture_output=True, text=True, timeout=100
+    )
+    assert (ran.stdout, ran.stderr) == ('10000 10000\nTrue\n', '')
+
+
+def test_10_000_names_are_answered_with_every_third_nameserver_silent():
+    script = f"""
+import asyncio, sys
+sys.path.insert(0, {str(HERE)!r})
+import test_aiodnsresolver as tests
+
+async def main():
+    answer = lambda query: tests.reply_to(query, tests.a(query.qd[0].name))
+    silent = tests.Nameserver(lambda query: None)
+    async with silent, tests.Nameserver(answer) as one, tests.Nameserver(answer) as two:
+        async def get_nameservers(fqdn):
+            servers = [silent, one, two]
+            first = int(fqdn.split(b'.')[0]) % 3
+            for server in (servers[first:] + servers[:first]) * 5:
+                yield 0.5, server.nameserver
+
+        resolve, _ = tests.Resolver(tests.no_host, get_nameservers)
+        names = [f'{{number}}.example' for number in range(10_000)]
+        asking = asyncio.gather(*[resolve(name, 1) for name in names])
+        while not asking.done():
+            await tests.settle()
+            tests.turn(0.01)
+        print(sum(len(each) for each in await asking), len(silent.queries) < 256)
+
+tests.run(main(), debug=False)
+"""
+    limited = ['sh', '-c', 'ulimit -n 256 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
+    ran = subprocess.run(
+        [*limited, '-W', 'error', '-c', script], capture_output=True, text=True, timeout=100
+    )
+    assert (ran.stdout, ran.stderr) == ('10000 True\n', '')
+
+
+def test_many_names_are_answered_with_fewer_descriptors_than_permits():
+    script = f"""
+import asyncio, logging, os, sys
+logging.disable()  # what asyncio says of slow steps
+sys.path.insert(0, {str(HERE)!r})
+import test_aiodnsresolver as tests
+
+async def main():
+    answer = lambda query: tests.reply_to(query, tests.a(query.qd[0].name))
+    async with tests.Nameserver(answer) as server:
+        held = [os.dup(0) for _ in range(40)]
+        resolve, _ = tests.resolver_of(server)
+        names = [f'{{number}}.example' for number in range(2000)]
+        answers = await asyncio.gather(*[resolve(name, 1) for name in names])
+        print(sum(len(each) for each in answers), tests.is_idle())
+
+asyncio.run(main())
+"""
+    limited = ['sh', '-c', 'ulimit -n 64 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
+    ran = subprocess.run(
+        [*limited, '-W', 'error', '-c', script], capture_output=True, text=True, timeout=100
+    )
+    assert (ran.stdout, ran.stderr) == ('2000 True\n', '')
+
+
+@on_every_loop
+async def test_2000_mixed_requests_leave_nothing():
+    def answer(query):
+        kind = int(query.qd[0].name.split(b'.')[0]) % 4
+        if kind == 0:
+            return reply_to(query, a(query.qd[0].name))
+        return [reply_to(query, rcode=RCODES.SERVFAIL), reply_to(query), None][kind - 1]
+
+    async def get_nameservers(fqdn):
+        # Each of many, for a socket keeps no more than some 200 packets.
+        yield 0.5, servers[int(fqdn.split(b'.')[0]) % len(servers)].nameserver
+
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(Nameserver(answer)) for _ in range(25)]
+        resolve, _ = Resolver(no_host, get_nameservers)
+        tasks = [asyncio.ensure_future(resolve(f'{n}.example', TYPES.A)) for n in range(2000)]
+        while sum(task.done() for task in tasks) < 1500:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds == [tuple, ResponseCode, DoesNotExist, asyncio.CancelledError] * 500
+
+
+@on_every_loop
+async def test_cancelling_at_any_point_leaves_nothing():
+    async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
+        for steps in range(12):
+            resolve, _ = resolver_of(server)
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert is_idle()
+
+
+SET_BY_GENERATOR = contextvars.ContextVar('SET_BY_GENERATOR', default='not set')
+
+
+class Careful:
+    """A get_nameservers that takes its time, and minds in which task it is begun and ended."""
+
+    def __init__(self, *nameservers):
+        self.nameservers = nameservers
+        self.begun = []
+        self.ended = []
+
+    async def __call__(self, fqdn):
+        self.begun.append((fqdn, asyncio.current_task()))
+        async with asyncio.timeout(60):
+            token = SET_BY_GENERATOR.set(fqdn)
+            try:
+                for nameserver in self.nameservers:
+                    for _ in range(2):
+                        await asyncio.sleep(0)
+                    assert SET_BY_GENERATOR.get() == fqdn
+                    yield 0.5, nameserver
+            finally:
+                SET_BY_GENERATOR.reset(token)
+                self.ended.append((fqdn, asyncio.current_task()))
+
+
+async def slow_host(fqdn, qtype):
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
+WWW = [a(b'www.two.example'), rr(b'www.two.example', TYPES.AAAA, IPv6Address('2001:db8::1'))]
+TARGET = [record._replace(name=b'target.example') for record in WWW]
+ALIAS = [cname(b'www.two.example', b'target.example'), *TARGET]
+SEARCHING = {'search': ['one.example', 'two.example']}
+
+
+# What a nameserver knows, whether it truncates that, what is asked for, and how.
+RESOLUTIONS = {
+    'a name': (WWW, False, 'www.two.example', {}),
+    'with get_host': (WWW, False, 'www.two.example', {'get_host': slow_host}),
+    'a search': (WWW, False, 'www', SEARCHING),
+    'an alias': (ALIAS, False, 'www.two.example', {}),
+    'truncated': (WWW, True, 'www.two.example', {}),
+    'all of these': (ALIAS, True, 'www', {'get_host': slow_host, **SEARCHING}),
+}
+
+
+# Who of five is cancelled in one turn of the loop, and in the next.
+LEAVING = [
+    [{0}],
+    [{2}],
+    [{4}],
+    [{0, 1, 2, 3}],
+    [{1, 2, 3, 4}],
+    [{0}, {1}, {2}, {3}],
+    [{4}, {3}, {2}, {1}],
+]
+
+
+async def cancelled_after(turns, leaving, resolve):
+    """What comes of five who ask, of whom some are cancelled; whether those had not all done."""
+    tasks = [asyncio.ensure_future(resolve()) for _ in range(5)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    was_over = all(task.done() for task in tasks)
+    patience = 50
+    for leave_now in leaving:
+        for number in leave_now:
+            tasks[number].cancel()
+        await asyncio.sleep(0)
+    while not all(task.done() for task in tasks) and patience:  # nothing here needs the clock
+        await settle()
+        patience -= 1
+    outcomes = await in_time(asyncio.gather(*tasks, return_exceptions=True))
+    for number in set().union(*leaving):
+        if isinstance(outcomes[number], asyncio.CancelledError):
+            outcomes[number] = None
+    return outcomes, not was_over
+
+
+@pytest.mark.long
+@in_one_way
+@pytest.mark.parametrize('leaving', LEAVING, ids=str)
+@pytest.mark.parametrize('families', ['one family', 'both families'])
+@pytest.mark.parametrize('resolution', RESOLUTIONS)
+async def test_who_is_cancelled_at_any_point_costs_the_others_nothing(
+    resolution, families, leaving
+):
+    records, truncates, name, arguments = RESOLUTIONS[resolution]
+
+    async def know(query):
+        await asyncio.sleep(0)  # so that there are turns in which it is waited for
+        await asyncio.sleep(0)
+        return having(*records)(query)
+
+    over_udp = (lambda query: reply_to(query, tc=1)) if truncates else know
+    refusing = closed_port()
+    async with Nameserver(over_udp, over_tcp=know) as server:
+        for turns in range(500):
+            server.queries.clear()
+            server.over_tcp.clear()
+            get_nameservers = Careful(refusing, server.nameserver, server.nameserver)
+            arguments = {'get_host': no_host, **arguments, 'get_nameservers': get_nameservers}
+            if families == 'one family':
+                resolve, close = Resolver(**arguments)
+                ask = functools.partial(resolve, name, TYPES.A)
+                expected = (IPv4Address('192.0.2.1'),)
+            else:
+                resolver = module.AioHttpDnsResolver(**arguments)
+                ask = functools.partial(resolver.resolve, name, 80, socket.AF_UNSPEC)
+                close, expected = None, [V6, V4]
+            outcomes, is_in_time = await cancelled_after(turns, leaving, ask)
+            found = [
+                families_of(outcome) if isinstance(outcome, list) else outcome
+                for outcome in outcomes
+                if outcome is not None
+            ]
+            assert found == [expected] * len(found)
+            assert len(found) >= 5 - sum(map(len, leaving))
+            asked = collections.Counter(
+                (query.qd[0].name.lower(), query.qd[0].qtype, query in server.over_tcp)
+                for query in server.queries
+            )
+            assert set(asked.values()) == {1}
+            assert sorted(map(id_of, get_nameservers.begun)) == sorted(
+                map(id_of, get_nameservers.ended)
+            )
+            assert SET_BY_GENERATOR.get() == 'not set'
+            close() if close else await resolver.close()
+            assert is_idle()
+            if not is_in_time:
+                break
+        assert not is_in_time  # each point has been there
+
+
+def id_of(begun_or_ended):
+    fqdn, task = begun_or_ended
+    return fqdn, id(task)
+
+
+# Whoever asks while a slow one thinks of the nameservers, waits for that one.
+@in_one_way
+async def test_a_thousand_who_ask_call_get_nameservers_once():
+    go_on = asyncio.Event()
+    called = []
+
+    async def get_nameservers(fqdn):
+        called.append(fqdn)
+        await go_on.wait()
+        yield 0.5, server.nameserver
+
+    async with Nameserver(echo) as server:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        tasks = []
+        for _ in range(10):
+            tasks += [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(100)]
+            await settle()
+        go_on.set()
+        answers = await asyncio.gather(*tasks)
+        assert {texts(each)[0] for each in answers} == {'192.0.2.1'}
+        assert called == [b'x.example']
+        await server.asked(1)
+
+
+# Who thinks of the nameservers and is cancelled: another begins anew, in a task of its own.
+@in_one_way
+@pytest.mark.parametrize('others_leave', [False, True])
+async def test_another_thinks_of_the_nameservers_when_the_first_is_cancelled(others_leave):
+    go_on = asyncio.Event()
+    begun, ended = [], []
+
+    async def get_nameservers(fqdn):
+        begun.append(asyncio.current_task())
+        try:
+            await go_on.wait()
+            yield 0.5, server.nameserver
+        finally:
+            ended.append(asyncio.current_task())
+
+    async with Nameserver(echo) as server:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        tasks = [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(5)]
+        await settle()
+        for number in range(1, 5):
+            begun[-1].cancel()
+            if others_leave and number == 2:
+                others = [task for task in tasks if task not in begun]
+                others[0].cancel()  # in the turn in which it is asked to
+                tasks.remove(others[0])
+            await settle()
+            if len(tasks) == len(begun):
+                break
+            assert len(begun) == number + 1
+        go_on.set()
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks].count(False) == 1
+        assert len(begun) == len({*begun}) == len(tasks)
+        assert begun == ended
+        await server.asked(1)
+
+
+# One lookup has so many sets in all, whoever thinks of them.
+@in_one_way
+async def test_those_who_begin_anew_have_no_more_sets_than_one():
+    taken = []
+
+    async def get_nameservers(fqdn):
+        while True:
+            await asyncio.sleep(0)
+            taken.append(asyncio.current_task())
+            yield 0.5, refusing
+
+    refusing = closed_port()
+    resolve, _ = Resolver(no_host, get_nameservers)
+    tasks = [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(5)]
+    for number in range(1, 4):
+        while len(taken) < 20 * number:
+            await asyncio.sleep(0)
+        taken[-1].cancel()
+    outcomes = await in_time(asyncio.gather(*tasks, return_exceptions=True))
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds.count(asyncio.CancelledError) == 3
+    assert kinds.count(SocketError) == 2
+    assert 100 <= len(taken) <= 103
+
+
+# The context of a generator is that of its task: what it sets is there after each of its yields.
+@in_one_way
+@pytest.mark.parametrize('is_cancelled', [False, True])
+async def test_a_generator_may_have_a_timeout_and_a_context_around_its_yields(is_cancelled):
+    async with Nameserver(silent) as server:
+        get_nameservers = Careful(*[server.nameserver] * 3)
+        resolve, _ = Resolver(no_host, get_nameservers)
+        tasks = [asyncio.ensure_future(resolve('x.example', TYPES.A)) for _ in range(3)]
+        await server.asked(1)
+        turn(0.5)
+        await server.asked(2)
+        if is_cancelled:
+            get_nameservers.begun[0][1].cancel()
+            await settle()
+        server.answer = echo
+        turn(0.5)
+        outcomes = await in_time(asyncio.gather(*tasks, return_exceptions=True))
+        kinds = [type(outcome) for outcome in outcomes]
+        assert kinds.count(tuple) == (2 if is_cancelled else 3)
+        assert kinds.count(asyncio.CancelledError) == is_cancelled
+        assert get_nameservers.begun == get_nameservers.ended
+        assert len(get_nameservers.begun) == 1 + is_cancelled
+        assert len(server.queries) == 3
+
+
+@on_every_loop
+async def test_a_timeout_of_the_callers_behaves_after_one_of_ours():
+    async with Nameserver(lambda query: None) as server:
+        resolve, _ = resolver_of(server)
+        async with asyncio.timeout(60):
+            task = asyncio.current_task()
+            turning = asyncio.ensure_future(turn_after_each(server, 1, 5))
+            with pytest.raises(QueryTimeout):
+                await resolve('x.example', TYPES.A)
+            assert task.cancelling() == 0
+        await turning
+        turning = asyncio.ensure_future(turn_after_each(server, 6, 7))
+        with pytest.raises(TimeoutError) as raised:
+            async with asyncio.timeout(0.7):
+                await resolve('y.example', TYPES.A)
+        await turning
+        assert not isinstance(raised.value, QueryTimeout)
+        assert is_idle()
+
+
+async def turn_after_each(server, first, last):
+    """Turns the clock by one timeout after each of these queries."""
+    for count in range(first, last + 1):
+        await server.asked(count)
+        turn(0.5)
+
+
+@pytest.mark.parametrize('loop_name', LOOPS)
+def test_one_resolver_serves_one_loop_after_another(loop_name):
+    nameservers = []
+    resolve, _ = Resolver(no_host, lambda fqdn: asking(nameservers[-1])(fqdn))
+
+    async def leave_in_the_middle():
+        async with Nameserver(lambda query: None) as server:
+            nameservers.append(server.nameserver)
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            await server.asked(1)
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def main():
+        async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
+            nameservers.append(server.nameserver)
+            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+
+    for each in (main, leave_in_the_middle, main):
+        run(each(), LOOPS[loop_name])
+
+
+def test_a_lookup_of_a_loop_that_is_gone_is_not_joined():
+    key = 'x.example', TYPES.A
+    lookups = {}
+
+    async def abandon():
+        settings = module.to_settings(no_host, asking(), mix_case)
+        waiter = module.Waiter(None)
+        loop = asyncio.get_running_loop()
+        lookups[key] = module.Lookup(settings, loop, key, b'x.example', [], waiter)
+
+    async def main():
+        async with Nameserver(answering(a(b'x.example'))) as server:
+            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)._replace(
+                lookups=lookups
+            )
+            outcomes = await outcomes_of(settings, b'x.example', (TYPES.A,))
+            assert texts(outcomes[TYPES.A].records) == ['192.0.2.1']
+
+    run(abandon())
+    run(main())
+    assert lookups == {}
+
+
+@on_every_loop
+async def test_the_defaults_read_resolv_conf_and_hosts(tmp_path):
+    resolv_conf = tmp_path / 'resolv.conf'
+    hosts = tmp_path / 'hosts'
+    nameservers = functools.partial(get_nameservers_from_etc_resolve_conf, path=str(resolv_conf))
+    get_host = functools.partial(get_host_from_etc_hosts, path=str(hosts))
+
+    async def yielded():
+        return [each async for each in nameservers(b'x.example')]
+
+    local = (0.5, (IPv4Address('127.0.0.1'), 53))
+    assert await yielded() == [local] * 5
+    resolv_conf.write_text('nameserver 192.0.2.1\nnameserver ::1\n')
+    turn(2)
+    one, two = (0.5, (IPv4Address('192.0.2.1'), 53)), (0.5, (IPv6Address('::1'), 53))
+    assert await yielded() == [one, two] * 5
+    assert await get_host(b'www.example', TYPES.A) is None
+    hosts.write_text('192.0.2.1 WWW.example alias\n192.0.2.2 www.example\n::2 six.example\n')
+    turn(2)
+    resolve, _ = Resolver(get_host)
+    assert texts(await resolve('www.Example', TYPES.A)) == ['192.0.2.1', '192.0.2.2']
+    assert {each.expires_at for each in await resolve('ALIAS', TYPES.A)} == {1004.0}
+    assert texts(await resolve('six.example', TYPES.AAAA)) == ['::2']
+    for name, qtype in (('www.example', TYPES.AAAA), ('six.example', TYPES.A)):
+        with pytest.raises(DoesNotExist) as raised:
+            await resolve(name, qtype)
+        assert raised.value.rcode == RCODES.NOERROR
+    assert await get_host(b'www.example', TYPES.MX) is None
+    assert await get_host(b'other.example', TYPES.A) is None
+
+
+def hosts_at(path):
+    """The default get_host, with another file."""
+    return functools.partial(get_host_from_etc_hosts, path=str(path))
+
+
+def nameservers_at(path):
+    """The default get_nameservers, with another file."""
+    return functools.partial(get_nameservers_from_etc_resolve_conf, path=str(path))
+
+
+async def yielded_for(path):
+    """What the default get_nameservers yields."""
+    return [each async for each in get_nameservers_from_etc_resolve_conf(b'x', path=str(path))]
+
+
+@on_every_loop
+async def test_the_options_timeout_and_attempts_have_the_nameservers_asked_so(tmp_path):
+    path = tmp_path / 'resolv.conf'
+    path.write_text('nameserver 192.0.2.1\nnameserver ::1\noptions timeout:3 attempts:2 edns0\n')
+    one, two = (3, (IPv4Address('192.0.2.1'), 53)), (3, (IPv6Address('::1'), 53))
+    assert await yielded_for(path) == [one, two] * 2
+
+
+@on_every_loop
+async def test_the_option_rotate_has_each_resolution_start_with_the_next_nameserver(tmp_path):
+    path = tmp_path / 'resolv.conf'
+    path.write_text(''.join(f'nameserver 192.0.2.{n}\n' for n in range(3)) + 'options rotate\n')
+    walks = [[int(each[1][0]) % 256 for each in await yielded_for(path)] for _ in range(6)]
+    first = walks[0][0]
+    for number, walk in enumerate(walks):
+        assert walk == [(first + number + step) % 3 for step in range(3)] * 5
+
+
+@on_every_loop
+async def test_the_option_use_vc_has_nameservers_asked_over_tcp(tmp_path):
+    path = tmp_path / 'resolv.conf'
+    addresses = '192.0.2.1', '2001:db8::1', 'fe80::1%eth0'
+    path.write_text(''.join(f'nameserver {each}\n' for each in addresses) + 'options use-vc\n')
+    urls = ['tcp://192.0.2.1:53', 'tcp://[2001:db8::1]:53', 'tcp://[fe80::1%eth0]:53']
+    assert await yielded_for(path) == [(0.5, url) for url in urls] * 5
+
+
+@pytest.fixture
+def instead_of_port_53(monkeypatch):
+    """Where connections to port 53 lead, by address: nobody may listen there who is not root."""
+    instead = {}
+
+    def redirected(connect):
+        def connect_instead(sock, address):
+            return connect(sock, instead.get(address[0], address) if address[1] == 53 else address)
+
+        return connect_instead
+
+    class Redirected(socket.SocketType):  # the bare kind of socket
+        connect = redirected(socket.SocketType.connect)
+        connect_ex = redirected(socket.SocketType.connect_ex)
+
+    monkeypatch.setattr(socket, 'SocketType', Redirected)
+    for name in ('connect', 'connect_ex'):
+        monkeypatch.setattr(socket.socket, name, redirected(getattr(socket.socket, name)))
+    return instead
+
+
+def defaults_at(resolv_conf, hosts):
+    return hosts_at(hosts), nameservers_at(resolv_conf)
+
+
+def wrappers_around_defaults_at(resolv_conf, hosts):
+    async def get_host(fqdn, qtype):
+        return await get_host_from_etc_hosts(fqdn, qtype, path=str(hosts))
+
+    async def get_nameservers(fqdn):
+        each_set = get_nameservers_from_etc_resolve_conf(fqdn, path=str(resolv_conf))
+        async for timeout, *nameservers in each_set:
+            await asyncio.sleep(0)
+            yield timeout, *nameservers
+
+    return get_host, get_nameservers
+
+
+HOSTS = '192.0.2.9 in-hosts four.example\n2001:db8::9 in-hosts six.example\n192.0.2.8 localhost\n'
+ASKED_FOR = [
+    ('www.two.example', TYPES.A),
+    ('WWW', TYPES.AAAA),
+    ('www', TYPES.MX),
+    ('in-hosts', TYPES.A),
+    ('in-hosts', TYPES.AAAA),
+    ('four.example', TYPES.AAAA),
+    ('six.example', TYPES.A),
+    ('six.example', TYPES.MX),
+    ('localhost', TYPES.A),
+    ('x.localhost', TYPES.A),
+    ('x.onion', TYPES.A),
+    ('192.0.2.3', TYPES.A),
+    ('192.0.2.3', TYPES.AAAA),
+    ('nowhere.example.', TYPES.A),
+    ('nowhere', TYPES.A),
+    ('silent.example', TYPES.A),
+    ('failing.example', TYPES.A),
+    ('a' * 64, TYPES.A),
+]
+
+
+def of_all_kinds(query):
+    name = query.qd[0].name.lower()
+    if name == b'silent.example':
+        return None
+    if name == b'failing.example':
+        return reply_to(query, rcode=RCODES.SERVFAIL)
+    return having(*ALIAS)(query)
+
+
+# What the first of two nameservers is.
+FIRST_OF_TWO = {
+    'not there': REFUSES,
+    'silent': silent,
+    'refusing': answering(rcode=RCODES.REFUSED),
+    'good': of_all_kinds,
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('options', ['edns0', 'timeout:1 attempts:2', 'use-vc'])
+@pytest.mark.parametrize('first', FIRST_OF_TWO)
+@pytest.mark.parametrize('qtypes', ['as asked', 'both families'])
+async def test_the_defaults_and_wrappers_around_them_come_to_the_same(
+    tmp_path, instead_of_port_53, options, first, qtypes
+):
+    asked = []
+    first = FIRST_OF_TWO[first]
+
+    def noting(server, answer):
+        def note(query):
+            question = query.qd[0]._replace(name=query.qd[0].name.lower())
+            asked.append((server, question, has_edns(query)))
+            return answer(query)
+
+        return REFUSES if answer is REFUSES else note
+
+    async def come_to(get_host, get_nameservers):
+        """What comes of each name, and what was asked for it of whom, in this order."""
+        found = []
+        arguments = {'search': ['one.example', 'two.example']}
+        resolve, clear_cache = Resolver(get_host, get_nameservers, **arguments)
+        resolver = module.AioHttpDnsResolver(get_host, get_nameservers, **arguments)
+        for name, qtype in ASKED_FOR:
+            if qtypes == 'as asked':
+                asking = resolve(name, qtype)
+            else:
+                asking = resolver.resolve(name, 80, socket.AF_UNSPEC)
+            try:
+                outcome = repr(await in_time(asking))
+            except (OSError, ResolverError) as error:
+                outcome = type(error), str(error), str(error.__cause__)
+            # In the order of each type: both go on by themselves.
+            asked.sort(key=lambda each: each[1].qtype)
+            found.append((name, outcome, asked.copy()))
+            asked.clear()
+            turn(100)  # and what was cached has expired, and what was learned is not known
+            await settle()
+        clear_cache()
+        await resolver.close()
+        return found
+
+    resolv_conf, hosts = tmp_path / 'resolv.conf', tmp_path / 'hosts'
+    resolv_conf.write_text(f'nameserver 127.0.0.2\nnameserver 127.0.0.3\noptions {options}\n')
+    hosts.write_text(HOSTS)
+    over_udp = silent if first is REFUSES else first
+    one = Nameserver(noting('udp', over_udp), over_tcp=noting('tcp', first))
+    async with one, Nameserver(noting('other', of_all_kinds)) as two:
+        instead_of_port_53['127.0.0.2'] = closed_port() if first is REFUSES else one.nameserver
+        instead_of_port_53['127.0.0.3'] = two.nameserver
+        loop = asyncio.get_running_loop()
+        began = loop.now
+        by_default = await come_to(*defaults_at(resolv_conf, hosts))
+        loop.now = began
+        by_wrapper = await come_to(*wrappers_around_defaults_at(resolv_conf, hosts))
+        assert {server for *_, asked in by_default for server, *_ in asked} >= {'other'}
+        for ours, theirs in zip(by_default, by_wrapper, strict=True):
+            assert ours == theirs
+
+
+# --- 20. Resolver ------------------------------------------------------------
 
 
 @on_every_loop
@@ -8554,421 +10169,89 @@ async def test_those_whose_get_host_takes_long_ask_no_more_than_others():
         await server.asked(1)
 
 
-@contextlib.contextmanager
-def permits(count):
-    """So many permits to have a socket open, all of which are free again in the end."""
-    limit = module.resources_of(asyncio.get_running_loop()).limit
-    before, limit.free = limit.free, count
-    yield limit
-    assert limit.free == count
-    limit.free = before
-
-
 @on_every_loop
-async def test_with_one_turn_all_is_answered_all_the_same():
-    aaaa = rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
-    silent = Nameserver(lambda query: None)
-    async with silent, Nameserver(from_zone(a(b'x.example'), aaaa)) as server:
-        with permits(1):
-            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
-            both = TYPES.A, TYPES.AAAA
-            outcomes = await outcomes_of(settings, b'x.example', both)
-            assert all(outcomes[qtype].records for qtype in both)
-
-            async def one_set(fqdn):
-                yield 0.5, silent.nameserver, server.nameserver
-
-            resolve, _ = Resolver(no_host, one_set)
-            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
-            await silent.asked(1)
-            turn(0.5)  # the second of the set is asked with the turn of the first
-            assert texts(await task) == ['192.0.2.1']
-
-
-@on_every_loop
-async def test_get_nameservers_may_resolve_when_all_turns_are_taken():
-    def answer(query):
-        return reply_to(query, a(query.qd[0].name))
-
-    async with Nameserver(silent) as dead, Nameserver(answer) as server:
-
-        async def get_nameservers(fqdn):
-            yield 0.5, dead.nameserver
-            await inner(b'of.' + fqdn, TYPES.A)
-            yield 0.5, server.nameserver
-
-        inner, _ = resolver_of(server)
-        outer, _ = Resolver(no_host, get_nameservers)
-        with permits(4):
-            tasks = [asyncio.ensure_future(outer(f'{n}.example', TYPES.A)) for n in range(10)]
-            assert len(await in_time(asyncio.gather(*tasks))) == 10
-
-
-@on_every_loop
-async def test_a_stream_with_nothing_on_it_is_closed_before_a_socket_that_listens():
-    go_on = asyncio.Event()
-
-    async def late(query):
-        if query.qd[0].qtype == TYPES.A:
-            return reply_to(query, tc=1)
-        if query.qd[0].qtype in answered:
-            return None
-        answered.append(query.qd[0].qtype)
-        await go_on.wait()
-        return reply_to(query, rr(b'x.example', TYPES.AAAA, IPv6Address('2001:db8::1')))
-
-    answered = []
-
-    async with Nameserver(late, over_tcp=answering(*THREE)) as server:
-        with permits(2):
-            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
-            both = TYPES.A, TYPES.AAAA
-            task = asyncio.ensure_future(outcomes_of(settings, b'x.example', both))
-            await server.asked(3)
-            turn(0.5)
-            await server.asked(4)
-            go_on.set()
-            outcomes = await task
-            assert texts(outcomes[TYPES.AAAA].records) == ['2001:db8::1']
-
-
-@on_every_loop
-async def test_a_timeout_starts_when_the_packet_is_sent():
-    hold = asyncio.Event()
-
+async def test_names_that_are_aliases_of_each_other_do_not_wait_for_each_other():
     async def answer(query):
-        await hold.wait()
-        return reply_to(query, a(query.qd[0].name))
+        name = query.qd[0].name.lower()
+        await gathering.wait()
+        return reply_to(query, cname(name, b'b' if name == b'a' else b'a'))
 
     async with Nameserver(answer) as server:
-        with permits(1):
-            resolve, _ = resolver_of(server)
-            first = asyncio.ensure_future(resolve('a', TYPES.A))
-            await server.asked(1)
-            second = asyncio.ensure_future(resolve('b', TYPES.A))
-            await settle()
-            turn(0.4)
-            hold.set()
-            await first
-            await server.asked(2)
-            hold.clear()
-            turn(0.4)
-            hold.set()
-            assert texts(await second) == ['192.0.2.1']
-            await server.asked(2)
-
-
-@on_every_loop
-async def test_one_who_is_cancelled_while_waiting_for_a_turn_leaves_nothing():
-    async with Nameserver(lambda query: None) as server:
-        with permits(1):
-            resolve, _ = resolver_of(server)
-            tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in 'abc']
-            await server.asked(1)
-            for task in tasks[::-1]:
-                task.cancel()
-            await asyncio.wait(tasks)
-
-
-@contextlib.contextmanager
-def no_descriptors_left():
-    """No descriptor can be opened meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@on_every_loop
-async def test_a_lack_of_descriptors_is_waited_out_for_one_timeout():
-    async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
         resolve, _ = resolver_of(server)
-        await resolve('x.example', TYPES.A)
-        with no_descriptors_left():
-            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
-            await settle()
-            turn(0.2)
-            await settle()
-        turn(0.05)
-        assert texts(await task) == ['192.0.2.1']
+        gathering = asyncio.Event()
+        tasks = [asyncio.ensure_future(resolve(name, TYPES.A)) for name in 'ab']
         await server.asked(2)
-        with no_descriptors_left():
-            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
-            for _ in range(60):
-                await settle()
-                turn(0.05)
-            assert task.done()
-        with pytest.raises(SocketError) as raised:
-            await task
-        assert raised.value.errno == 24
-        await server.asked(2)
-
-
-def test_10_000_names_under_a_limit_of_256_descriptors_are_all_answered():
-    script = f"""
-import asyncio, sys
-sys.path.insert(0, {str(HERE)!r})
-import test_aiodnsresolver as tests
-
-async def main():
-    answer = lambda query: tests.reply_to(query, tests.a(query.qd[0].name))
-    async with tests.Nameserver(answer) as server:
-        resolve, _ = tests.resolver_of(server)
-        names = [f'{{number}}.example' for number in range(10_000)]
-        answers = await asyncio.gather(*[resolve(name, 1) for name in names])
-        print(len(server.queries), sum(len(each) for each in answers))
-        print(max(map(int, tests.descriptors())) < 200)
-
-tests.run(main(), debug=False)
-"""
-    limited = ['sh', '-c', 'ulimit -n 256 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
-    ran = subprocess.run(
-        [*limited, '-W', 'error', '-c', script], capture_output=True, text=True, timeout=100
-    )
-    assert (ran.stdout, ran.stderr) == ('10000 10000\nTrue\n', '')
-
-
-def test_10_000_names_are_answered_with_every_third_nameserver_silent():
-    script = f"""
-import asyncio, sys
-sys.path.insert(0, {str(HERE)!r})
-import test_aiodnsresolver as tests
-
-async def main():
-    answer = lambda query: tests.reply_to(query, tests.a(query.qd[0].name))
-    silent = tests.Nameserver(lambda query: None)
-    async with silent, tests.Nameserver(answer) as one, tests.Nameserver(answer) as two:
-        async def get_nameservers(fqdn):
-            servers = [silent, one, two]
-            first = int(fqdn.split(b'.')[0]) % 3
-            for server in (servers[first:] + servers[:first]) * 5:
-                yield 0.5, server.nameserver
-
-        resolve, _ = tests.Resolver(tests.no_host, get_nameservers)
-        names = [f'{{number}}.example' for number in range(10_000)]
-        asking = asyncio.gather(*[resolve(name, 1) for name in names])
-        while not asking.done():
-            await tests.settle()
-            tests.turn(0.01)
-        print(sum(len(each) for each in await asking), len(silent.queries) < 256)
-
-tests.run(main(), debug=False)
-"""
-    limited = ['sh', '-c', 'ulimit -n 256 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
-    ran = subprocess.run(
-        [*limited, '-W', 'error', '-c', script], capture_output=True, text=True, timeout=100
-    )
-    assert (ran.stdout, ran.stderr) == ('10000 True\n', '')
-
-
-def test_many_names_are_answered_with_fewer_descriptors_than_turns():
-    script = f"""
-import asyncio, logging, os, sys
-logging.disable()  # what asyncio says of slow steps
-sys.path.insert(0, {str(HERE)!r})
-import test_aiodnsresolver as tests
-
-async def main():
-    answer = lambda query: tests.reply_to(query, tests.a(query.qd[0].name))
-    async with tests.Nameserver(answer) as server:
-        held = [os.dup(0) for _ in range(40)]
-        resolve, _ = tests.resolver_of(server)
-        names = [f'{{number}}.example' for number in range(2000)]
-        answers = await asyncio.gather(*[resolve(name, 1) for name in names])
-        print(sum(len(each) for each in answers), tests.is_idle())
-
-asyncio.run(main())
-"""
-    limited = ['sh', '-c', 'ulimit -n 64 && exec "$@"', 'sh', sys.executable, '-X', 'dev']
-    ran = subprocess.run(
-        [*limited, '-W', 'error', '-c', script], capture_output=True, text=True, timeout=100
-    )
-    assert (ran.stdout, ran.stderr) == ('2000 True\n', '')
+        gathering.set()
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(error) for error in errors} == {CnameChainTooLong}
 
 
 @on_every_loop
-async def test_2000_mixed_requests_leave_nothing():
+async def test_a_chain_in_one_reply_needs_no_further_query():
+    chain = cname(b'a', b'b', 50), cname(b'b', b'c', 40), a(b'c', ttl=90)
+    async with Nameserver(answering(*chain)) as server:
+        resolve, _ = resolver_of(server)
+        (address,) = await resolve('a', TYPES.A)
+        assert (str(address), address.expires_at) == ('192.0.2.1', 1040.0)
+        await resolve('a', TYPES.A)
+        await server.asked(1)
+
+
+@on_every_loop
+async def test_a_chain_across_replies_needs_one_query_each():
+    zone = cname(b'a', b'b', 50), cname(b'b', b'c', 40), a(b'c', ttl=90)
+    async with Nameserver(from_zone(*zone)) as server:
+        resolve, _ = resolver_of(server)
+        for _ in range(3):
+            (address,) = await resolve('a', TYPES.A)
+            assert (str(address), address.expires_at) == ('192.0.2.1', 1040.0)
+        assert server.names == [b'a', b'b', b'c']
+        (alias,) = await resolve('a', TYPES.CNAME)
+        assert (alias, alias.expires_at) == (b'b', 1050.0)
+        turn(40)
+        await resolve('a', TYPES.A)
+        assert server.names[4:] == [b'b']  # the alias of a, and the address, still hold
+
+
+@on_every_loop
+@pytest.mark.parametrize('aliases', [20, 21])
+async def test_more_than_20_aliases_across_replies_are_too_many(aliases):
+    names = [b'%d' % number + b'.example' for number in range(aliases + 1)]
+    zone = [cname(name, target) for name, target in itertools.pairwise(names)]
+    async with Nameserver(from_zone(*zone, a(names[-1]))) as server:
+        resolve, _ = resolver_of(server)
+        if aliases == 20:
+            assert texts(await resolve('0.example', TYPES.A)) == ['192.0.2.1']
+        else:
+            with pytest.raises(CnameChainTooLong):
+                await resolve('0.example', TYPES.A)
+        await server.asked(21)
+
+
+@on_every_loop
+async def test_an_alias_outlives_the_absence_at_its_end():
+    alias = cname(b'a.example', b'b.example', 100)
+
     def answer(query):
-        kind = int(query.qd[0].name.split(b'.')[0]) % 4
-        if kind == 0:
-            return reply_to(query, a(query.qd[0].name))
-        return [reply_to(query, rcode=RCODES.SERVFAIL), reply_to(query), None][kind - 1]
+        aliases = [alias] if is_about(query, b'a.example') else []
+        return reply_to(query, *aliases, rcode=RCODES.NXDOMAIN, ns=(soa(b'example', 10, 10),))
 
-    async def get_nameservers(fqdn):
-        # Each of many, for a socket keeps no more than some 200 packets.
-        yield 0.5, servers[int(fqdn.split(b'.')[0]) % len(servers)].nameserver
-
-    async with contextlib.AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(Nameserver(answer)) for _ in range(25)]
-        resolve, _ = Resolver(no_host, get_nameservers)
-        tasks = [asyncio.ensure_future(resolve(f'{n}.example', TYPES.A)) for n in range(2000)]
-        while sum(task.done() for task in tasks) < 1500:
-            await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    kinds = [type(outcome) for outcome in outcomes]
-    assert kinds == [tuple, ResponseCode, DoesNotExist, asyncio.CancelledError] * 500
-
-
-@on_every_loop
-async def test_cancelling_at_any_point_leaves_nothing():
-    async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
-        for steps in range(12):
-            resolve, _ = resolver_of(server)
-            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
-            assert is_idle()
-
-
-@on_every_loop
-async def test_a_timeout_of_the_callers_behaves_after_one_of_ours():
-    async with Nameserver(lambda query: None) as server:
+    async with Nameserver(answer) as server:
         resolve, _ = resolver_of(server)
-        async with asyncio.timeout(60):
-            task = asyncio.current_task()
-            turning = asyncio.ensure_future(turn_after_each(server, 1, 5))
-            with pytest.raises(QueryTimeout):
-                await resolve('x.example', TYPES.A)
-            assert task.cancelling() == 0
-        await turning
-        turning = asyncio.ensure_future(turn_after_each(server, 6, 7))
-        with pytest.raises(TimeoutError) as raised:
-            async with asyncio.timeout(0.7):
-                await resolve('y.example', TYPES.A)
-        await turning
-        assert not isinstance(raised.value, QueryTimeout)
-        assert is_idle()
-
-
-async def turn_after_each(server, first, last):
-    """Turns the clock by one timeout after each of these queries."""
-    for count in range(first, last + 1):
-        await server.asked(count)
-        turn(0.5)
-
-
-@pytest.mark.parametrize('loop_name', LOOPS)
-def test_one_resolver_serves_one_loop_after_another(loop_name):
-    nameservers = []
-    resolve, _ = Resolver(no_host, lambda fqdn: asking(nameservers[-1])(fqdn))
-
-    async def leave_in_the_middle():
-        async with Nameserver(lambda query: None) as server:
-            nameservers.append(server.nameserver)
-            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
-            await server.asked(1)
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def main():
-        async with Nameserver(answering(a(b'x.example', ttl=0))) as server:
-            nameservers.append(server.nameserver)
-            assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
-
-    for each in (main, leave_in_the_middle, main):
-        run(each(), LOOPS[loop_name])
-
-
-def test_a_lookup_of_a_loop_that_is_gone_is_not_joined():
-    key = 'x.example', TYPES.A
-    lookups = {}
-
-    async def abandon():
-        settings = module.to_settings(no_host, asking(), mix_case)
-        waiter = module.Waiter(None)
-        loop = asyncio.get_running_loop()
-        lookups[key] = module.Lookup(settings, loop, key, b'x.example', [], waiter)
-
-    async def main():
-        async with Nameserver(answering(a(b'x.example'))) as server:
-            settings = module.to_settings(no_host, asking(server.nameserver), mix_case)._replace(
-                lookups=lookups
-            )
-            outcomes = await outcomes_of(settings, b'x.example', (TYPES.A,))
-            assert texts(outcomes[TYPES.A].records) == ['192.0.2.1']
-
-    run(abandon())
-    run(main())
-    assert lookups == {}
-
-
-@on_every_loop
-async def test_the_defaults_read_resolv_conf_and_hosts(tmp_path):
-    resolv_conf = tmp_path / 'resolv.conf'
-    hosts = tmp_path / 'hosts'
-    nameservers = functools.partial(get_nameservers_from_etc_resolve_conf, path=str(resolv_conf))
-    get_host = functools.partial(get_host_from_etc_hosts, path=str(hosts))
-
-    async def yielded():
-        return [each async for each in nameservers(b'x.example')]
-
-    local = (0.5, (IPv4Address('127.0.0.1'), 53))
-    assert await yielded() == [local] * 5
-    resolv_conf.write_text('nameserver 192.0.2.1\nnameserver ::1\n')
-    turn(2)
-    one, two = (0.5, (IPv4Address('192.0.2.1'), 53)), (0.5, (IPv6Address('::1'), 53))
-    assert await yielded() == [one, two] * 5
-    assert await get_host(b'www.example', TYPES.A) is None
-    hosts.write_text('192.0.2.1 WWW.example alias\n192.0.2.2 www.example\n::2 six.example\n')
-    turn(2)
-    resolve, _ = Resolver(get_host)
-    assert texts(await resolve('www.Example', TYPES.A)) == ['192.0.2.1', '192.0.2.2']
-    assert {each.expires_at for each in await resolve('ALIAS', TYPES.A)} == {1004.0}
-    assert texts(await resolve('six.example', TYPES.AAAA)) == ['::2']
-    for name, qtype in (('www.example', TYPES.AAAA), ('six.example', TYPES.A)):
-        with pytest.raises(DoesNotExist) as raised:
-            await resolve(name, qtype)
-        assert raised.value.rcode == RCODES.NOERROR
-    assert await get_host(b'www.example', TYPES.MX) is None
-    assert await get_host(b'other.example', TYPES.A) is None
-
-
-async def yielded_for(path):
-    """What the default get_nameservers yields."""
-    return [each async for each in get_nameservers_from_etc_resolve_conf(b'x', path=str(path))]
-
-
-@on_every_loop
-async def test_the_options_timeout_and_attempts_have_the_nameservers_asked_so(tmp_path):
-    path = tmp_path / 'resolv.conf'
-    path.write_text('nameserver 192.0.2.1\nnameserver ::1\noptions timeout:3 attempts:2 edns0\n')
-    one, two = (3, (IPv4Address('192.0.2.1'), 53)), (3, (IPv6Address('::1'), 53))
-    assert await yielded_for(path) == [one, two] * 2
-
-
-@on_every_loop
-async def test_the_option_rotate_has_each_resolution_start_with_the_next_nameserver(tmp_path):
-    path = tmp_path / 'resolv.conf'
-    path.write_text(''.join(f'nameserver 192.0.2.{n}\n' for n in range(3)) + 'options rotate\n')
-    walks = [[int(each[1][0]) % 256 for each in await yielded_for(path)] for _ in range(6)]
-    first = walks[0][0]
-    for number, walk in enumerate(walks):
-        assert walk == [(first + number + step) % 3 for step in range(3)] * 5
-
-
-@on_every_loop
-async def test_the_option_use_vc_has_nameservers_asked_over_tcp(tmp_path):
-    path = tmp_path / 'resolv.conf'
-    addresses = '192.0.2.1', '2001:db8::1', 'fe80::1%eth0'
-    path.write_text(''.join(f'nameserver {each}\n' for each in addresses) + 'options use-vc\n')
-    urls = ['tcp://192.0.2.1:53', 'tcp://[2001:db8::1]:53', 'tcp://[fe80::1%eth0]:53']
-    assert await yielded_for(path) == [(0.5, url) for url in urls] * 5
-
-
-def hosts_at(path):
-    """The default get_host, with another file."""
-    return functools.partial(get_host_from_etc_hosts, path=str(path))
-
-
-def nameservers_at(path):
-    """The default get_nameservers, with another file."""
-    return functools.partial(get_nameservers_from_etc_resolve_conf, path=str(path))
+        for _ in range(2):
+            with pytest.raises(DoesNotExist) as raised:
+                await resolve('a.example', TYPES.A)
+            assert 'b.example' in str(raised.value)
+        await server.asked(1)
+        turn(10)
+        with pytest.raises(DoesNotExist):
+            await resolve('a.example', TYPES.A)
+        assert server.names == [b'a.example', b'b.example']
+        with pytest.raises(DoesNotExist):
+            await resolve('b.example', TYPES.A)
+        await server.asked(2)
+        server.answer = from_zone(alias)
+        assert await resolve('a.example', TYPES.CNAME) == (b'b.example',)
 
 
 def put(path, text):
@@ -9121,6 +10404,15 @@ def knowing(*records, otherwise=nowhere):
         return (zone if query.qd[0].name.lower() in names else otherwise)(query)
 
     return answer
+
+
+def having(*records):
+    """An `answer` as `knowing` is one, but with a SOA only for what is nowhere.
+
+    So an alias whose target is not beside it has to be followed.
+    """
+    zone, names = from_zone(*records), {record.name for record in records}
+    return lambda query: (zone if query.qd[0].name.lower() in names else nowhere)(query)
 
 
 SEARCH = 'one.example', b'Two.Example.'
@@ -9467,6 +10759,69 @@ async def test_what_is_asked_failed_and_dropped_is_logged_for_debugging(caplog):
         'Asked for silent.example. A: given up',
     ]
     assert {record.levelno for record in ours} == {logging.DEBUG}
+
+
+CALLER = contextvars.ContextVar('CALLER', default=None)
+
+
+@pytest.fixture
+def records_by_caller():
+    """What is logged, each with the value of CALLER as a filter sees it."""
+    records = []
+    logger = logging.getLogger('aiodnsresolver')
+    level = logger.level
+
+    def note(record):
+        records.append((CALLER.get(), record.getMessage()))
+        return False
+
+    logger.addFilter(note)
+    logger.setLevel(logging.DEBUG)
+    yield records
+    logger.setLevel(level)
+    logger.removeFilter(note)
+
+
+@on_every_loop
+@pytest.mark.parametrize('scheme', ['udp', 'tcp', 'tls', 'https'])
+async def test_what_is_logged_is_logged_for_whom_it_is_about(trusting, scheme, records_by_caller):
+    def answer(query):
+        name = query.qd[0].name.lower()
+        if name.startswith(b'silent'):
+            return None
+        dropped = [] if scheme == 'https' else [echo(query)._replace(qid=query.qid ^ 1)]
+        return [*dropped, echo(query)]
+
+    async def call(caller):
+        CALLER.set(caller)
+        await in_time(resolve(f'{caller}.example', TYPES.A))
+        await raised_by(in_time(resolve(f'silent-{caller}.example', TYPES.A)))
+
+    async with serving(scheme, trusting, answer) as server:
+        resolve, clear_cache = over(url_of(scheme, server))
+        for caller in ('one', 'two', 'three'):
+            records_by_caller.clear()
+            await asyncio.create_task(call(caller))
+            about = {who for who, what in records_by_caller if f'{caller}.example' in what}
+            assert about == {caller}
+            assert {who for who, _ in records_by_caller} <= {caller, None}
+        clear_cache()
+
+
+# Two at once: what is about the name of one is logged for that one, or for nobody.
+@on_every_loop
+async def test_what_is_logged_at_once_is_logged_for_whom_it_is_about(records_by_caller):
+    async def call(caller):
+        CALLER.set(caller)
+        await resolve(f'{caller}.example', TYPES.A)
+
+    async with Nameserver(lambda query: [pack(echo(query))[:-1], echo(query)]) as server:
+        resolve, _ = resolver_of(server)
+        callers = ['one', 'two', 'three']
+        await asyncio.gather(*[asyncio.create_task(call(caller)) for caller in callers])
+        for caller in callers:
+            about = {who for who, what in records_by_caller if f'{caller}.example' in what}
+            assert about == {caller}
 
 
 # --- Real nameservers --------------------------------------------------------
@@ -10231,8 +11586,9 @@ def test_an_unbound_with_a_dead_forwarder_costs_its_timeout_once(dead_end, bind,
             outcomes = await outcomes_of(settings, name, (TYPES.A,))
             assert texts(outcomes[TYPES.A].records) == ['192.0.2.4']
         now = asyncio.get_running_loop().time()
-        assert settings.servers[dead_end].down_until > now
-        assert settings.servers[bind].is_plain
+        assert settings.servers[dead_end].unresponsive_until > now
+        other = settings.servers[bind]
+        assert not (other.unresponsive_until or other.no_edns_until or other.folds_case_until)
         # What it knew before is given when there is no other.
         stale = asking(dead_end, timeout=0.05)
         settings = settings._replace(get_nameservers=stale, serve_stale=3600.0)
@@ -10390,7 +11746,7 @@ def test_every_record_of_a_transfer_is_the_same_to_dnspython(server, zone, expec
     assert types == expected
 
 
-# --- 20. Guests --------------------------------------------------------------
+# --- 21. Guests --------------------------------------------------------------
 
 
 def families_of(entries):
@@ -10969,7 +12325,7 @@ async def test_aiohttp_fetches_by_a_name_that_only_the_nameserver_knows(family, 
             assert caught.value.os_error.errno == socket.EAI_NONAME
 
 
-# --- 21. Command line --------------------------------------------------------
+# --- 22. Command line --------------------------------------------------------
 
 COMMAND = [sys.executable, '-X', 'dev', '-W', 'error', '-m', 'aiodnsresolver']
 
