@@ -41,7 +41,6 @@ import errno
 import functools
 import itertools
 import logging
-import operator
 import os
 import re
 import select
@@ -832,8 +831,7 @@ def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
 
 def join_labels(labels: list[bytes]) -> bytes:
     """Returns the octets of a name, from its labels."""
-    lengths = map(LENGTH_OCTET.__getitem__, map(len, labels))
-    return b''.join(map(operator.add, lengths, labels)) + b'\0'
+    return b''.join([LENGTH_OCTET[len(label)] + label for label in labels]) + b'\0'
 
 
 def pack_name(name: bytes) -> bytes:
@@ -841,11 +839,18 @@ def pack_name(name: bytes) -> bytes:
     return join_labels(split_name(name))
 
 
+@functools.lru_cache(maxsize=1024)
+def pack_above(name: bytes) -> bytes:
+    """Returns the octets of a name above others, without an escape: it is asked for often."""
+    return join_labels(name.split(b'.')) if name else b'\0'
+
+
 def pack_canonical(name: bytes) -> bytes:
     """Returns the octets of a name that `to_name` or `parse_name` gave, without checking it."""
     if not name or b'\\' in name:
         return pack_name(name)
-    return join_labels(name.split(b'.'))
+    label, _, above = name.partition(b'.')
+    return LENGTH_OCTET[len(label)] + label + pack_above(above)
 
 
 def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
@@ -2511,7 +2516,6 @@ ADDRESSES: dict[int, tuple[int, Any]] = {
     TYPES.A: (4, IPv4AddressExpiresAt),
     TYPES.AAAA: (16, IPv6AddressExpiresAt),
 }
-NO_ADDRESS: tuple[int, Any] = 0, expiring
 
 
 def scan_records(
@@ -2783,28 +2787,30 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
             why = explanation(reply, opt)
             outcome = read_absence(query, reply, authority, name, alias, why, now)
         else:
-            size, kind = ADDRESSES.get(qtype, NO_ADDRESS)
-            names: Names = {}
-            if not size:
-                # What is compressed against the question would have its random letter case.
-                parse_name(reply[:end].lower(), 12, names)
-            rdatas = []
-            for start, stop, ttl, _, _ in records:
+            for _, _, ttl, _, _ in records:
                 if ttl < least_ttl:
                     least_ttl = ttl
-                if not size:
-                    rdatas.append(parse_rdata(qtype, 1, reply, start, stop, names))
-                elif stop - start == size:
-                    rdatas.append(reply[start:stop])
-                else:
-                    raise MalformedMessage(f'An address has {size} octets, not {stop - start}')
             expires_at = now + least_ttl
-            if len(rdatas) > 1:
-                rdatas = list(dict.fromkeys(rdatas))  # no set has a record twice (RFC 2181 5)
-            if size:
-                rdatas = [int.from_bytes(octets, 'big') for octets in rdatas]
-            found = tuple([kind(rdata, expires_at) for rdata in rdatas])
-            outcome = tuple.__new__(Answer, (expires_at, found, alias, not flags & TC_BIT))
+            # No set has a record twice (RFC 2181 5).
+            found: dict[Any, Any] = {}
+            if qtype in ADDRESSES:
+                size, kind = ADDRESSES[qtype]
+                for start, stop, _, _, _ in records:
+                    if stop - start != size:
+                        raise MalformedMessage(f'An address has {size} octets, not {stop - start}')
+                    octets = reply[start:stop]
+                    if octets not in found:
+                        found[octets] = kind(int.from_bytes(octets, 'big'), expires_at)
+            else:
+                names: Names = {}
+                # What is compressed against the question would have its random letter case.
+                parse_name(reply[:end].lower(), 12, names)
+                for start, stop, _, _, _ in records:
+                    rdata = parse_rdata(qtype, 1, reply, start, stop, names)
+                    if rdata not in found:
+                        found[rdata] = expiring(rdata, expires_at)
+            answer = expires_at, tuple(found.values()), alias, not flags & TC_BIT
+            outcome = tuple.__new__(Answer, answer)
     except (IndexError, struct.error) as error:
         raise MalformedMessage('A record of use is cut short') from error
     except (BadResponse, CnameChainTooLong) as error:
@@ -3303,8 +3309,8 @@ class Http:
 
 # --- 13. The system's files --------------------------------------------------
 #
-# resolv.conf and hosts: lines in, values out. A line that cannot be read costs
-# only itself, and a warning. Nothing here knows who asks.
+# resolv.conf and hosts: lines in, values out; and how a nameserver may be written. A line
+# that cannot be read costs only itself, and a warning. Nothing here knows who asks.
 
 RESOLV_CONF = '/etc/resolv.conf'
 HOSTS = '/etc/hosts'
@@ -3320,6 +3326,86 @@ AddressPort = tuple[Any, int]
 Nameserver = AddressPort | str  # a URL
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
 Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
+
+
+DEFAULT_PORTS = {
+    'udp': 53,
+    'tcp': 53,
+    'tls': 853,
+    'https': 443,
+}  # RFC 1035 4.2, 7858 3.1, 8484 8.1
+URL = re.compile(
+    r'(?P<scheme>[a-z]+)://'
+    r'(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^]:/#[]+|[^]/#[]*:[^]/#[]*:[^]/#[]*))'
+    r'(?::(?P<port>[0-9]{1,5}))?'
+    r'(?P<path>/[!-"$-~]*)?'
+    r'(?:#(?P<name>.+))?'
+)
+
+
+def to_address(host: Any) -> IPv4Address | IPv6Address:
+    """Returns the address of a nameserver. Raises InvalidName, or TypeError for another type."""
+    try:
+        address = ip_address(host) if isinstance(host, str) else host
+    except ValueError as error:
+        raise InvalidName(f'{host!r} is no address of a nameserver') from error
+    if not isinstance(address, (IPv4Address, IPv6Address)):
+        raise TypeError(f'The address of a nameserver is no {type(host).__name__}: {host!r}')
+    scope = (isinstance(address, IPv6Address) and address.scope_id) or ''
+    if len(scope) >= 16 or '\0' in scope or (scope.isdecimal() and int(scope) >= 1 << 32):
+        raise InvalidName(f'{scope[:32]!r} is no scope of an address')  # IF_NAMESIZE is 16
+    return address
+
+
+def check_port(port: Any) -> None:
+    """Raises InvalidName or TypeError unless it is a port."""
+    if not isinstance(port, int):
+        raise TypeError(f'A port is a number, not {port!r}')
+    if not 0 < port < 65536:
+        raise InvalidName(f'{port} is no port')
+
+
+def certificate_name(text: str) -> str:
+    """Returns the name that a certificate has to be for: a host name in ASCII, or an address."""
+    name = to_name(text).decode('ascii')
+    if '\\' not in text and re.fullmatch('[A-Za-z0-9_.-]+', name):
+        return name
+    try:
+        return str(IPv6Address(text.partition('%')[0]))
+    except ValueError as error:
+        raise InvalidName(f'{text!r} is no host name') from error
+
+
+class Url(NamedTuple):
+    """The URL of a nameserver, taken apart."""
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    name: str
+
+
+def parse_url(url: str) -> Url:
+    """Returns what a URL says of a nameserver. Raises InvalidName."""
+    parts = URL.fullmatch(url)
+    scheme = parts['scheme'] if parts is not None else ''
+    is_http = scheme == 'https'
+    if (
+        parts is None
+        or scheme not in DEFAULT_PORTS
+        or (parts['name'] and scheme not in ALPN)
+        or (parts['path'] and not is_http)
+    ):
+        raise InvalidName(
+            f'{url!r} is not udp://ADDRESS, tcp://ADDRESS, tls://ADDRESS#NAME or'
+            ' https://ADDRESS/PATH#NAME, with a port or without'
+        )
+    name = certificate_name(parts['name']) if parts['name'] else ''
+    # Without what a template has at its end (RFC 8484 4.1).
+    path = (parts['path'] or DNS_QUERY).removesuffix('{?dns}') if is_http else ''
+    port = int(parts['port']) if parts['port'] else None
+    return Url(scheme, parts['bracketed'] or parts['plain'], port, path, name)
 
 
 class Conf(NamedTuple):
@@ -3681,7 +3767,6 @@ class Readers:
         owner: Any,
         loop: Loop,
     ) -> Any:
-        """Returns the socket itself."""
         fd = sock.fileno()
         try:
             sock.setblocking(False)
@@ -3696,14 +3781,12 @@ class Readers:
         return sock
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
-        """Calls the owner of a socket that stays open. Raises OSError if there is another."""
         if fd in self.owners:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         Context().run(loop.add_reader, fd, call_back, owner, owner.on_readable, fd)
         self.owners[fd] = owner, loop
 
     def unwatch(self, fd: int, owner: Any) -> None:
-        """Undoes `watch`."""
         if self.owners.get(fd, (None,))[0] is owner:
             self.close(fd)
 
@@ -3711,18 +3794,15 @@ class Readers:
         """Does nothing: a loop calls for what is left unread by itself."""
 
     def writable(self, fd: int) -> None:
-        """Calls the owner once the socket can be written to."""
         _, loop = self.owners[fd]
         Context().run(loop.add_writer, fd, self.write, fd)
 
     def write(self, fd: int) -> None:
-        """Calls the owner, once, of a socket that can be written to."""
         owner, loop = self.owners[fd]
         loop.remove_writer(fd)
         call_back(owner, owner.on_readable, fd)
 
     def close(self, fd: int) -> None:
-        """Forgets the owner."""
         if fd in self.owners:
             _, loop = self.owners.pop(fd)
             loop.remove_reader(fd)
@@ -3757,16 +3837,13 @@ class Endpoint(asyncio.BaseProtocol):
         self.task.add_done_callback(self.take_over)
 
     async def make(self, address: Address) -> None:
-        """Makes the transport. Raises OSError."""
         raise NotImplementedError
 
     def hand_over(self) -> Any:
-        """Returns itself as the protocol of the transport, which owns the socket from now on."""
         self.is_handed_over = True
         return self
 
     def take_over(self, task: asyncio.Task[None]) -> None:
-        """Keeps why there is no transport, and closes the socket if there never was one."""
         error = None if task.cancelled() else task.exception()
         if isinstance(error, OSError):
             self.keep(error)
@@ -3774,28 +3851,23 @@ class Endpoint(asyncio.BaseProtocol):
             self.sock.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The transport is there. What has no owner any more is closed."""
         self.transport = transport
         if self.owner is None:
             self.transport.abort()
         self.tell()
 
     def keep(self, what: bytes | OSError) -> None:
-        """Keeps what has come, and calls the owner."""
         self.received.append(what)
         self.tell()
 
     def tell(self) -> None:
-        """Calls the owner, if it is still there."""
         if self.owner is not None:
             call_back(self.owner, self.owner.on_readable, self.fd)
 
     def fileno(self) -> int:
-        """Returns the descriptor."""
         return self.fd
 
     def recv(self, _: int, /) -> bytes:
-        """Returns what came first. Raises OSError."""
         if not self.received:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         first = self.received.popleft()
@@ -3807,7 +3879,6 @@ class Endpoint(asyncio.BaseProtocol):
             del first  # which would hold on to itself by its traceback
 
     def close(self) -> None:
-        """Closes the socket, as soon as the loop is done with it."""
         self.owner = None
         self.received.clear()
         self.task.cancel()
@@ -3819,20 +3890,16 @@ class DatagramEndpoint(Endpoint, asyncio.DatagramProtocol):
     """An endpoint for datagrams."""
 
     async def make(self, address: Address) -> None:
-        """Makes the transport."""
         await self.loop.create_datagram_endpoint(self.hand_over, sock=self.sock)
 
     def datagram_received(self, data: bytes, _: Any) -> None:
-        """Keeps a datagram."""
         self.keep(data)
 
     def error_received(self, error: Exception) -> None:
-        """Keeps an error of the system's."""
         assert isinstance(error, OSError)
         self.keep(error)
 
     def send(self, octets: bytes | bytearray, /) -> int:
-        """Sends a datagram at once."""
         return self.sock.send(octets)
 
 
@@ -3840,20 +3907,16 @@ class StreamEndpoint(Endpoint, asyncio.Protocol):
     """An endpoint for a stream. There is no end to what its transport takes to send."""
 
     async def make(self, address: Address) -> None:
-        """Connects, and makes the transport."""
         await self.loop.sock_connect(self.sock, address)
         await self.loop.create_connection(self.hand_over, sock=self.sock)
 
     def data_received(self, data: bytes) -> None:
-        """Keeps what has come."""
         self.keep(bytes(data))
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Keeps why the stream has ended, or that it has."""
         self.keep(error if isinstance(error, OSError) else b'')
 
     def send(self, octets: bytes | bytearray, /) -> int:
-        """Sends octets. Raises BlockingIOError until it is connected."""
         if self.transport is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.transport.write(bytes(octets))  # a copy, for they may change before they are sent
@@ -3878,7 +3941,6 @@ class Endpoints:
         owner: Any,
         loop: Loop,
     ) -> Any:
-        """Returns an endpoint, which has the socket now."""
         endpoint: DatagramEndpoint | StreamEndpoint
         if sock.type == socket.SOCK_STREAM:
             endpoint = StreamEndpoint(sock, address, owner, loop)
@@ -3893,7 +3955,6 @@ class Endpoints:
         return endpoint
 
     def again(self, fd: int) -> None:
-        """Calls the owner anew: it has left something unread."""
         endpoint = self.owners.get(fd)
         if endpoint is not None:  # else it is a socket that stays open, and polled anyway
             endpoint.loop.call_soon(endpoint.tell)
@@ -3902,24 +3963,20 @@ class Endpoints:
         """Does nothing: the owner is called once there is a transport, which then takes all."""
 
     def close(self, fd: int) -> None:
-        """Forgets the owner, which closes the endpoint next."""
         self.owners.pop(fd, None)
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
-        """Calls the owner of a socket that stays open. Raises OSError if there is another."""
         if fd in self.polled:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self.polled[fd] = owner, loop.call_soon(self.poll, fd, loop, context=Context())
 
     def poll(self, fd: int, loop: Loop) -> None:
-        """Calls the owner of a socket that stays open, now and again in a while."""
         owner, _ = self.polled[fd]
         handle = loop.call_later(POLL_SECONDS, self.poll, fd, loop, context=Context())
         self.polled[fd] = owner, handle
         call_back(owner, owner.on_readable, fd)
 
     def unwatch(self, fd: int, owner: Any) -> None:
-        """Undoes `watch`."""
         if fd in self.polled and self.polled[fd][0] is owner:
             self.polled.pop(fd)[1].cancel()
 
@@ -4123,16 +4180,7 @@ QUICKACK: int = getattr(socket, 'TCP_QUICKACK', 0)
 UDP = socket.SOCK_DGRAM | NONBLOCK
 TCP = socket.SOCK_STREAM | NONBLOCK
 DATAGRAM, STREAM, ALONE = range(3)  # how a nameserver is asked; the last is one query at a time
-# RFC 1035 4.2, RFC 7858 3.1, RFC 8484 8.1; and what a stream to such a nameserver is
-DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853, 'https': 443}
-OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS', 'https': 'HTTPS'}
-URL = re.compile(
-    r'(?P<scheme>[a-z]+)://'
-    r'(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^]:/#[]+|[^]/#[]*:[^]/#[]*:[^]/#[]*))'
-    r'(?::(?P<port>[0-9]{1,5}))?'
-    r'(?P<path>/[!-"$-~]*)?'
-    r'(?:#(?P<name>.+))?'
-)
+OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS', 'https': 'HTTPS'}  # what a stream there is
 SUSPICIONS: itertools.count[int] = itertools.count(1)  # numbers those found unresponsive
 
 
@@ -4255,76 +4303,11 @@ class Server:
             retired.loop.call_soon(retired.fail, error, context=Context())
 
 
-def to_address(host: Any) -> IPv4Address | IPv6Address:
-    """Returns the address of a nameserver. Raises InvalidName, or TypeError for another type."""
-    try:
-        address = ip_address(host) if isinstance(host, str) else host
-    except ValueError as error:
-        raise InvalidName(f'{host!r} is no address of a nameserver') from error
-    if not isinstance(address, (IPv4Address, IPv6Address)):
-        raise TypeError(f'The address of a nameserver is no {type(host).__name__}: {host!r}')
-    scope = (isinstance(address, IPv6Address) and address.scope_id) or ''
-    if len(scope) >= 16 or '\0' in scope or (scope.isdecimal() and int(scope) >= 1 << 32):
-        raise InvalidName(f'{scope[:32]!r} is no scope of an address')  # IF_NAMESIZE is 16
-    return address
-
-
-def check_port(port: Any) -> None:
-    """Raises InvalidName or TypeError unless it is a port."""
-    if not isinstance(port, int):
-        raise TypeError(f'A port is a number, not {port!r}')
-    if not 0 < port < 65536:
-        raise InvalidName(f'{port} is no port')
-
-
 def server_at(host: Any, port: Any, scheme: str, name: str = '', path: str = '') -> Server:
     """Returns a nameserver of which nothing is known yet. Raises InvalidName or TypeError."""
     address = to_address(host)
     check_port(port)
     return Server(address, port, scheme, name, path)
-
-
-def certificate_name(text: str) -> str:
-    """Returns the name that a certificate has to be for: a host name in ASCII, or an address."""
-    name = to_name(text).decode('ascii')
-    if '\\' not in text and re.fullmatch('[A-Za-z0-9_.-]+', name):
-        return name
-    try:
-        return str(IPv6Address(text.partition('%')[0]))
-    except ValueError as error:
-        raise InvalidName(f'{text!r} is no host name') from error
-
-
-class Url(NamedTuple):
-    """The URL of a nameserver, taken apart."""
-
-    scheme: str
-    host: str
-    port: int | None
-    path: str
-    name: str
-
-
-def parse_url(url: str) -> Url:
-    """Returns what a URL says of a nameserver. Raises InvalidName."""
-    parts = URL.fullmatch(url)
-    scheme = parts['scheme'] if parts is not None else ''
-    is_http = scheme == 'https'
-    if (
-        parts is None
-        or scheme not in DEFAULT_PORTS
-        or (parts['name'] and scheme not in ALPN)
-        or (parts['path'] and not is_http)
-    ):
-        raise InvalidName(
-            f'{url!r} is not udp://ADDRESS, tcp://ADDRESS, tls://ADDRESS#NAME or'
-            ' https://ADDRESS/PATH#NAME, with a port or without'
-        )
-    name = certificate_name(parts['name']) if parts['name'] else ''
-    # Without what a template has at its end (RFC 8484 4.1).
-    path = (parts['path'] or DNS_QUERY).removesuffix('{?dns}') if is_http else ''
-    port = int(parts['port']) if parts['port'] else None
-    return Url(scheme, parts['bracketed'] or parts['plain'], port, path, name)
 
 
 def to_server(nameserver: Nameserver) -> Server:
@@ -5203,21 +5186,17 @@ class Call:
         self.is_late = False
 
     def resume(self, outcome: Any) -> None:
-        """Resumes the query function."""
         if not self.future.done():
             self.future.set_result(outcome)
 
     def on_outcome(self, _: Any, outcome: Any) -> None:
-        """The exchange has an outcome."""
         self.resume(outcome)
 
     def on_permit(self) -> None:
-        """There is a permit for its socket."""
         self.has_permit = True
         self.resume(None)
 
     def on_timeout(self) -> None:
-        """The time is up."""
         self.is_late = True
         self.resume(None)
 
