@@ -4676,9 +4676,13 @@ class Stream(Pipeline):
     def flush_queue(self) -> None:
         """Sends the queries that wait for it: one at a time if that is better."""
         self.is_flush_due = False
+        now = self.loop.time()
+        if self.framing.is_going:  # what is not sent yet is asked elsewhere
+            queue, self.queue = self.queue, deque()
+            for exchange in queue:
+                call_back(exchange, exchange.finish, ConnectionResetError(*GIVEN_UP))
         if not self.is_open:
             return
-        now = self.loop.time()
         is_alone = self.is_alone or self.server.one_at_a_time_until > now
         while self.queue and not (is_alone and self.is_busy()):  # each turn takes one out
             exchange = self.queue.popleft()
@@ -4775,9 +4779,9 @@ class Stream(Pipeline):
                     self.idle_seconds = min(seconds, MAX_IDLE)
             if key in self.pending:
                 self.deliver(key, reply)
+                self.silent_since = None  # what was asked before may take long, or be lost
                 if is_reply:
                     self.replies += 1
-                    self.silent_since = None  # what was asked before may take long, or be lost
                     # What was answered a moment ago may be answered again.
                     self.unsolicited = max(-MAX_GIVEN_UP, self.unsolicited - MAX_UNSOLICITED)
             elif not self.server.idle_seconds:  # it is for one query only
