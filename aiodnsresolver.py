@@ -2507,10 +2507,13 @@ def absence_of(what: str, rcode: int, why: str = '') -> DoesNotExist:
 Span = tuple[int, int, int, int, int]
 Owners = dict[int, tuple[bytes, int]]  # by offset: the name there as `parse_labels` has it
 
-unpack_pointed_record = struct.Struct('>HHHIH').unpack_from  # RFC 1035 4.1.3
-unpack_record_tail = RECORD_TAIL.unpack_from
+Unpack = Callable[[bytes, int], tuple[Any, ...]]
+
+unpack_pointed_record: Unpack = struct.Struct('>HHHIH').unpack_from  # RFC 1035 4.1.3
+unpack_record_tail: Unpack = RECORD_TAIL.unpack_from
 USUAL_OWNER = b'\xc0\x0c'  # a pointer to the question
-unpack_usual_tail = struct.Struct('>IH').unpack_from  # the TTL and the length of rdata
+ROOT_OPT = b'\0\0\x29'  # how an OPT record begins
+unpack_usual_tail: Unpack = struct.Struct('>IH').unpack_from  # the TTL, the length of rdata
 # By type: the octets of an address, and what it and a time become.
 ADDRESSES: dict[int, tuple[int, Any]] = {
     TYPES.A: (4, IPv4AddressExpiresAt),
@@ -2544,6 +2547,13 @@ def scan_records(
                     raise MalformedMessage(f'The rdata at {start} is cut short')
                 records.append((start, offset, ttl, qtype, 12))
                 an -= 1
+        if ar == 1 and not (an or ns) and data[offset : offset + 3] == ROOT_OPT:  # nearly always
+            ttl, length = unpack_usual_tail(data, offset + 5)
+            opts.append((offset + 11, offset + 11 + length, ttl, 41, offset))
+            offset += 11 + length
+            if offset > size:
+                raise MalformedMessage('The OPT record is cut short')
+            ar = 0
         for index in range(an + ns + ar):
             length = data[offset]
             at = offset
@@ -6204,8 +6214,10 @@ class Lookup:
         """Has a waiter told no longer. Another fetches in its place; the last one ends it all."""
         self.waiting -= 1
         if not self.waiting:
-            log_debug(self.context, 'Asked for %s: given up', describe(self.fqdn, self.qtype))
+            if self.settings.lookups.get(self.key) is self:
+                del self.settings.lookups[self.key]
             self.close()
+            log_debug(self.context, 'Asked for %s: given up', describe(self.fqdn, self.qtype))
         elif self in waiter.wanted:
             self.want()
 
@@ -6349,10 +6361,11 @@ class Lookup:
 
         Whom of a set to ask is decided only when there is one.
         """
+        servers = self.current.servers
         if self.unsent:
             server, way = self.unsent[0]
-        elif self.current.servers:
-            server = self.current.servers[0]
+        elif servers:
+            server = servers[0]
             way = STREAM if server.is_stream else DATAGRAM
         else:
             self.is_undecided = False
@@ -6363,13 +6376,13 @@ class Lookup:
                 self.permit = HAS_PERMIT
             elif not self.make_room():
                 return False
-        if not self.unsent:
-            servers = self.current.servers
-            if self.exchanges or self.tried or len(servers) > 1 or server.unresponsive_until:
-                self.decide()
-                return True
-            self.is_undecided = False  # as of nearly all: there is nothing to decide
-            self.unsent.append((server, way))
+        if self.unsent:
+            del self.unsent[0]
+        elif self.exchanges or self.tried or server.unresponsive_until or len(servers) > 1:
+            self.decide()
+            return True
+        else:  # nearly always: there is nothing to decide
+            self.is_undecided = False
         query = self.make_query(server, way)
         try:
             exchange = send(
@@ -6378,11 +6391,9 @@ class Lookup:
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 return self.wait_for_descriptor(server, way, error)
-            del self.unsent[0]
             self.attempts += 1
             self.fail(server, error, way != DATAGRAM)
             return True
-        del self.unsent[0]
         self.attempts += 1
         exchange.asked_set = self.current
         self.exchanges.append(exchange)
@@ -6446,16 +6457,15 @@ class Lookup:
 
         It keeps the permit meanwhile: others would only lack a descriptor too.
         """
-        if self.is_waiting():
-            return False
         now = self.loop.time()
         self.give_up_at = self.give_up_at or now + self.current.timeout
-        if now < self.give_up_at:
-            if self.timer is not None:
-                self.stop_timer()
-            self.start_timer(min(self.current.timeout, DESCRIPTOR_PAUSE))
+        if self.is_waiting() or now < self.give_up_at:
+            self.ask_again(server, way)
+            if not self.is_waiting():
+                if self.timer is not None:
+                    self.stop_timer()
+                self.start_timer(min(self.current.timeout, DESCRIPTOR_PAUSE))
             return False
-        del self.unsent[0]
         self.note(error, server, way != DATAGRAM)
         return True
 
@@ -6710,10 +6720,10 @@ class Lookup:
             if stale is not None:
                 error, outcome = outcome, stale
         self.outcome = outcome
-        if settings.lookups.get(self.key) is self and isinstance(
-            outcome, (Answer, NegativeAnswer)
-        ):
-            remember(settings.cache, self.key, outcome, now)  # else the cache was cleared
+        if settings.lookups.get(self.key) is self:  # else the cache was cleared
+            del settings.lookups[self.key]
+            if isinstance(outcome, (Answer, NegativeAnswer)):
+                remember(settings.cache, self.key, outcome, now)
         self.close()
         for waiter in self.waiters:
             if not waiter.has_left:
@@ -6732,9 +6742,6 @@ class Lookup:
 
     def close(self) -> None:
         """Ends all that is on its way, and leaves nothing."""
-        lookups = self.settings.lookups
-        if lookups.get(self.key) is self:
-            del lookups[self.key]
         if self.timer is not None:
             self.resources.timers.stop(self.timer, self)
             self.timer = None
@@ -6744,9 +6751,8 @@ class Lookup:
         if self.permit == HAS_PERMIT:
             self.permit = NO_PERMIT
             limit.release()
-        exchanges = self.exchanges
-        while exchanges:  # each turn closes one
-            exchanges.pop().close()
+        while self.exchanges:  # each turn closes one
+            self.exchanges.pop().close()
 
 
 async def look_up(
@@ -6757,7 +6763,7 @@ async def look_up(
     If the caller is cancelled, `outcomes` has what has come until then.
     """
     waiter = Waiter(settings.notice)
-    lookups: list[Lookup] = []
+    lookups: tuple[Lookup, ...] = ()
     generator: Any = None
     try:
         sets = sets_of_the_system(settings) if settings.config.has_nameservers else None
@@ -6770,17 +6776,17 @@ async def look_up(
             else:
                 lookup = Lookup(settings, loop, key, fqdn, sets or [], waiter)
                 settings.lookups[key] = lookup
-                if sets:
-                    lookup.advance()
-                else:
+                if not sets:
                     waiter.wanted += (lookup,)
-            lookups.append(lookup)
+            lookups += (lookup,)
+            if sets:
+                lookup.advance()
         while waiter.unfinished:
             if not waiter.wanted:
                 waiter.future = loop.create_future()
                 await waiter.future
                 continue
-            token = FETCHING.set((*waiter.fetching, *lookups))
+            token = FETCHING.set(waiter.fetching + lookups)
             try:
                 if generator is None:
                     generator = settings.get_nameservers(fqdn)

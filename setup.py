@@ -103,7 +103,7 @@ def type_checking_stubs(body: list[ast.stmt], values: dict[str, Any]) -> Iterato
 
 def constant_stub(name: str, node: ast.Assign, value: Any) -> ast.stmt:
     """Returns a constant with the type of its value; `__all__` and type aliases as they are."""
-    if name == '__all__' or isinstance(value, ALIAS):
+    if name == '__all__' or isinstance(value, (*ALIAS, type)):
         return node
     return annotated(name, type_of(value))
 
