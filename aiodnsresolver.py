@@ -4149,8 +4149,8 @@ class LoopResources(NamedTuple):
     limit: SocketLimit
 
 
-# By the id of a loop, with which an entry goes: nothing in it may hold on to the loop while no
-# socket is open.
+# Keyed by id(loop), and removed with the loop: nothing here may hold on to it while no socket is
+# open.
 RESOURCES: dict[int, tuple[ReferenceType[Loop], LoopResources]] = {}
 
 
@@ -4178,11 +4178,11 @@ def resources_of(loop: Loop) -> LoopResources:
 # --- 15. Exchanges -----------------------------------------------------------
 #
 # One query on its way to one nameserver: as a datagram from a socket of its own, or on a
-# stream that is shared by all who ask that nameserver, and lasts. A datagram that is no
-# answer is dropped and the wait goes on; on a stream it is the outcome. The law: neither
-# is `on_outcome(exchange, outcome)` called before `send` has returned, nor after `close`;
-# it is called once, save that after a CaseMismatch a datagram's socket goes on listening.
-# What an answer is worth is not known here.
+# stream that is shared by all who ask that nameserver. The law: `send` never calls
+# `on_outcome` before it returns, and once its owner has closed an exchange it is not called.
+# It is called once, save that after a CaseMismatch a datagram's socket goes on listening. A
+# datagram for which `read` raises is dropped; on a stream a message with an unknown id is
+# dropped, and any other is the outcome of its query. What an answer is worth is not known here.
 
 # Non-blocking from the start where the system can, else made so as it is opened.
 NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
@@ -4191,7 +4191,7 @@ UDP = socket.SOCK_DGRAM | NONBLOCK
 TCP = socket.SOCK_STREAM | NONBLOCK
 DATAGRAM, STREAM, ALONE = range(3)  # how a nameserver is asked; the last is one query at a time
 OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS', 'https': 'HTTPS'}  # what a stream there is
-SUSPICIONS: itertools.count[int] = itertools.count(1)  # numbers those found unresponsive
+PROBE_ORDER: itertools.count[int] = itertools.count(1)  # of unresponsive nameservers
 
 
 GIVEN_UP = errno.ECONNRESET, 'The stream was given up'
@@ -4237,7 +4237,7 @@ class Server:
         self.one_at_a_time_until = 0.0
         self.answered_alone = 0  # queries that it left unanswered among others
         self.unresponsive_until = 0.0
-        self.suspicion = 0  # the less, the longer ago it was found unresponsive, or tried then
+        self.probe_order = 0  # of the unresponsive ones the lowest is tried first
         self.responded_at = -1.0
 
     @property
@@ -4252,8 +4252,8 @@ class Server:
         port = self.address[1]
         return host if port == DEFAULT_PORTS['https'] else f'{host}:{port}'
 
-    def is_worth_asking(self, now: float) -> bool:
-        """Whether it may respond. Of those who ask after a while, one at a time finds out."""
+    def may_be_asked(self, now: float) -> bool:
+        """Whether it may be asked; once it has been skipped for long enough, by one at a time."""
         if now < self.unresponsive_until:
             return False
         if self.unresponsive_until:
@@ -4263,7 +4263,7 @@ class Server:
     def did_not_respond(self, since: float, now: float) -> None:
         """It gave no reply in time: it is unresponsive, unless it replied to others meanwhile.
 
-        Else who has it asked for a name that takes long would have it skipped for all names.
+        Otherwise one slow name would get the server skipped for every name.
         """
         if self.responded_at < since:
             self.found_unresponsive(now)
@@ -4271,7 +4271,7 @@ class Server:
     def found_unresponsive(self, now: float) -> None:
         """It is skipped for a while where others can be asked."""
         if self.unresponsive_until <= now:
-            self.suspicion = next(SUSPICIONS)
+            self.probe_order = next(PROBE_ORDER)
         self.unresponsive_until = now + UNRESPONSIVE_SECONDS
 
     def stream_for(self, way: int, loop: Loop) -> Stream | None:
@@ -4279,13 +4279,15 @@ class Server:
         stream = self.second_stream if way == ALONE else self.stream
         if stream is None or stream.is_good(loop):
             return stream
-        if stream.loop is loop:
-            self.retire(stream)
-        else:  # one that has ended, and cannot be asked for anything
-            for other in (self.stream, self.second_stream, self.retired):
-                if other is not None:
-                    other.abandon()
+        streams = [each for each in (self.stream, self.second_stream, self.retired) if each]
+        if stream.loop is not loop:  # that has ended, and cannot be asked for anything
+            for each in streams:
+                each.abandon()
             self.stream = self.second_stream = self.retired = None
+        elif stream.is_slow() and any([each.live for each in streams if each is not stream]):
+            return stream  # a third would cost those who wait on another their replies
+        else:
+            self.retire(stream)
         return None
 
     def retire(self, stream: Stream) -> None:
@@ -4297,12 +4299,12 @@ class Server:
         if not stream.live:
             stream.close()
         elif stream.is_open:
-            self.bury()
+            self.close_retired()
             self.retired = stream
             if self.stream is not None or self.second_stream is not None:
-                self.bury()
+                self.close_retired()
 
-    def bury(self) -> None:
+    def close_retired(self) -> None:
         """Ends the stream that is not used any more; what waits on it is asked elsewhere."""
         retired, self.retired = self.retired, None
         if retired is not None and retired.loop.is_closed():
@@ -4406,7 +4408,7 @@ class DatagramExchange:
     ) -> None:
         """Sends the query. Raises OSError, and the maker still has the permit then.
 
-        `read` raises BadResponse or MalformedMessage for what is no answer, and is dropped.
+        A datagram for which `read` raises BadResponse or MalformedMessage is dropped.
         """
         self.query = query
         self.server = server
@@ -4422,7 +4424,7 @@ class DatagramExchange:
         try:
             self.sock.send(query.octets)
         except BaseException:
-            self.take_permit()
+            self.close_keeping_permit()
             raise
 
     def on_readable(self, fd: int) -> None:
@@ -4447,7 +4449,7 @@ class DatagramExchange:
         self.resources.sockets.again(fd)
         return None
 
-    def take_permit(self) -> None:
+    def close_keeping_permit(self) -> None:
         """Closes its socket. The permit is the caller's from now on."""
         fd, self.fd = self.fd, -1
         self.resources.sockets.close(fd)
@@ -4559,16 +4561,15 @@ class StreamExchange:
             self.on_outcome = None
             self.stream.give_up(self)
 
-    def abort(self, error: Exception) -> None:
-        """Ends it with an error that is none of the nameserver's."""
-        self.finish(error)
-
     def finish(self, outcome: Any) -> None:
         """Tells the outcome, unless it was given up."""
         on_outcome, self.on_outcome = self.on_outcome, None
         if on_outcome is not None:
             self.stream.leave()
-            on_outcome(self, outcome)
+            try:
+                on_outcome(self, outcome)
+            except Exception as error:  # which ends its lookup, and no other
+                on_outcome(self, error)
 
 
 class Pipeline:
@@ -4589,8 +4590,8 @@ class Pipeline:
     def deliver(self, key: Any, reply: bytes | ResolverError | OSError) -> bool:
         """Gives a reply, or why there is none, to the query that it is for; says if there is one.
 
-        With one id there may be several: it is for that which has its question, or else the first,
-        for a reply may lack the question: of those that somebody waits for, if there are any.
+        Of several queries with one id, it goes to one whose question matches, else to the first;
+        to those that somebody waits for before those given up.
         """
         exchanges = self.pending.get(key)
         if exchanges is None:
@@ -4615,10 +4616,6 @@ class Pipeline:
     def leave(self) -> None:
         """One who waited waits no longer."""
         self.live -= 1
-
-    def give_up(self, exchange: StreamExchange) -> None:
-        """A query is given up."""
-        self.leave()
 
 
 class Stream(Pipeline):
@@ -4649,7 +4646,7 @@ class Stream(Pipeline):
         self.replies = 0
         self.silent_since: float | None = None  # when it was asked, and no reply has come since
         self.is_flush_due = False  # in the next turn of the loop
-        self.unsolicited = 0  # messages that nobody asked for, less those that somebody did
+        self.unsolicited = 0  # messages that nobody asked for, less 16 for each that somebody did
         self.tls = None
         protocol = ALPN.get(server.scheme)
         if protocol is not None:
@@ -4661,7 +4658,7 @@ class Stream(Pipeline):
         resources.sockets.writable(self.fd)
         if self.is_alone:
             server.second_stream = self
-            server.bury()  # two at most
+            server.close_retired()  # two at most
         else:
             server.stream = self
 
@@ -4690,7 +4687,7 @@ class Stream(Pipeline):
         if self.framing.is_going:  # what is not sent yet is asked elsewhere
             queue, self.queue = self.queue, deque()
             for exchange in queue:
-                call_back(exchange, exchange.finish, ConnectionResetError(*GIVEN_UP))
+                exchange.finish(ConnectionResetError(*GIVEN_UP))
         if not self.is_open:
             return
         is_alone = self.is_alone or self.server.one_at_a_time_until > now
@@ -4813,11 +4810,16 @@ class Stream(Pipeline):
         It seems so when no reply has come since long ago something was asked: octets are none.
         Neither is it good if much was asked in vain, or the server goes away.
         """
-        if self.loop is not loop or self.framing.is_going:
+        if self.loop is not loop or self.framing.is_going or not self.is_open:
             return False
         if len(self.pending) - self.live > MAX_GIVEN_UP:
             return False
         return self.silent_since is None or self.silent_since > loop.time() - SILENT_SECONDS
+
+    def is_slow(self) -> bool:
+        """Whether nothing but silence speaks against it."""
+        is_usable = self.is_open and not self.framing.is_going
+        return is_usable and len(self.pending) - self.live <= MAX_GIVEN_UP
 
     def leave(self) -> None:
         """One who waited waits no longer. The last one puts it to rest."""
@@ -4842,7 +4844,7 @@ class Stream(Pipeline):
             self.flush_soon()
         self.leave()
 
-    def go_on(self, exchange: StreamExchange) -> None:
+    def send_others(self, exchange: StreamExchange) -> None:
         """Sends others though this query has not been answered."""
         exchange.is_late = True
         if self.queue:
@@ -4866,7 +4868,7 @@ class Stream(Pipeline):
         lost, self.pending = self.pending, {}
         queue, self.queue = self.queue, deque()
         for exchange in itertools.chain(*lost.values(), queue):
-            call_back(exchange, exchange.finish, error)
+            exchange.finish(error)
 
     def lose(self, error: OSError) -> None:
         """Closes it, and tells all who wait why."""
@@ -5232,8 +5234,7 @@ class Call:
         if timeout is not None:
             timers.start(timeout, self, self.loop)
         try:
-            if not self.has_permit and limit.acquire():
-                self.has_permit = True
+            self.has_permit = limit.acquire()
             if not self.has_permit:
                 limit.wait(self, False)
                 await self.future
@@ -5896,7 +5897,7 @@ def recall(known: Known, now: float) -> Known | None:
 def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
     """Puts in the cache what may be kept, in place of what has been there for longest.
 
-    What was known before is forgotten, also if this is not kept for a moment: it is older.
+    What may be kept takes the place of what was known before, even if it expires at once.
     """
     if not known.is_cacheable:
         return
@@ -5968,9 +5969,9 @@ class NameserverSet(NamedTuple):
 NO_SET = NameserverSet(0.0, (), None)
 
 
-def suspicion_of(each: NameserverSet) -> int:
+def probe_order_of(each: NameserverSet) -> int:
     """Returns how lately the least suspicious of a set was found unresponsive; 0 if it is not."""
-    return min([server.suspicion if server.unresponsive_until else 0 for server in each.servers])
+    return min([server.probe_order if server.unresponsive_until else 0 for server in each.servers])
 
 
 class Settings(NamedTuple):
@@ -6079,14 +6080,13 @@ class Tried:
     failures = 0  # errors, refusals and streams that ended: after two it is not asked again
     losses = 0  # streams that ended with this query among others
     lacks_edns = ''  # why it is asked without EDNS: 'silent' or 'refused'
-    is_on_stream = False  # it was asked again over a stream
-    is_folding = False  # as its reply was in another letter case
-    is_lower = False  # it is asked in lower case
-    is_alone = False  # it is asked alone, as it left this query unanswered among others
+    asked_on_stream = False  # it was asked again over a stream
+    has_case_mismatch = False  # as its reply was in another letter case
+    in_lower_case = False  # it is asked in lower case
+    was_late = False  # it is asked alone, as it left this query unanswered among others
 
 
-# The lookups for which sets of nameservers are being fetched here: who joined one of them from
-# there would wait for itself.
+# The lookups for which this task is fetching nameservers: to join one from here would deadlock.
 FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
 
 
@@ -6139,7 +6139,7 @@ class Lookup:
         'context',
         'current',
         'exchanges',
-        'failure',
+        'fallback',
         'fqdn',
         'give_up_at',
         'is_undecided',
@@ -6156,8 +6156,8 @@ class Lookup:
         'timer',
         'tried',
         'unsent',
+        'waiter_count',
         'waiters',
-        'waiting',
     )
 
     def __init__(
@@ -6188,11 +6188,11 @@ class Lookup:
         self.permit = NO_PERMIT
         self.attempts = 0
         self.tried: dict[Server, Tried] = {}
-        self.failure: Answer | ResolverError | None = None  # what to end with without an answer
+        self.fallback: Answer | ResolverError | None = None  # what to end with without an answer
         self.outcome: Known | ResolverError | CallersError | None = None
         self.waiters = [waiter]  # the first that has not left fetches
-        self.waiting = 1  # those that have not left
-        # What is logged is of whom began it, not of whom the loop happens to call back for.
+        self.waiter_count = 1  # those that have not left
+        # In which to log: that of whom began it.
         is_logged = settings.serve_stale or logger.isEnabledFor(logging.DEBUG)
         self.context = copy_context() if is_logged else None
 
@@ -6208,20 +6208,24 @@ class Lookup:
                 if not other.has_left:
                     awaiting += [each for each in other.fetching if each not in awaiting]
         self.waiters.append(waiter)
-        self.waiting += 1
+        self.waiter_count += 1
 
     def leave(self, waiter: Waiter) -> None:
-        """Has a waiter told no longer. Another fetches in its place; the last one ends it all."""
-        self.waiting -= 1
-        if not self.waiting:
+        """Has a waiter told no longer.
+
+        If it was to fetch a set, another is asked to. When the last one leaves, all that is on its
+        way ends.
+        """
+        self.waiter_count -= 1
+        if not self.waiter_count:
             if self.settings.lookups.get(self.key) is self:
                 del self.settings.lookups[self.key]
             self.close()
             log_debug(self.context, 'Asked for %s: given up', describe(self.fqdn, self.qtype))
         elif self in waiter.wanted:
-            self.want()
+            self.request_set()
 
-    def want(self) -> None:
+    def request_set(self) -> None:
         """Has a waiter fetch the next set.
 
         Until then it holds no permit for which others may have to wait, among them the caller's
@@ -6271,13 +6275,13 @@ class Lookup:
                     self.timer = self.current.timeout
                     self.resources.timers.start(self.timer, self, self.loop)
                 return
-            elif isinstance(self.failure, Answer) and not any(
+            elif isinstance(self.fallback, Answer) and not any(
                 [exchange.is_stream for exchange in self.exchanges]
             ):
-                self.finish(self.failure)  # what is of use in a truncated reply: there is no more
+                self.finish(self.fallback)  # what is of use in a truncated reply: there is no more
             elif self.next_set >= min(len(self.sets), MAX_SETS):
                 if self.next_set < MAX_SETS:
-                    return self.want()
+                    return self.request_set()
                 self.take_rest()
             else:
                 each = self.sets[self.next_set]
@@ -6297,7 +6301,7 @@ class Lookup:
             self.skipped = None
         else:
             what = f'{describe(self.fqdn, self.qtype)}: there was no nameserver to ask'
-            self.finish(self.failure or QueryTimeout(what))
+            self.finish(self.fallback or QueryTimeout(what))
 
     def is_waiting(self) -> bool:
         """Whether there is something on its way that was sent to the current set."""
@@ -6310,21 +6314,21 @@ class Lookup:
     def decide(self) -> None:
         """Decides whom of the set to ask, now that there is a socket.
 
-        A set of which all seem unresponsive is skipped. Those skipped are asked when one comes
-        again, after a whole round, and at the end: that first which was found so, or tried all the
-        same, longest ago.
+        A set of which all seem unresponsive is skipped. If a skipped set comes round again, or no
+        set is left, the skipped ones are asked, the one found unresponsive or tried longest ago
+        first.
         """
         self.is_undecided = False
         now = self.loop.time()
         if self.skipped is None:
             rest = [each for each in self.sets[self.next_set - 1 :] if each is not None]
-            rest.sort(key=suspicion_of)
+            rest.sort(key=probe_order_of)
             self.sets[self.next_set - 1 : -1] = rest
             self.current = rest[0]
         servers = self.current.servers
         are_skipped = bool(servers)
         for server in servers:
-            if not server.unresponsive_until or server.is_worth_asking(now):
+            if not server.unresponsive_until or server.may_be_asked(now):
                 are_skipped = False
         if are_skipped and self.skipped is not None:
             if servers not in [each.servers for each in self.skipped]:
@@ -6333,24 +6337,25 @@ class Lookup:
                     self.permit = IS_NEXT
                     self.resources.limit.release()
                 return
-            self.current = min(self.skipped, key=suspicion_of)
+            self.current = min(self.skipped, key=probe_order_of)
             servers = self.current.servers
         for server in servers:
             if are_skipped:
-                server.suspicion = next(SUSPICIONS)
-            on_stream = self.on_stream(server) if self.exchanges else None
+                server.probe_order = next(PROBE_ORDER)
+            pending = self.exchange_on_stream(server) if self.exchanges else None
             tried = self.tried.get(server)
-            if on_stream is not None:  # what it was asked there may still be answered
-                on_stream.asked_set = self.current
+            if pending is not None:  # what it was asked there may still be answered
+                pending.asked_set = self.current
             elif tried is None or tried.failures < MAX_FAILURES:
                 self.unsent.append((server, STREAM if server.is_stream else DATAGRAM))
 
-    def on_stream(self, server: Server) -> StreamExchange | None:
+    def exchange_on_stream(self, server: Server) -> StreamExchange | None:
         """Returns what a nameserver was asked over a stream, if it may still answer."""
         for exchange in self.exchanges:
             if not isinstance(exchange, StreamExchange) or exchange.server is not server:
                 continue
-            if exchange.stream.is_good(self.loop):
+            way = ALONE if exchange.stream.is_alone else STREAM
+            if server.stream_for(way, self.loop) is exchange.stream:
                 return exchange
         return None
 
@@ -6422,7 +6427,7 @@ class Lookup:
             return False
         oldest = self.pop_oldest_datagram()
         if oldest is not None:
-            oldest.take_permit()
+            oldest.close_keeping_permit()
         else:
             self.give_up_streams()
             if not limit.acquire():  # that of a stream which is idle now
@@ -6481,7 +6486,7 @@ class Lookup:
         if server.no_edns_until > now or (tried is not None and tried.lacks_edns):
             forms = PLAIN_FORMS
         form = forms[trust_ad]
-        if server.folds_case_until > now or (tried is not None and tried.is_lower):
+        if server.folds_case_until > now or (tried is not None and tried.in_lower_case):
             query = to_query(self.fqdn, self.qtype, form)
         elif self.current.name is None:
             query = mixed_query(self.fqdn, self.qtype, form)
@@ -6521,7 +6526,7 @@ class Lookup:
             server.unresponsive_until = 0.0
         if isinstance(outcome, CaseMismatch):
             if not is_stream:
-                self.tried_with(server).is_folding = True
+                self.tried_with(server).has_case_mismatch = True
                 self.ask_on_stream(server)
                 return self.advance()
             outcome = outcome.outcome
@@ -6543,10 +6548,10 @@ class Lookup:
         if isinstance(outcome, STREAM_ENDS) and isinstance(exchange, StreamExchange):
             self.ask_elsewhere(exchange, outcome)
         elif isinstance(outcome, (ResolverError, OSError)):
-            is_near = isinstance(outcome, RequestEnded) or (
+            did_respond = isinstance(outcome, RequestEnded) or (
                 isinstance(exchange, StreamExchange) and exchange.stream.replies > 0
             )
-            self.fail(server, outcome, is_stream, is_near)
+            self.fail(server, outcome, is_stream, did_respond)
             if is_stream:
                 self.ask_in_lower_case(server)
         else:
@@ -6575,11 +6580,11 @@ class Lookup:
                 server.no_edns_until = now + NO_EDNS_SECONDS
         if (
             tried is not None
-            and tried.is_lower
+            and tried.in_lower_case
             and exchange.query.name == exchange.query.name.lower()
         ):
             server.folds_case_until = now + FOLDING_SECONDS
-        if tried is not None and tried.is_alone and isinstance(exchange, StreamExchange):
+        if tried is not None and tried.was_late and isinstance(exchange, StreamExchange):
             is_unanswered = any([each.is_stream for each in self.exchanges])
             if exchange.stream.is_alone and is_unanswered:
                 server.answered_alone += 1
@@ -6598,7 +6603,7 @@ class Lookup:
             exchange.asked_set = NO_SET
             server = exchange.server
             tried = self.tried_with(server)
-            if exchange.is_stream == server.is_stream:  # of datagrams a stream tells nothing
+            if exchange.is_stream == server.is_stream:  # else it says nothing of datagrams
                 server.did_not_respond(exchange.sent_at, now)
             error = QueryTimeout('no usable reply in time')
             error.__cause__ = exchange.dropped
@@ -6610,13 +6615,11 @@ class Lookup:
             # One that waits to be sent alone has not been asked yet.
             is_late = exchange.is_sent and exchange.sent_at + self.current.timeout <= now
             if is_late:
-                exchange.stream.go_on(exchange)
-            if (
-                is_late
-                and exchange.stream.replies > exchange.replies_before
-                and not tried.is_alone
-            ):
-                tried.is_alone = True  # others were answered: it stays, and is asked once more
+                exchange.stream.send_others(exchange)
+            are_others_answered = is_late and exchange.stream.replies > exchange.replies_before
+            has_room = server.retired is None or not server.retired.live
+            if are_others_answered and has_room and not tried.was_late:
+                tried.was_late = True  # it stays where it is, and is asked once more
                 self.ask_again(server, ALONE)
             else:
                 self.ask_in_lower_case(server)
@@ -6629,17 +6632,17 @@ class Lookup:
     def ask_on_stream(self, server: Server) -> bool:
         """Has the same asked over a stream, once; says False if it was before."""
         tried = self.tried_with(server)
-        if tried.is_on_stream:
+        if tried.asked_on_stream:
             return False
-        tried.is_on_stream = True
+        tried.asked_on_stream = True
         self.ask_again(server, STREAM)
         return True
 
     def ask_in_lower_case(self, server: Server) -> None:
         """Has the same asked in lower case if a stream brought nothing after a CaseMismatch."""
         tried = self.tried_with(server)
-        if tried.is_folding and not tried.is_lower:
-            tried.is_lower = True
+        if tried.has_case_mismatch and not tried.in_lower_case:
+            tried.in_lower_case = True
             self.ask_again(server, DATAGRAM)
 
     def ask_elsewhere(self, exchange: StreamExchange, error: OSError) -> None:
@@ -6651,7 +6654,8 @@ class Lookup:
         server, stream = exchange.server, exchange.stream
         tried = self.tried_with(server)
         was_good = stream.replies > 0
-        if not exchange.is_sent and self.attempts < MAX_SETS:
+        is_our_doing = not exchange.is_sent or error.args == GIVEN_UP
+        if is_our_doing and self.attempts < MAX_SETS:
             self.attempts -= 1
             self.ask_again(server, ALONE if stream.is_alone else STREAM)
         elif was_good and not stream.is_alone and tried.losses < MAX_LOSSES:
@@ -6667,10 +6671,10 @@ class Lookup:
     def take_truncated(self, server: Server, outcome: Known | ResolverError) -> None:
         """Takes a truncated reply: the whole is asked for, and this kept if that does not come."""
         if isinstance(outcome, Answer):
-            self.failure = outcome
+            self.fallback = outcome
         elif isinstance(outcome, ResolverError):
             self.note(outcome, server, False)
-        if not self.ask_on_stream(server) and self.on_stream(server) is None:
+        if not self.ask_on_stream(server) and self.exchange_on_stream(server) is None:
             self.tried_with(server).failures += 1
 
     def fail(
@@ -6678,11 +6682,14 @@ class Lookup:
         server: Server,
         error: ResolverError | OSError,
         is_stream: bool,
-        is_near: bool = False,
+        did_respond: bool = False,
     ) -> None:
-        """Counts a failure of a nameserver's, and notes the error. What is near is responsive."""
+        """Counts a failure of a nameserver's, and notes the error.
+
+        Unless it did respond, an error of the network marks it unresponsive.
+        """
         self.tried_with(server).failures += 1
-        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not is_near
+        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not did_respond
         if is_far and is_stream == server.is_stream:
             server.found_unresponsive(self.loop.time())
         self.note(error, server, is_stream)
@@ -6703,11 +6710,11 @@ class Lookup:
             error = bad
         error = self.explain(error, server, is_stream)
         log_debug(self.context, 'Failed: %s', error)
-        failure = self.failure
-        if failure is None or (
-            isinstance(failure, ResolverError) and rank(error) <= rank(failure)
+        fallback = self.fallback
+        if fallback is None or (
+            isinstance(fallback, ResolverError) and rank(error) <= rank(fallback)
         ):
-            self.failure = error
+            self.fallback = error
 
     def finish(self, outcome: Known | ResolverError | CallersError) -> None:
         """Ends it: the outcome goes into the cache, and to all who wait."""
@@ -6975,8 +6982,7 @@ async def resolve_types(
             for qtype, alias in aliases.items():
                 if qtype in found:
                     outcomes[qtype] = join_alias(name, alias, qtype, found[qtype])
-        if aliases:
-            aliases = {}
+        aliases = {}
         for qtype, outcome in outcomes.items():
             if isinstance(outcome, Answer) and not outcome[1] and outcome.alias is not None:
                 aliases[qtype] = outcome.alias

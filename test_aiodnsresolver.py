@@ -6739,6 +6739,31 @@ async def test_a_slow_name_does_not_cost_others_their_answers(trusting, scheme):
         assert server.names.count(b'slow') <= 2  # where it is, and on a second stream
 
 
+# Slower than the time after which a stream seems dead, so that many are asked more than once.
+@in_one_way
+@STREAMS
+@pytest.mark.parametrize('seconds, timeout, rounds', [(2, 0.5, 5), (3.2, 5, 1), (4, 10, 1)])
+@pytest.mark.parametrize('pause', [0, 0.1, 1.7])
+async def test_a_server_that_is_slow_for_all_names_answers_all_in_the_end(
+    trusting, scheme, seconds, timeout, rounds, pause
+):
+    async def answer(query):
+        await asyncio.sleep(seconds)
+        return echo(query)
+
+    async def resolve_after(number):
+        for _ in range(number):
+            await asyncio.sleep(pause)
+        return await resolve(f'{number}.example', TYPES.A)
+
+    async with serving(scheme, trusting, answer) as server:
+        nameservers = asking(url_of(scheme, server), timeout=timeout, rounds=rounds)
+        resolve, _ = Resolver(no_host, nameservers)
+        answers = await in_time(asyncio.gather(*map(resolve_after, range(12))))
+        assert all(texts(each) == ['192.0.2.1'] for each in answers)
+        assert server.most_open <= 2
+
+
 # One that answers in the order in which it was asked, with all that comes behind a slow name.
 @in_one_way
 @STREAMS
