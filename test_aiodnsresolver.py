@@ -66,6 +66,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
+from h2.exceptions import StreamClosedError, StreamIDTooLowError
 from h2.settings import SettingCodes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -5215,7 +5216,10 @@ class HttpNameserver(Nameserver):
             head = [(':status', reply.status), *reply.fields]
             if reply.content_type is not None:
                 head.append(('content-type', reply.content_type))
-            connection.send_headers(stream_id, head)
+            try:
+                connection.send_headers(stream_id, head)
+            except (StreamClosedError, StreamIDTooLowError):
+                return  # the client has given it up meanwhile
             self.uploads[stream, stream_id] = reply.body
         else:
             reply(connection, stream_id)
