@@ -20,7 +20,7 @@ The map. A section uses only those above it, and so does a definition.
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
     14  Event loop                readiness of sockets, timeouts, the limit on open sockets
-    15  Exchanges                 one query to one nameserver, as a datagram or on a stream
+    15  Exchanges                 a nameserver, and one query to it: as a datagram or on a stream
     16  Queries                   udp, tcp, tls, https: one exchange, one future, one deadline
     18  Cache                     what is known of a name and a type, by TTL
     19  Lookups                   one name and type: asking until a nameserver answers
@@ -4056,6 +4056,10 @@ class SocketLimit:
 
     A stream that is idle has a permit that it can do without: it is evicted when that is wanted,
     the oldest first, or at the end. While anybody waits, no permit is free and no stream idle.
+
+    What keeps it from deadlock is that nobody waits while holding what others wait for: before a
+    lookup waits here, or for a get_nameservers, which may resolve too, it gives up its sockets
+    (`Lookup.make_room`, `Lookup.request_set`).
     """
 
     def __init__(self, free: int) -> None:
@@ -4183,6 +4187,11 @@ def resources_of(loop: Loop) -> LoopResources:
 # It is called once, save that after a CaseMismatch a datagram's socket goes on listening. A
 # datagram for which `read` raises is dropped; on a stream a message with an unknown id is
 # dropped, and any other is the outcome of its query. What an answer is worth is not known here.
+#
+# `Server` is a nameserver and what is known of it. Another transport over a stream needs a
+# framing (as Frames and Http are: `pack`, `to_send`, `take`, `give_up`, `is_going`), and its
+# scheme in DEFAULT_PORTS and OVER; one that is no stream needs a class beside the exchanges
+# here, and a way in `send`.
 
 # Non-blocking from the start where the system can, else made so as it is opened.
 NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
@@ -4622,8 +4631,12 @@ class Stream(Pipeline):
     """A connection to a nameserver, shared by all who ask it.
 
     It takes the permit that its maker has, and releases it when it closes. What is asked in one
-    turn of the loop goes out in one write. When nobody waits any more it is kept for a while,
-    unless it is not the first stream to its nameserver.
+    turn of the loop goes out in one write at the start of the next. When nobody waits any more it
+    is kept for a while, unless it is not the first stream to its nameserver.
+
+    How it ends: `close` tells nobody; `lose` tells those who wait, who ask elsewhere; `evict` and
+    `on_timeout` close it while it is idle; `abandon` when its loop is closed. `Server.retire`
+    sends nothing more on it, and closes it once nobody waits.
     """
 
     def __init__(
@@ -4663,7 +4676,7 @@ class Stream(Pipeline):
             server.stream = self
 
     def send(self, query: Query, read: Read, on_outcome: OnOutcome) -> StreamExchange:
-        """Sends a query at the end of this turn of the loop."""
+        """Sends a query in the next turn of the loop, with all others of this turn."""
         if self in self.resources.limit.idle:
             self.wake()
         exchange = StreamExchange(query, self.server, read, on_outcome, self)
@@ -4675,7 +4688,7 @@ class Stream(Pipeline):
         return exchange
 
     def flush_soon(self) -> None:
-        """Sends at the end of this turn of the loop what there is to send by then."""
+        """Sends in the next turn of the loop what there is to send by then."""
         if not self.is_flush_due:
             self.is_flush_due = True
             self.loop.call_soon(self.flush_queue, context=Context())
@@ -5941,9 +5954,11 @@ def revive(known: Known | None, since: float, now: float) -> StaleAnswer | None:
 # --- 19. Lookups -------------------------------------------------------------
 #
 # One name and one type: asking nameservers until one answers, shared by all who want to
-# know. A lookup is a state machine that belongs to nobody's task. Its events: an outcome
-# of an exchange, a timeout, a permit for a socket, the next set of nameservers, and a
-# waiter that comes or leaves. What the caller gave runs in the tasks of those who wait.
+# know. A Lookup is a state machine that belongs to nobody's task. Its events: an outcome of
+# an exchange, a timeout, a permit for a socket, the next set of nameservers, a waiter that
+# comes or leaves. `look_up` is what a waiter runs in the task of its caller: it begins or
+# joins lookups, runs get_nameservers and transform_fqdn for them when they ask for the next
+# set, and closes the generator that it has begun.
 
 GetHost = Callable[[bytes, int], Awaitable[Any]]
 GetNameservers = Callable[[bytes], AsyncGenerator[tuple[Any, ...], None]]
@@ -6669,7 +6684,10 @@ class Lookup:
                 self.ask_in_lower_case(server)
 
     def take_truncated(self, server: Server, outcome: Known | ResolverError) -> None:
-        """Takes a truncated reply: the whole is asked for, and this kept if that does not come."""
+        """Asks for the whole of a truncated reply over a stream, once.
+
+        What it has of use is kept as `fallback`, with which `advance` ends if the stream fails.
+        """
         if isinstance(outcome, Answer):
             self.fallback = outcome
         elif isinstance(outcome, ResolverError):
