@@ -4057,9 +4057,9 @@ class SocketLimit:
     A stream that is idle has a permit that it can do without: it is evicted when that is wanted,
     the oldest first, or at the end. While anybody waits, no permit is free and no stream idle.
 
-    What keeps it from deadlock is that nobody waits while holding what others wait for: before a
-    lookup waits here, or for a get_nameservers, which may resolve too, it gives up its sockets
-    (`Lookup.make_room`, `Lookup.request_set`).
+    What keeps it from deadlock: before a lookup waits here it gives up all its sockets
+    (`Lookup.make_room`), and before it waits for a get_nameservers, which may resolve too, it sees
+    to it that one permit is free or a stream can be idle (`Lookup.request_set`).
     """
 
     def __init__(self, free: int) -> None:
@@ -4184,14 +4184,16 @@ def resources_of(loop: Loop) -> LoopResources:
 # One query on its way to one nameserver: as a datagram from a socket of its own, or on a
 # stream that is shared by all who ask that nameserver. The law: `send` never calls
 # `on_outcome` before it returns, and once its owner has closed an exchange it is not called.
-# It is called once, save that after a CaseMismatch a datagram's socket goes on listening. A
-# datagram for which `read` raises is dropped; on a stream a message with an unknown id is
-# dropped, and any other is the outcome of its query. What an answer is worth is not known here.
+# It is called once; again, with the exception, if it raises; and again after a CaseMismatch,
+# as a datagram's socket goes on listening. A datagram for which `read` raises is dropped. On a
+# stream that lasts, a message with an unknown id is dropped, and too many of them end it; on
+# one for a single query, or of a caller's, it is an error. What an answer is worth is not known
+# here: what to do when a stream has ended is decided by `Lookup.ask_elsewhere`.
 #
-# `Server` is a nameserver and what is known of it. Another transport over a stream needs a
-# framing (as Frames and Http are: `pack`, `to_send`, `take`, `give_up`, `is_going`), and its
-# scheme in DEFAULT_PORTS and OVER; one that is no stream needs a class beside the exchanges
-# here, and a way in `send`.
+# `Server` is a nameserver and what is known of it. Another framing (as Frames and Http are:
+# `pack`, `to_send`, `take`, `give_up`, `is_going`) is chosen in `Stream`, its scheme is in
+# DEFAULT_PORTS, OVER and, over TLS, ALPN. What is no stream needs an exchange of its own, a way
+# in `send`, and a look at each place where a lookup tells datagrams from streams.
 
 # Non-blocking from the start where the system can, else made so as it is opened.
 NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
@@ -4262,7 +4264,9 @@ class Server:
         return host if port == DEFAULT_PORTS['https'] else f'{host}:{port}'
 
     def may_be_asked(self, now: float) -> bool:
-        """Whether it may be asked; once it has been skipped for long enough, by one at a time."""
+        """Says whether it may be asked now. When it has been skipped for long enough, the first
+        caller is to find out whether it responds: all others are told False meanwhile.
+        """
         if now < self.unresponsive_until:
             return False
         if self.unresponsive_until:
@@ -4300,7 +4304,7 @@ class Server:
         return None
 
     def retire(self, stream: Stream) -> None:
-        """Sends nothing more on a stream, which is closed once nobody waits for it."""
+        """Has a stream take no new query; it is closed once nobody waits for it."""
         if self.stream is stream:
             self.stream = None
         elif self.second_stream is stream:
@@ -4635,8 +4639,8 @@ class Stream(Pipeline):
     is kept for a while, unless it is not the first stream to its nameserver.
 
     How it ends: `close` tells nobody; `lose` tells those who wait, who ask elsewhere; `evict` and
-    `on_timeout` close it while it is idle; `abandon` when its loop is closed. `Server.retire`
-    sends nothing more on it, and closes it once nobody waits.
+    `on_timeout` close it while it is idle; `abandon` when its loop is closed. After
+    `Server.retire` it takes no new query, and is closed once nobody waits.
     """
 
     def __init__(
@@ -4820,8 +4824,8 @@ class Stream(Pipeline):
     def is_good(self, loop: Loop) -> bool:
         """Whether a query may be sent on it: it is of this loop, and does not seem to be dead.
 
-        It seems so when no reply has come since long ago something was asked: octets are none.
-        Neither is it good if much was asked in vain, or the server goes away.
+        It seems so when no reply has come, whatever octets have, for long after something was
+        asked. Neither is it good if much was asked in vain, or the server goes away.
         """
         if self.loop is not loop or self.framing.is_going or not self.is_open:
             return False
@@ -4848,7 +4852,7 @@ class Stream(Pipeline):
     def give_up(self, exchange: StreamExchange) -> None:
         """A query is given up, and the server told if it can be.
 
-        Not at once: where many are given up, no other takes the place of each.
+        In the next turn of the loop: where many are given up, none is sent in place of each.
         """
         is_forgotten = exchange.is_sent and self.framing.give_up(exchange.key)
         if is_forgotten:
@@ -5078,7 +5082,8 @@ CALLERS_STREAMS: WeakKeyDictionary[asyncio.StreamReader, CallersStream] = WeakKe
 
 # --- 16. Queries -------------------------------------------------------------
 #
-# One question to one server: one exchange, one future and one deadline. What a call
+# One query, or one message: no retries, save that `https` tries each address of a host, and
+# `udp_with_fallback` goes on to TCP. One deadline is for all that a call waits for, and what it
 # opens it closes. Arguments are those of dnspython.
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -5970,7 +5975,7 @@ RANKS = (CnameChainTooLong, *OUTAGES)  # of errors: that which says most comes f
 SHORTAGES = (errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)  # of this machine
 STREAM_ENDS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 REFUSES_EDNS = (RCODES.FORMERR, RCODES.NOTIMP, RCODES.BADVERS)  # RFC 6891 6.2.2, 7
-NO_PERMIT, HAS_PERMIT, IS_NEXT = range(3)  # the last: without one, and before all who wait
+NO_PERMIT, HAS_PERMIT, IS_NEXT = range(3)  # IS_NEXT: it has none, and queues first of all
 
 
 class NameserverSet(NamedTuple):
@@ -6243,8 +6248,8 @@ class Lookup:
     def request_set(self) -> None:
         """Has a waiter fetch the next set.
 
-        Until then it holds no permit for which others may have to wait, among them the caller's
-        get_nameservers, which may resolve too.
+        Before that it gives back a permit that it does not use, or else sees to it that one is
+        free or a stream can be idle: the caller's get_nameservers may resolve too.
         """
         limit = self.resources.limit
         if self.timer is not None:
@@ -6327,11 +6332,11 @@ class Lookup:
         return False
 
     def decide(self) -> None:
-        """Decides whom of the set to ask, now that there is a socket.
+        """Decides whom of the set to ask, now that there is a permit or a stream for it.
 
-        A set of which all seem unresponsive is skipped. If a skipped set comes round again, or no
-        set is left, the skipped ones are asked, the one found unresponsive or tried longest ago
-        first.
+        A set of which all seem unresponsive is skipped. If a skipped set comes round again, that
+        one of those skipped is asked which was found unresponsive or tried longest ago. After the
+        last set all that were skipped are asked, in this order.
         """
         self.is_undecided = False
         now = self.loop.time()
@@ -6852,7 +6857,10 @@ SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in
 
 
 def forget(settings: Settings) -> None:
-    """Forgets all answers, those too that are being asked for."""
+    """Empties the cache, and forgets what is known of the nameservers.
+
+    Lookups under way finish for those who wait, but are not cached or joined.
+    """
     settings.cache.clear()
     settings.lookups.clear()
     for server in settings.servers.values():
@@ -7261,7 +7269,7 @@ def Resolver(
         return outcome.records if isinstance(outcome, Answer) else records_of(outcome)
 
     def clear_cache() -> None:
-        """Forgets all answers, those too that are being asked for."""
+        """Empties the cache. What is being asked for is not kept either."""
         forget(settings)
 
     return resolve, clear_cache
