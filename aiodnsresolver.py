@@ -4588,9 +4588,10 @@ class StreamExchange:
 class Pipeline:
     """Queries on one stream, and their replies in any order (RFC 7766 6.2.1.1)."""
 
-    def __init__(self, framing: Any, loop: Loop) -> None:
+    loop: Any  # on which it is
+
+    def __init__(self, framing: Any) -> None:
         self.framing = framing  # Frames or Http
-        self.loop = loop
         self.pending: dict[Any, list[StreamExchange]] = {}  # those sent, by key
         self.live = 0  # those that somebody waits for, sent or not
 
@@ -4652,7 +4653,8 @@ class Stream(Pipeline):
     ) -> None:
         """Begins to connect. Raises OSError, and the maker still has the permit then."""
         framing = Http(server.authority, server.path, server.is_post) if server.path else Frames()
-        super().__init__(framing, loop)
+        super().__init__(framing)
+        self.loop = loop
         self.server = server
         self.resources = resources
         self.context: Context | None = None  # in which to log, if at all
@@ -4966,8 +4968,8 @@ def write_on(writer: asyncio.StreamWriter, octets: bytes | bytearray) -> None:
 class CallersStream(Pipeline):
     """A stream of a caller's, on which several may ask; one of them reads for all."""
 
-    def __init__(self, loop: Loop) -> None:
-        super().__init__(Frames(), loop)
+    def __init__(self) -> None:
+        super().__init__(Frames())
         self.is_read = False
         self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who do not read
         self.backlog: deque[tuple[Any, bytes]] = deque()  # messages that nobody has taken yet
@@ -5022,6 +5024,11 @@ class CallersStream(Pipeline):
             news, _ = self.waiting.popitem(last=False)
             if not news.done():
                 return news.set_result(None)
+
+    @property
+    def loop(self) -> Loop:
+        """The loop that is running: kept here, it would live for as long as the stream."""
+        return asyncio.get_running_loop()
 
     async def next_message(self, reader: asyncio.StreamReader) -> bytes:
         """Returns what comes next, whatever it is. Raises OSError."""
@@ -5482,7 +5489,7 @@ def callers_stream(sock: Any) -> tuple[CallersStream, asyncio.StreamReader, asyn
     reader, writer = sock
     stream = CALLERS_STREAMS.get(reader)
     if stream is None:
-        stream = CALLERS_STREAMS[reader] = CallersStream(asyncio.get_running_loop())
+        stream = CALLERS_STREAMS[reader] = CallersStream()
     return stream, reader, writer
 
 
