@@ -2307,7 +2307,11 @@ def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
 
     What `mix_case` does to a name is done to its octets: those of lengths are no letters.
     """
-    name = pack_canonical(fqdn)
+    if b'\\' in fqdn or not fqdn:
+        name = pack_name(fqdn)
+    else:  # as `pack_canonical` does
+        label, _, above = fqdn.partition(b'.')
+        name = LENGTH_OCTET[len(label)] + label + pack_above(above)
     size = len(name)
     drawn = os.urandom(size + 2)
     flips = int.from_bytes(drawn, 'big') & int.from_bytes(name.translate(LETTERS), 'big')
@@ -6130,14 +6134,6 @@ class Waiter:
         self.wanted: tuple[Lookup, ...] = ()  # those for which it is to fetch the next set
         self.fetching = FETCHING.get()  # those for which it waits itself
 
-    def on_outcome(self, outcome: Any) -> None:
-        """A lookup is finished."""
-        self.unfinished -= 1
-        if self.notice is not None and isinstance(outcome, Answer) and outcome.records:
-            self.notice()
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
-
 
 def rank(error: ResolverError) -> int:
     """Returns how little an error says, of those that a lookup may end with."""
@@ -6404,10 +6400,12 @@ class Lookup:
             return True
         opens_socket = way == DATAGRAM or server.stream_for(way, self.loop) is None
         if opens_socket and self.permit != HAS_PERMIT:
-            if self.resources.limit.acquire():
-                self.permit = HAS_PERMIT
-            elif not self.make_room():
+            limit = self.resources.limit
+            if limit.free:  # nearly always
+                limit.free -= 1
+            elif not (limit.acquire() or self.make_room()):
                 return False
+            self.permit = HAS_PERMIT
         if self.unsent:
             del self.unsent[0]
         elif self.exchanges or self.tried or server.unresponsive_until or len(servers) > 1:
@@ -6462,7 +6460,6 @@ class Lookup:
                     self.stop_timer()
                 limit.wait(self, self.permit == IS_NEXT)
                 return False
-        self.permit = HAS_PERMIT
         return True
 
     def on_permit(self) -> None:
@@ -6764,7 +6761,11 @@ class Lookup:
         self.close()
         for waiter in self.waiters:
             if not waiter.has_left:
-                waiter.on_outcome(outcome)
+                waiter.unfinished -= 1
+                if waiter.notice is not None and isinstance(outcome, Answer) and outcome.records:
+                    waiter.notice()
+                if waiter.future is not None and not waiter.future.done():
+                    waiter.future.set_result(None)
         if self.context is not None:
             if error is not None:
                 # As text: a handler that keeps what it logs would keep the error's cause, too.
