@@ -358,6 +358,7 @@ MAX_CACHED = 10_000  # answers in one cache: some 10 MB
 MAX_SETS = 100  # of nameservers, of one get_nameservers, in one resolution
 MAX_SEARCH = 32  # domains of a search list: what Kubernetes allows a pod; each may cost a query
 MAX_TIMEOUT = 24 * 3600.0  # a longer one is a mistake, and an infinite one breaks timers
+MIN_BATCH = 8  # lookups under way from which on they send together: fewer are better sent at once
 MAX_FAILURES = 2  # a nameserver that failed is asked once more
 MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
 MAX_SELECTED = 512  # sockets for which select(2) can wait on Windows
@@ -4155,6 +4156,7 @@ class LoopResources(NamedTuple):
     sockets: Epoll | Readers | Endpoints
     timers: Timers
     limit: SocketLimit
+    batch: list[Any]  # those who send in the next turn of the loop, all together
 
 
 # Keyed by id(loop), and removed with the loop: nothing here may hold on to it while no socket is
@@ -4177,7 +4179,7 @@ def resources_of(loop: Loop) -> LoopResources:
         sockets = Endpoints()
     else:
         sockets = Epoll() if hasattr(select, 'epoll') else Readers()
-    resources = LoopResources(sockets, Timers(), SocketLimit(max_open_sockets()))
+    resources = LoopResources(sockets, Timers(), SocketLimit(max_open_sockets()), [])
     number = id(loop)
     RESOURCES[number] = ref(loop, lambda _: RESOURCES.pop(number, None)), resources
     return resources
@@ -6154,6 +6156,15 @@ def outcome_text(outcome: Known | ResolverError | CallersError, now: float) -> s
     return 'an alias, and the records of its target are not there'
 
 
+def advance_batch(batch: list[Lookup]) -> None:
+    """Has all lookups of a batch go on that somebody still waits for."""
+    lookups = batch[:]
+    batch.clear()
+    for lookup in lookups:
+        if lookup.waiter_count:
+            call_back(lookup, lookup.advance)
+
+
 class Lookup:
     """The state of asking for one name and one type."""
 
@@ -6279,6 +6290,19 @@ class Lookup:
         return self.waiters[0]
 
     # --- Sets of nameservers, one after the other
+
+    def advance_soon(self) -> None:
+        """Goes on now; or, where many do, in the next turn of the loop together with all of them.
+
+        Each system call throws much out of the processor's caches. If many prepare what they send,
+        and then all send, a query takes a fifth less than if each does both in turn.
+        """
+        if len(self.settings.lookups) < MIN_BATCH:
+            return self.advance()
+        batch = self.resources.batch
+        if not batch:
+            self.loop.call_soon(advance_batch, batch, context=Context())
+        batch.append(self)
 
     def advance(self) -> None:
         """Sends what there is to send, set after set, until there is something to wait for."""
@@ -6465,7 +6489,7 @@ class Lookup:
     def on_permit(self) -> None:
         """It is its turn to open a socket."""
         self.permit = HAS_PERMIT
-        self.advance()
+        self.advance_soon()
 
     def pop_oldest_datagram(self) -> DatagramExchange | None:
         """Removes and returns the exchange that has had a socket of its own for longest."""
@@ -6818,7 +6842,7 @@ async def look_up(
                     waiter.wanted += (lookup,)
             lookups += (lookup,)
             if sets:
-                lookup.advance()
+                lookup.advance_soon()
         while waiter.unfinished:
             if not waiter.wanted:
                 waiter.future = loop.create_future()
@@ -6842,7 +6866,7 @@ async def look_up(
                 if lookup.outcome is None and (lookup in wanted or lookup.fetcher() is waiter):
                     lookup.sets.append(each)
             for lookup in wanted:
-                lookup.advance()
+                lookup.advance_soon()
     finally:
         waiter.has_left = True
         for lookup in lookups:

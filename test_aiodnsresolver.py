@@ -209,7 +209,7 @@ async def settle():
 
 def is_idle():
     """Whether nothing of ours waits on the running loop: no socket, no timeout, no permit."""
-    sockets, timers, limit = module.resources_of(asyncio.get_running_loop())
+    sockets, timers, limit, _ = module.resources_of(asyncio.get_running_loop())
     no_timer = timers.handle is None and not timers.queues
     is_free = limit.free == module.max_open_sockets() and not limit.queue
     return not sockets.owners and no_timer and is_free
@@ -3516,7 +3516,7 @@ def failing(recorder):
 @on_every_loop
 async def test_a_callback_that_raises_costs_nobody_else_an_event():
     loop = asyncio.get_running_loop()
-    sockets, timers, limit = module.resources_of(loop)
+    sockets, timers, limit, _ = module.resources_of(loop)
     owners = [Recorder(), Recorder(failing), Recorder()]
     with datagram_socket() as far, contextlib.ExitStack() as stack:
         opened = []
