@@ -6292,13 +6292,11 @@ class Lookup:
     # --- Sets of nameservers, one after the other
 
     def advance_soon(self) -> None:
-        """Goes on now; or, where many do, in the next turn of the loop together with all of them.
+        """Goes on in the next turn of the loop, together with all others that do.
 
         Each system call throws much out of the processor's caches. If many prepare what they send,
         and then all send, a query takes a fifth less than if each does both in turn.
         """
-        if len(self.settings.lookups) < MIN_BATCH:
-            return self.advance()
         batch = self.resources.batch
         if not batch:
             self.loop.call_soon(advance_batch, batch, context=Context())
@@ -6829,6 +6827,7 @@ async def look_up(
     generator: Any = None
     try:
         sets = sets_of_the_system(settings) if settings.config.has_nameservers else None
+        advance = Lookup.advance if len(settings.lookups) < MIN_BATCH else Lookup.advance_soon
         for qtype in qtypes:
             key = fqdn.decode('ascii'), qtype
             lookup = settings.lookups.get(key)
@@ -6842,7 +6841,7 @@ async def look_up(
                     waiter.wanted += (lookup,)
             lookups += (lookup,)
             if sets:
-                lookup.advance_soon()
+                advance(lookup)
         while waiter.unfinished:
             if not waiter.wanted:
                 waiter.future = loop.create_future()
@@ -6866,7 +6865,7 @@ async def look_up(
                 if lookup.outcome is None and (lookup in wanted or lookup.fetcher() is waiter):
                     lookup.sets.append(each)
             for lookup in wanted:
-                lookup.advance_soon()
+                advance(lookup)
     finally:
         waiter.has_left = True
         for lookup in lookups:
