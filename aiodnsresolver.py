@@ -4688,7 +4688,7 @@ class Stream(Pipeline):
             server.stream = self
 
     def send(self, query: Query, read: Read, on_outcome: OnOutcome) -> StreamExchange:
-        """Sends a query in the next turn of the loop, with all others of this turn."""
+        """Sends a query: a lone one at once, others in the next turn of the loop, all together."""
         if self in self.resources.limit.idle:
             self.wake()
         exchange = StreamExchange(query, self.server, read, on_outcome, self)
@@ -4696,18 +4696,25 @@ class Stream(Pipeline):
         if self.silent_since is None:
             self.silent_since = exchange.sent_at
         self.queue.append(exchange)
-        self.flush_soon()
+        if self.live == 1 and not self.framing.is_going:
+            self.flush_queue()
+        else:
+            self.flush_soon()
         return exchange
 
     def flush_soon(self) -> None:
         """Sends in the next turn of the loop what there is to send by then."""
         if not self.is_flush_due:
             self.is_flush_due = True
-            self.loop.call_soon(self.flush_queue, context=Context())
+            self.loop.call_soon(self.flush_due, context=Context())
+
+    def flush_due(self) -> None:
+        """Sends what was asked in the turn of the loop before this one."""
+        self.is_flush_due = False
+        self.flush_queue()
 
     def flush_queue(self) -> None:
         """Sends the queries that wait for it: one at a time if that is better."""
-        self.is_flush_due = False
         now = self.loop.time()
         if self.framing.is_going:  # what is not sent yet is asked elsewhere
             queue, self.queue = self.queue, deque()
@@ -4729,8 +4736,8 @@ class Stream(Pipeline):
                 self.pack(exchange)
         try:
             self.put()
-        except OSError as error:
-            self.lose(error)
+        except OSError as error:  # nobody is told before `send` has returned
+            self.loop.call_soon(self.lose, error, context=Context())
 
     def is_busy(self) -> bool:
         """Whether a query is on its way that is not late."""
@@ -6436,6 +6443,10 @@ class Lookup:
         else:  # nearly always: there is nothing to decide
             self.is_undecided = False
         query = self.make_query(server, way)
+        if self.timer is not None:
+            self.stop_timer()  # it starts anew when all is sent that can be
+        if way != DATAGRAM:  # or before a stream stops its own, so that the loop's timer is kept
+            self.start_timer(self.current.timeout)
         try:
             exchange = send(
                 server, way, query, read_reply, self.on_outcome, self.resources, self.loop
@@ -6456,8 +6467,6 @@ class Lookup:
                 exchange.stream.context = self.context
         if opens_socket:
             self.permit = NO_PERMIT
-        if self.timer is not None:
-            self.stop_timer()  # it starts anew when all is sent that can be
         return True
 
     def make_room(self) -> bool:
@@ -6953,6 +6962,7 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
 
 
 NOT_IN_HOSTS: dict[int, Addresses] = {}
+NO_ALIASES: dict[int, Alias] = {}
 
 
 def keep(settings: Settings, outcomes: Outcomes, qtype: int, known: Known) -> None:
@@ -7011,7 +7021,7 @@ async def resolve_types(
     come until then, an alias alone among it.
     """
     target, wanted, found = name, qtypes, outcomes
-    aliases: dict[int, Alias] = {}
+    aliases = NO_ALIASES
     while wanted:  # each turn makes a chain of aliases longer, or ends it
         fqdn = target.lower()
         missing: tuple[int, ...] = ()
