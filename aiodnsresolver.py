@@ -6797,10 +6797,10 @@ class Lookup:
                     waiter.notice()
                 if waiter.future is not None and not waiter.future.done():
                     waiter.future.set_result(None)
-        if self.context is not None:
-            if error is not None:
-                # As text: a handler that keeps what it logs would keep the error's cause, too.
-                self.context.copy().run(logger.warning, 'Gave an expired answer: %s', str(error))
+        if self.context is not None and error is not None:
+            # As text: a handler that keeps what it logs would keep the error's cause, too.
+            self.context.copy().run(logger.warning, 'Gave an expired answer: %s', str(error))
+        if self.context is not None and logger.isEnabledFor(logging.DEBUG):
             text = outcome_text(outcome, now)
             log_debug(self.context, 'Asked for %s: %s', describe(self.fqdn, self.qtype), text)
 
@@ -6849,7 +6849,7 @@ async def look_up(
                 if not sets:
                     waiter.wanted += (lookup,)
             lookups += (lookup,)
-            if sets:
+            if sets and lookup.current is NO_SET:  # it has just begun
                 advance(lookup)
         while waiter.unfinished:
             if not waiter.wanted:
