@@ -56,11 +56,12 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from contextvars import Context, ContextVar, copy_context
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, overload
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 __all__ = [
@@ -551,7 +552,23 @@ class ExtendedError(NamedTuple):
         return f'{self.info_code!s}: {self.extra_text}'.removesuffix(': ')
 
 
-class IPv4AddressExpiresAt(IPv4Address):
+class AddressExpiresAt:
+    """What both kinds of address have that expire: what is made of one expires with it."""
+
+    __slots__ = ()
+    expires_at: float
+
+    def __add__(self, other: int) -> Self:
+        return type(self)(int(self) + other, self.expires_at)  # type: ignore[call-overload, call-arg]
+
+    def __sub__(self, other: int) -> Self:
+        return type(self)(int(self) - other, self.expires_at)  # type: ignore[call-overload, call-arg]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.expires_at)
+
+
+class IPv4AddressExpiresAt(AddressExpiresAt, IPv4Address):
     """An IPv4Address with `expires_at`, in seconds on the clock of `loop.time()`."""
 
     __slots__ = ('expires_at',)
@@ -562,17 +579,8 @@ class IPv4AddressExpiresAt(IPv4Address):
         IPv4Address.__init__(self, address)
         self.expires_at = expires_at
 
-    def __add__(self, other: int) -> IPv4AddressExpiresAt:
-        return type(self)(int(self) + other, self.expires_at)
 
-    def __sub__(self, other: int) -> IPv4AddressExpiresAt:
-        return type(self)(int(self) - other, self.expires_at)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (int(self), self.expires_at)
-
-
-class IPv6AddressExpiresAt(IPv6Address):
+class IPv6AddressExpiresAt(AddressExpiresAt, IPv6Address):
     """An IPv6Address with `expires_at`, in seconds on the clock of `loop.time()`."""
 
     __slots__ = ('expires_at',)
@@ -583,15 +591,6 @@ class IPv6AddressExpiresAt(IPv6Address):
             address = str(address) if address.scope_id else int(address)
         IPv6Address.__init__(self, address)
         self.expires_at = expires_at
-
-    def __add__(self, other: int) -> IPv6AddressExpiresAt:
-        return type(self)(int(self) + other, self.expires_at)
-
-    def __sub__(self, other: int) -> IPv6AddressExpiresAt:
-        return type(self)(int(self) - other, self.expires_at)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.expires_at)
 
 
 class BytesExpiresAt(bytes):
@@ -629,8 +628,7 @@ class RecordExpiresAt(TupleExpiresAt):
         values = super()._replace(**fields)  # type: ignore[misc]
         return type(self)(values, self.expires_at)
 
-    def __replace__(self, /, **fields: Any) -> RecordExpiresAt:
-        return self._replace(**fields)
+    __replace__ = _replace
 
 
 # By the class of an rdata: its counterpart that expires. Section 7 adds the named tuples.
@@ -656,13 +654,13 @@ def expiring(rdata: Any, expires_at: float) -> Any:
 # struct.error here, and MalformedMessage in section 8, in one place.
 
 Names = dict[int, tuple[bytes, int]]  # by offset: the name there, and its length on the wire
-# By a name's octets, or by a name and a dot: the offset where it was written.
-Suffixes = dict[bytes, int]
+Suffixes = dict[bytes, int]  # by a name, and by what is above each of its labels: its offset
 
 PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'.\\')
 ESCAPES = {octet: b'\\%03d' % octet for octet in range(256) if octet not in PLAIN} | {
     octet: b'\\%c' % octet for octet in b'.\\'
 }
+LENGTH = struct.Struct('>H')  # of rdata or a message; a compression pointer, too
 LENGTH_OCTET = [bytes([length]) for length in range(256)]
 HOST_NAME = re.compile(rb'(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?')  # most names
 TOKEN = re.compile(rb'\\([0-9]{3}|[^0-9])|([^\\])', re.DOTALL)
@@ -715,7 +713,7 @@ def split_name(name: bytes) -> list[bytes]:
         raise InvalidName(f'There is an empty label in {name!r}')
     if max(lengths) > MAX_LABEL:
         raise InvalidName(f'There is a label of more than {MAX_LABEL} octets in {name!r}')
-    if sum(lengths) + len(lengths) >= MAX_NAME:
+    if len(name) > MAX_NAME - 2 and sum(lengths) + len(lengths) >= MAX_NAME:
         raise InvalidName(f'There are more than {MAX_NAME} octets in {name!r}')
     return labels
 
@@ -784,50 +782,50 @@ def has_dots(name: Any, least: int) -> bool:
     return has_enough
 
 
-def parse_name(data: bytes, offset: int, names: Names) -> tuple[bytes, int]:
+def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, int]:
     """Returns the name at `offset` in presentation form, and the offset after it (RFC 1035 4.1.4).
 
-    Pointers lead backwards only. `names` remembers what was walked, for one message.
+    Pointers lead backwards only. `names` remembers what was walked, for one message. The end of
+    the record is not needed: whoever parses a record compares it with the offset after the name.
     """
     segment = offset
-    end = 0
-    walked = []
+    after = 0
+    walked = []  # where labels and pointers are
+    name, size = b'', 1
     while True:  # forwards over labels, or backwards by a pointer: each segment starts lower
         length = data[offset]
-        if length >= 0xC0:
-            end = end or offset + 2
+        if after and offset in names:  # behind a pointer, and walked before
+            name, size = names[offset]
+            break
+        if 0 < length < 0x40:
+            walked.append(offset)
+            offset += length + 1
+        elif length >= 0xC0:
             target = (length & 0x3F) << 8 | data[offset + 1]
             if target >= segment:
                 raise MalformedMessage(
                     f'A compression pointer at {offset} does not lead backwards'
                 )
-            if target in names:
-                name, size = names[target]
-                break
-            walked.append((target, b''))
+            if after:
+                walked.append(offset)
+            after = after or offset + 2
             offset = segment = target
-        elif length > MAX_LABEL:
-            raise MalformedMessage(f'There is no such type of label as {length >> 6} at {offset}')
         elif length:
-            if end and offset in names:  # behind a pointer, and walked before
-                name, size = names[offset]
-                break
-            start = offset
-            offset += length + 1
-            walked.append((start, data[start + 1 : offset]))
+            raise MalformedMessage(f'There is no such type of label as {length >> 6} at {offset}')
         else:
-            end = end or offset + 1
-            name, size = b'', 1
+            after = after or offset + 1
             break
-    for start, label in reversed(walked):
-        if label:
-            size += len(label) + 1
+    for start in reversed(walked):
+        length = data[start]
+        if length < 0x40:
+            label = data[start + 1 : start + 1 + length]
+            size += length + 1
             if size > MAX_NAME:
                 raise MalformedMessage(f'The name at {segment} has more than {MAX_NAME} octets')
             label = label if label.isalnum() else escape_label(label)
             name = label + b'.' + name if name else label
         names[start] = name, size
-    return name, end
+    return name, after
 
 
 def join_labels(labels: list[bytes]) -> bytes:
@@ -856,93 +854,76 @@ def pack_canonical(name: bytes) -> bytes:
 
 def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
     """Appends a name, compressed against those in `suffixes` (RFC 1035 4.1.4)."""
-    known = suffixes.get(name + b'.')
-    if known is not None:  # as most names are that of the question
-        out += (0xC000 | known).to_bytes(2, 'big')
-        return
-    octets = pack_name(name)
-    at = 0
-    while octets[at]:  # each turn passes a label
-        suffix = octets[at:]
-        known = suffixes.get(suffix)
-        if known is not None:
-            out += (0xC000 | known).to_bytes(2, 'big')
-            break
-        if len(out) < 0x4000:  # a pointer has fourteen bits
-            suffixes[suffix] = len(out)
-        out += suffix[: suffix[0] + 1]
-        at += suffix[0] + 1
-    else:
-        out += b'\0'
-    if octets in suffixes:
-        suffixes[name + b'.'] = suffixes[octets]
-
-
-def take(data: bytes, offset: int, size: int, end: int) -> bytes:
-    """Returns `size` octets from `offset`, all of them before `end`."""
-    if offset + size > end:
-        raise MalformedMessage(f'The field at {offset} is longer than its record')
-    return data[offset : offset + size]
+    known = suffixes.get(name)
+    if known is None and name:
+        labels = texts = split_name(name)
+        if b'\\' in name:
+            texts = [escape_label(label) for label in labels]
+        name = b'.'.join(texts)
+        at = len(out)
+        for label, text in zip(labels, texts, strict=True):
+            known = suffixes.get(name)
+            if known is not None:
+                break
+            if at < 0x4000:  # a pointer has fourteen bits
+                suffixes[name] = at
+            out += LENGTH_OCTET[len(label)] + label
+            at += len(label) + 1
+            name = name[len(text) + 1 :]
+    out += b'\0' if known is None else LENGTH.pack(0xC000 | known)
 
 
 # --- 6. Fields ---------------------------------------------------------------
 #
-# The kinds of field that rdata is made of. Each knows how it is parsed, packed
-# and written in a master file, side by side; none knows a type of record.
-# parse(data, offset, end, names) -> (value, offset after it)
-# pack(value, out, suffixes) appends; present(value) -> text
+# The kinds of field that rdata is made of, one class or one value each. A kind
+# says how its value is parsed, packed and written in a master file, and knows
+# nothing of types of records. What parses a field may read past the end of its
+# record: whoever parses the record compares that end with the offset returned.
 
 
-class Field(NamedTuple):
+class Field(Protocol):
     """A kind of field. `hint` is the Python type of its value, for the stubs."""
 
     hint: str
-    parse: Callable[[bytes, int, int, Names], tuple[Any, int]]
-    pack: Callable[[Any, bytearray, Suffixes], None]
-    present: Callable[[Any], str]
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        """Returns the value at `offset`, and the offset after it."""
+
+    def pack(self, value: Any, out: bytearray, suffixes: Suffixes) -> None:
+        """Appends a value to a message that begins with `out`."""
+
+    def present(self, value: Any) -> str:
+        """Returns a value as a master file has it."""
 
 
-def integer(code: str, present: Callable[[int], str] = str) -> Field:
-    """Returns the kind of an unsigned integer, by its letter in the struct module."""
-    octets = struct.Struct('>' + code)
-    size = octets.size
+class Integer:
+    """An unsigned integer, by its letter in the struct module."""
 
-    def parse_integer(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
-        return octets.unpack_from(data, offset)[0], offset + size
+    hint = 'int'
 
-    def pack_integer(value: int, out: bytearray, suffixes: Suffixes) -> None:
-        out += octets.pack(value)
+    def __init__(self, code: str, present: Callable[[int], str] = str) -> None:
+        self.code = code
+        self.struct = struct.Struct(f'>{code}')
+        self.present = present
 
-    return Field('int', parse_integer, pack_integer, present)
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
+        return self.struct.unpack_from(data, offset)[0], offset + self.struct.size
 
-
-def only(kind: Field, is_allowed: Callable[[Any], bool]) -> Field:
-    """Returns a kind of field without the values that are not allowed."""
-
-    def check(value: Any) -> None:
-        if not is_allowed(value):
-            raise MalformedMessage(f'{value!r:.60} is no value that its field may have')
-
-    def parse_allowed(data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
-        value, offset = kind.parse(data, offset, end, names)
-        check(value)
-        return value, offset
-
-    def pack_allowed(value: Any, out: bytearray, suffixes: Suffixes) -> None:
-        check(value)
-        kind.pack(value, out, suffixes)
-
-    return Field(kind.hint, parse_allowed, pack_allowed, kind.present)
+    def pack(self, value: int, out: bytearray, suffixes: Suffixes) -> None:
+        out += self.struct.pack(value)
 
 
-def parse_u48(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
-    """An integer of six octets."""
-    return int.from_bytes(take(data, offset, 6, end), 'big'), offset + 6
+class Integer48:
+    """An unsigned integer of six octets, for which the struct module has no letter."""
 
+    hint = 'int'
+    present = str
 
-def pack_u48(value: int, out: bytearray, suffixes: Suffixes) -> None:
-    """An integer of six octets."""
-    out += struct.pack('>HI', value >> 32, value & 0xFFFFFFFF)
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
+        return int.from_bytes(data[offset : offset + 6], 'big'), offset + 6
+
+    def pack(self, value: int, out: bytearray, suffixes: Suffixes) -> None:
+        out += struct.pack('>HI', value >> 32, value & 0xFFFFFFFF)
 
 
 def present_number(number: int, known: dict[int, int], prefix: str) -> str:
@@ -951,93 +932,101 @@ def present_number(number: int, known: dict[int, int], prefix: str) -> str:
 
 
 def present_type(number: int) -> str:
-    """A type."""
+    """Returns the mnemonic of a type, or the generic one."""
     return present_number(number, TYPE_OF, 'TYPE')
 
 
-def parse_type(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
-    """A type."""
-    number = int.from_bytes(take(data, offset, 2, end), 'big')
-    return TYPE_OF.get(number, number), offset + 2
+class Type(Integer):
+    """A type of records; a member of TYPES where it has a mnemonic."""
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
+        number, offset = super().parse(data, offset, end, names)
+        return TYPE_OF.get(number, number), offset
 
 
-def present_time(seconds: int) -> str:
-    """A time as YYYYMMDDHHmmSS in UTC (RFC 4034 3.2)."""
-    return time.strftime('%Y%m%d%H%M%S', time.gmtime(seconds))
+class Only:
+    """Another kind of field, without the values that are not allowed."""
+
+    def __init__(self, kind: Field, is_allowed: Callable[[Any], Any]) -> None:
+        self.hint = kind.hint
+        self.kind = kind
+        self.is_allowed = is_allowed
+        self.present = kind.present
+
+    def check(self, value: Any) -> None:
+        if not self.is_allowed(value):
+            raise MalformedMessage(f'{value!r:.60} is no value that its field may have')
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        value, offset = self.kind.parse(data, offset, end, names)
+        self.check(value)
+        return value, offset
+
+    def pack(self, value: Any, out: bytearray, suffixes: Suffixes) -> None:
+        self.check(value)
+        self.kind.pack(value, out, suffixes)
 
 
-def present_groups(number: int) -> str:
-    """An integer of eight octets, as the lower half of an IPv6 address (RFC 6742 2.1.2)."""
-    return struct.pack('>Q', number).hex(':', 2)
+class IPAddress:
+    """An IPv4 address (RFC 1035 3.4.1) or an IPv6 address (RFC 3596 2.2)."""
+
+    present = str
+
+    def __init__(self, family: type[IPv4Address] | type[IPv6Address], size: int) -> None:
+        self.hint = family.__name__
+        self.family = family
+        self.size = size
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        after = offset + self.size
+        return self.family(int.from_bytes(data[offset:after], 'big')), after
+
+    def pack(self, value: IPv4Address | IPv6Address, out: bytearray, suffixes: Suffixes) -> None:
+        octets = value.packed
+        if len(octets) != self.size:
+            raise MalformedMessage(f'{value} is no address of {self.size} octets')
+        out += octets
 
 
-def packed_address(value: IPv4Address | IPv6Address, size: int) -> bytes:
-    """Returns the octets of an address of that size. Raises MalformedMessage for the other."""
-    if len(value.packed) != size:
-        raise MalformedMessage(f'{value} is no address of {size} octets')
-    return value.packed
-
-
-def parse_ipv4(data: bytes, offset: int, end: int, names: Names) -> tuple[IPv4Address, int]:
-    """An IPv4 address (RFC 1035 3.4.1)."""
-    return IPv4Address(take(data, offset, 4, end)), offset + 4
-
-
-def parse_ipv6(data: bytes, offset: int, end: int, names: Names) -> tuple[IPv6Address, int]:
-    """An IPv6 address (RFC 3596 2.2)."""
-    return IPv6Address(take(data, offset, 16, end)), offset + 16
-
-
-def pack_ipv4(value: IPv4Address, out: bytearray, suffixes: Suffixes) -> None:
-    """An IPv4 address."""
-    out += packed_address(value, 4)
-
-
-def pack_ipv6(value: IPv6Address, out: bytearray, suffixes: Suffixes) -> None:
-    """An IPv6 address."""
-    out += packed_address(value, 16)
-
+IPV4 = IPAddress(IPv4Address, 4)
+IPV6 = IPAddress(IPv6Address, 16)
 
 SPECIAL = {octet: b'\\%c' % octet for octet in b'"();@$'}
 
 
 def present_name(name: bytes) -> str:
-    """A name with its final dot, as a master file has it (RFC 1035 5.1)."""
+    """Returns a name with its final dot, as a master file has it (RFC 1035 5.1)."""
     octets = [SPECIAL.get(octet) or LENGTH_OCTET[octet] for octet in to_name(name)]
     return (b''.join(octets) + b'.').decode('ascii')
 
 
-def parse_name_field(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
-    """A name."""
-    return parse_name(data, offset, names)
+class Name:
+    """A name that is compressed when it is packed, as only types of RFC 1035 may be."""
+
+    hint = 'bytes'
+    present = staticmethod(present_name)
+
+    parse = staticmethod(parse_name)
+    pack = staticmethod(append_name)
 
 
-def pack_plain_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
-    """A name of a type that must not be compressed (RFC 3597 4)."""
-    out += pack_name(name)
+class PlainName(Name):
+    """A name of a type that later RFCs define: it is not compressed (RFC 3597 4)."""
+
+    @staticmethod
+    def pack(name: bytes, out: bytearray, _: Suffixes) -> None:
+        out += pack_name(name)
 
 
-def parse_names(data: bytes, offset: int, end: int, names: Names) -> tuple[tuple[bytes, ...], int]:
-    """Names, to the end, not compressed: many pointers to a long one would be megabytes."""
-    values = []
-    while offset < end:  # each turn takes an octet at least
-        name, after = parse_name(data, offset, names)
+class NeverCompressed(PlainName):
+    """One of many names: many pointers to a long name would be megabytes."""
+
+    @staticmethod
+    def parse(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+        name, after = parse_name(data, offset, end, names)
         if names.get(offset, (b'', 1))[1] != after - offset:
             raise MalformedMessage(f'The name at {offset} is compressed where none may be')
-        values.append(name)
-        offset = after
-    return tuple(values), offset
-
-
-def pack_names(values: tuple[bytes, ...], out: bytearray, suffixes: Suffixes) -> None:
-    """Names, not compressed."""
-    for name in values:
-        pack_plain_name(name, out, suffixes)
-
-
-def present_names(values: tuple[bytes, ...]) -> str:
-    """Names."""
-    return ' '.join(map(present_name, values))
+        return name, after
 
 
 QUOTED = {octet: b'\\%03d' % octet for octet in range(256) if not 0x20 <= octet < 0x7F} | {
@@ -1046,172 +1035,230 @@ QUOTED = {octet: b'\\%03d' % octet for octet in range(256) if not 0x20 <= octet 
 
 
 def present_string(value: bytes) -> str:
-    """A string in quotes (RFC 1035 5.1)."""
+    """Returns octets in quotes (RFC 1035 5.1)."""
     octets = b''.join([QUOTED.get(octet) or LENGTH_OCTET[octet] for octet in value])
     return f'"{octets.decode("ascii")}"'
 
 
-def parse_string(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
-    """A character-string (RFC 1035 3.3)."""
-    size = take(data, offset, 1, end)[0]
-    return take(data, offset + 1, size, end), offset + 1 + size
-
-
-def pack_string(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
-    """A character-string."""
-    out += struct.pack('>B', len(value)) + value
-
-
-def parse_strings(
-    data: bytes, offset: int, end: int, names: Names
-) -> tuple[tuple[bytes, ...], int]:
-    """One or more character-strings, to the end (RFC 1035 3.3.14)."""
-    value, offset = parse_string(data, offset, end, names)
-    values = [value]
-    while offset < end:  # each turn takes an octet at least
-        value, offset = parse_string(data, offset, end, names)
-        values.append(value)
-    return tuple(values), offset
-
-
-def pack_strings(values: tuple[bytes, ...], out: bytearray, suffixes: Suffixes) -> None:
-    """One or more character-strings."""
-    if not values:
-        raise MalformedMessage('There is no character-string where one or more must be')
-    for value in values:
-        pack_string(value, out, suffixes)
-
-
-def present_strings(values: tuple[bytes, ...]) -> str:
-    """Strings in quotes."""
-    return ' '.join(map(present_string, values))
-
-
-def parse_optional_string(
-    data: bytes, offset: int, end: int, names: Names
-) -> tuple[bytes | None, int]:
-    """A character-string, or nothing at the end."""
-    return (None, end) if offset == end else parse_string(data, offset, end, names)
-
-
-def pack_optional_string(value: bytes | None, out: bytearray, suffixes: Suffixes) -> None:
-    """A character-string, or nothing."""
-    if value is not None:
-        pack_string(value, out, suffixes)
-
-
-def present_optional_string(value: bytes | None) -> str:
-    """A string in quotes, or nothing."""
-    return '' if value is None else present_string(value)
-
-
 def present_hex(value: bytes) -> str:
-    """Octets in base 16."""
+    """Returns octets in base 16."""
     return value.hex().upper()
 
 
-def present_salt(value: bytes) -> str:
-    """A salt in base 16, or a hyphen for none (RFC 5155 3.3)."""
-    return present_hex(value) or '-'
-
-
 def present_base64(value: bytes) -> str:
-    """Octets in base 64."""
+    """Returns octets in base 64."""
     return binascii.b2a_base64(value, newline=False).decode('ascii')
 
 
-def present_hash(value: bytes) -> str:
-    """A hashed name in base 32 with the extended hex alphabet, not padded (RFC 5155 3.3)."""
+def present_base32(value: bytes) -> str:
+    """Returns octets in base 32 with the extended hex alphabet, not padded (RFC 5155 3.3)."""
     from base64 import b32hexencode
 
     return b32hexencode(value).decode('ascii').rstrip('=')
 
 
-def parse_sized(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
-    """Octets after their number, which has two."""
-    size = int.from_bytes(take(data, offset, 2, end), 'big')
-    return take(data, offset + 2, size, end), offset + 2 + size
-
-
-def pack_sized(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
-    """Octets after their number."""
-    out += struct.pack('>H', len(value)) + value
-
-
 def present_sized(value: bytes) -> str:
-    """The number of octets, and these in base 64: no RFC says how, but dig does."""
+    """Returns the number of octets, and these in base 64. No RFC says how, but dig does."""
     return f'{len(value)} {present_base64(value)}'.rstrip()
 
 
-def octets_of(size: int) -> Field:
-    """Returns the kind of so many octets, written with hyphens (RFC 7043 3.2)."""
+def present_generic(value: bytes) -> str:
+    """Returns rdata of a type of which nothing is known (RFC 3597 5)."""
+    return f'\\# {len(value)} {present_hex(value)}'.rstrip()
 
-    def parse_octets(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
-        return take(data, offset, size, end), offset + size
 
-    def pack_exactly(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
-        if len(value) != size:
-            raise MalformedMessage(f'{value!r} is not of {size} octets')
+class Octets:
+    """Octets after their number: with the letter B a character-string (RFC 1035 3.3)."""
+
+    hint = 'bytes'
+
+    def __init__(self, code: str, present: Callable[[bytes], str]) -> None:
+        self.length = struct.Struct(f'>{code}')
+        self.present = present
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+        start = offset + self.length.size
+        after = start + self.length.unpack_from(data, offset)[0]
+        return data[start:after], after
+
+    def pack(self, value: bytes, out: bytearray, suffixes: Suffixes) -> None:
+        out += self.length.pack(len(value)) + value
+
+
+class OptionalString(Octets):
+    """A character-string, or None where there is nothing more."""
+
+    hint = 'bytes | None'
+
+    def __init__(self) -> None:
+        super().__init__('B', lambda value: '' if value is None else present_string(value))
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        return (None, end) if offset == end else super().parse(data, offset, end, names)
+
+    def pack(self, value: bytes | None, out: bytearray, suffixes: Suffixes) -> None:
+        if value is not None:
+            super().pack(value, out, suffixes)
+
+
+class Rest:
+    """All octets to the end."""
+
+    hint = 'bytes'
+
+    def __init__(self, present: Callable[[bytes], str]) -> None:
+        self.present = present
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
+        return data[offset:end], max(offset, end)
+
+    def pack(self, value: bytes, out: bytearray, suffixes: Suffixes) -> None:
+        if not isinstance(value, bytes):  # a bytearray would take a number for its octets
+            raise TypeError(f'Octets are bytes, not {value!r}')
         out += value
 
-    return Field('bytes', parse_octets, pack_exactly, lambda value: value.hex('-'))
+
+class Many:
+    """A kind of field again and again, to the end."""
+
+    def __init__(self, item: Field, least: int = 0, separator: str = ' ') -> None:
+        self.hint = f'tuple[{item.hint}, ...]'
+        self.item = item
+        self.least = least
+        self.separator = separator
+
+    def check(self, values: Sequence[Any]) -> None:
+        """Raises MalformedMessage if the values cannot stand together."""
+        if len(values) < self.least:
+            raise MalformedMessage(f'There is nothing where {self.least} or more must be')
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        values = []
+        while offset < end:  # each item takes an octet at least
+            value, offset = self.item.parse(data, offset, end, names)
+            values.append(value)
+        self.check(values)
+        return tuple(values), offset
+
+    def pack(self, values: Sequence[Any], out: bytearray, suffixes: Suffixes) -> None:
+        self.check(values)
+        for value in values:
+            self.item.pack(value, out, suffixes)
+
+    def present(self, values: Sequence[Any]) -> str:
+        return self.separator.join(map(self.item.present, values))
 
 
-def pack_octets(value: bytes) -> bytes:
-    """Plain octets: `bytes()` would take a number for their count, and a bytearray numbers."""
-    if not isinstance(value, bytes):
-        raise TypeError(f'Octets are bytes, not {value!r}')
-    return value
+class Strings(Many):
+    """One or more character-strings (RFC 1035 3.3.14)."""
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        values = []
+        while offset < end:  # each turn takes an octet at least
+            after = offset + 1 + data[offset]
+            values.append(data[offset + 1 : after])
+            offset = after
+        return tuple(values) or (b'',), offset  # RFC 6763 6.1: none is one that is empty
 
 
-def parse_rest(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
-    """All octets to the end."""
-    return data[offset:end], max(offset, end)
+def set_bits(octets: bytes, first: int = 0) -> list[int]:
+    """Returns the numbers of the bits that are set; `first` is that of the uppermost."""
+    bits = f'{int.from_bytes(octets, "big"):0{8 * len(octets)}b}'
+    return [first + at for at, bit in enumerate(bits) if bit == '1']
 
 
-def pack_rest(value: bytes, out: bytearray, suffixes: Suffixes) -> None:
-    """All octets to the end."""
-    out += pack_octets(value)
+class TypeBitmap:
+    """Types, as windows of a bitmap in strictly increasing order (RFC 4034 4.1.2)."""
+
+    hint = 'tuple[int, ...]'
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        types: list[int] = []
+        last = -1
+        while offset < end:  # each turn takes two octets at least
+            window, size = data[offset], data[offset + 1]
+            if window <= last or not 1 <= size <= 32:
+                raise MalformedMessage(f'The window at {offset} is none of a bitmap of types')
+            after = offset + 2 + size
+            # Zeros at the end are accepted: RFC 4034 forbids them to senders only.
+            numbers = set_bits(data[offset + 2 : after], window << 8)
+            types += map(TYPE_OF.get, numbers, numbers)
+            last, offset = window, after
+        return tuple(types), offset
+
+    def pack(self, types: Sequence[int], out: bytearray, suffixes: Suffixes) -> None:
+        if list(types) != sorted(set(types)):
+            raise MalformedMessage(f'The types {types!s:.60} are not in strictly increasing order')
+        for window, numbers in itertools.groupby(types, lambda number: number >> 8):
+            bits = bytearray()
+            for number in numbers:
+                octet, bit = divmod(number & 0xFF, 8)
+                bits += bytes(octet + 1 - len(bits))
+                bits[octet] |= 0x80 >> bit
+            out += struct.pack('>BB', window, len(bits)) + bits
+
+    def present(self, types: Sequence[int]) -> str:
+        return ' '.join(map(present_type, types))
 
 
-def present_generic(value: bytes) -> str:
-    """Rdata of a type that nothing is known of (RFC 3597 5)."""
-    return f'\\# {len(value)} {value.hex().upper()}'.rstrip()
+class Options:
+    """EDNS options: a code each, and octets after their number (RFC 6891 6.1.2)."""
+
+    hint = 'tuple[tuple[int, bytes], ...]'
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        options = []
+        while offset < end:  # each turn takes four octets at least
+            code, size = struct.unpack_from('>HH', data, offset)
+            after = offset + 4 + size
+            options.append((EDNS_OPTION_OF.get(code, code), data[offset + 4 : after]))
+            offset = after
+        return tuple(options), offset
+
+    def pack(
+        self, options: Iterable[tuple[int, bytes]], out: bytearray, suffixes: Suffixes
+    ) -> None:
+        for code, octets in options:
+            out += struct.pack('>HH', code, len(octets)) + octets
+
+    def present(self, options: Iterable[tuple[int, bytes]]) -> str:
+        out = bytearray()
+        self.pack(options, out, {})
+        return present_generic(bytes(out))  # they have no form of their own
 
 
-def parse_pairs(
-    data: bytes, offset: int, end: int, names: Names
-) -> tuple[tuple[tuple[int, bytes], ...], int]:
-    """Pairs of a code and octets, to the end: EDNS options (RFC 6891 6.1.2), SvcParams."""
-    pairs = []
-    while offset < end:  # each turn takes four octets at least
-        code, size = struct.unpack('>HH', take(data, offset, 4, end))
-        pairs.append((code, take(data, offset + 4, size, end)))
-        offset += 4 + size
-    return tuple(pairs), offset
-
-
-def pack_pairs(pairs: tuple[tuple[int, bytes], ...], out: bytearray, suffixes: Suffixes) -> None:
-    """Pairs of a code and octets."""
-    for code, value in pairs:
-        out += struct.pack('>HH', code, len(value)) + value
-
-
-def parse_options(
-    data: bytes, offset: int, end: int, names: Names
-) -> tuple[tuple[tuple[int, bytes], ...], int]:
-    """EDNS options; most messages have none."""
-    if offset == end:
-        return (), offset
-    pairs, offset = parse_pairs(data, offset, end, names)
-    return tuple([(EDNS_OPTION_OF.get(code, code), value) for code, value in pairs]), offset
-
-
-def present_pairs(pairs: tuple[tuple[int, bytes], ...]) -> str:
-    """Pairs have no presentation form of their own: all of them as RFC 3597 has it."""
-    out = bytearray()
-    pack_pairs(pairs, out, {})
-    return present_generic(bytes(out))
+U8 = Integer('B')
+U16 = Integer('H')
+U32 = Integer('I')
+U48 = Integer48()
+U64_GROUPS = Integer('Q', lambda number: struct.pack('>Q', number).hex(':', 2))  # RFC 6742 2.1.2
+TIME = Integer('I', lambda seconds: time.strftime('%Y%m%d%H%M%S', time.gmtime(seconds)))  # UTC
+TYPE = Type('H', present_type)
+TYPE_BITMAP = TypeBitmap()
+NAME = Name()
+PLAIN_NAME = PlainName()
+PLAIN_NAMES = Many(NeverCompressed())
+STRING = Octets('B', present_string)
+OPTIONAL_STRING = OptionalString()
+STRINGS = Strings(STRING, 1)
+SALT = Octets('B', lambda value: present_hex(value) or '-')  # RFC 5155 3.3
+HASH = Only(Octets('B', present_base32), bool)  # RFC 5155 3.1.7: there is one
+# RFC 8659 4.1 has letters and digits only; hyphens and underscores are seen, too.
+TAG = Only(Octets('B', lambda tag: tag.decode('ascii')), LETTERS_DIGITS_HYPHEN.fullmatch)
+SIZED = Octets('H', present_sized)
+EUI_48 = Only(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 6)
+EUI_64 = Only(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 8)
+QUOTED_REST = Rest(present_string)
+HEX_REST = Rest(present_hex)
+HEX_0X_REST = Rest(lambda octets: f'0x{octets.hex()}')
+BASE64_REST = Rest(present_base64)
+GENERIC_REST = Rest(present_generic)
+PORTS = Only(  # a bit for each (RFC 1035 3.4.2)
+    Rest(lambda bit_map: ' '.join(map(str, set_bits(bit_map)))),
+    lambda bit_map: len(bit_map) <= 8192,
+)
+OPTIONS = Options()
+DSYNC_SCHEME = Integer('B', lambda scheme: {1: 'NOTIFY'}.get(scheme, str(scheme)))
 
 
 class SVC_KEYS(Mnemonic):
@@ -1231,297 +1278,121 @@ class SVC_KEYS(Mnemonic):
 SVC_KEY_OF: dict[int, int] = {key.value: key for key in SVC_KEYS}
 
 
-class SvcParam(NamedTuple):
-    """How the value of a service parameter is read and written."""
-
-    parse: Callable[[bytes], Any]
-    pack: Callable[[Any], bytes]
-    present: Callable[[Any], str]
-
-
-def list_of(size: int, item: SvcParam) -> SvcParam:
-    """Returns how a list is read and written: one or more items of `size` octets each."""
-
-    def parse_items(value: bytes) -> tuple[Any, ...]:
-        if not value or len(value) % size:
-            raise MalformedMessage(f'{len(value)} octets are no list of items of {size}')
-        return tuple([item.parse(value[at : at + size]) for at in range(0, len(value), size)])
-
-    def pack_items(items: tuple[Any, ...]) -> bytes:
-        return b''.join(map(item.pack, items))
-
-    def present_items(items: tuple[Any, ...]) -> str:
-        return ','.join(map(item.present, items))
-
-    return SvcParam(parse_items, pack_items, present_items)
-
-
-def parse_number(value: bytes) -> int:
-    """A port, or a key: sixteen bits."""
-    if len(value) != 2:
-        raise MalformedMessage(f'{len(value)} octets are no number of two')
-    return int.from_bytes(value, 'big')
-
-
-def pack_number(value: int) -> bytes:
-    """A port, or a key."""
-    return struct.pack('>H', value)
-
-
 def present_key(key: int) -> str:
-    """The presentation name of a SvcParamKey (RFC 9460 2.1)."""
+    """Returns the presentation name of a SvcParamKey (RFC 9460 2.1)."""
     return str(SVC_KEY_OF.get(key, f'key{key}'))
 
 
-KEY_LIST = list_of(2, SvcParam(parse_number, pack_number, present_key))
+def check_keys(keys: list[int]) -> None:
+    """Raises MalformedMessage unless keys are in strictly increasing order (RFC 9460 2.2)."""
+    if keys != sorted(set(keys)):
+        raise MalformedMessage(f'SvcParamKeys {keys!s:.60} are not in strictly increasing order')
 
 
-def parse_mandatory(value: bytes) -> tuple[int, ...]:
-    """Keys in strictly increasing order, `mandatory` not among them (RFC 9460 8)."""
-    keys: tuple[int, ...] = KEY_LIST.parse(value)
-    if list(keys) != sorted(set(keys) - {SVC_KEYS.mandatory}):
-        raise MalformedMessage(f'{keys!s:.60} are no mandatory keys')
-    return keys
+class MandatoryKeys(Many):
+    """Keys that a client must know, `mandatory` not among them (RFC 9460 8)."""
+
+    def check(self, values: Sequence[int]) -> None:
+        super().check(values)
+        check_keys([SVC_KEYS.mandatory, *values])
 
 
-def parse_alpn(value: bytes) -> tuple[bytes, ...]:
-    """Protocol ids, each with its length (RFC 9460 7.1.1)."""
-    ids, _ = parse_strings(value, 0, len(value), {})
-    if b'' in ids:
-        raise MalformedMessage('There is an empty protocol id in alpn')
-    return ids
+class ProtocolIds(Many):
+    """Protocol ids of ALPN (RFC 9460 7.1.1)."""
+
+    def check(self, values: Sequence[bytes]) -> None:
+        super().check(values)
+        if b'' in values:
+            raise MalformedMessage('There is an empty protocol id in alpn')
+
+    def present(self, values: Sequence[bytes]) -> str:
+        # First a list's escapes, then a string's (RFC 9460 A.1).
+        escaped = [value.replace(b'\\', b'\\\\').replace(b',', b'\\,') for value in values]
+        return present_string(b','.join(escaped))
 
 
-def pack_alpn(ids: tuple[bytes, ...]) -> bytes:
-    """Protocol ids."""
-    out = bytearray()
-    pack_strings(ids, out, {})
-    return bytes(out)
-
-
-def present_alpn(ids: tuple[bytes, ...]) -> str:
-    """Protocol ids as a value-list: first a list's escapes, then a string's (RFC 9460 A.1)."""
-    escaped = (one.replace(b'\\', b'\\\\').replace(b',', b'\\,') for one in ids)
-    return present_string(b','.join(escaped))
-
-
-def parse_nothing(value: bytes) -> bytes:
-    """No octets: the key says all."""
-    if value:
-        raise MalformedMessage('There is a value where none must be')
-    return value
-
-
-SVC_PARAMS: dict[int, SvcParam] = {  # RFC 9460 7 and 8; other keys have plain octets
-    SVC_KEYS.mandatory: SvcParam(parse_mandatory, KEY_LIST.pack, KEY_LIST.present),
-    SVC_KEYS.alpn: SvcParam(parse_alpn, pack_alpn, present_alpn),
-    SVC_KEYS.no_default_alpn: SvcParam(parse_nothing, pack_octets, present_string),
-    SVC_KEYS.port: SvcParam(parse_number, pack_number, str),
-    SVC_KEYS.ipv4hint: list_of(
-        4, SvcParam(IPv4Address, lambda hint: packed_address(hint, 4), str)
-    ),
-    SVC_KEYS.ech: SvcParam(bytes, pack_octets, present_base64),
-    SVC_KEYS.ipv6hint: list_of(
-        16, SvcParam(IPv6Address, lambda hint: packed_address(hint, 16), str)
-    ),
+SVC_PARAMS: dict[int, Field] = {  # RFC 9460 7 and 8; other keys have plain octets
+    SVC_KEYS.mandatory: MandatoryKeys(Integer('H', present_key), 1, ','),
+    SVC_KEYS.alpn: ProtocolIds(STRING, 1),
+    SVC_KEYS.no_default_alpn: Only(QUOTED_REST, lambda octets: octets == b''),
+    SVC_KEYS.port: U16,
+    SVC_KEYS.ipv4hint: Many(IPV4, 1, ','),
+    SVC_KEYS.ech: BASE64_REST,
+    SVC_KEYS.ipv6hint: Many(IPV6, 1, ','),
 }
-OTHER_SVC_PARAM = SvcParam(bytes, pack_octets, present_string)
 
 
-def parse_svc_params(
-    data: bytes, offset: int, end: int, names: Names
-) -> tuple[tuple[tuple[int, Any], ...], int]:
-    """Service parameters, their keys in strictly increasing order (RFC 9460 2.2)."""
-    pairs, offset = parse_pairs(data, offset, end, names)
-    keys = [key for key, _ in pairs]
-    if keys != sorted(set(keys)):
-        raise MalformedMessage(f'SvcParamKeys {keys!s:.60} are not in strictly increasing order')
-    values = [
-        (SVC_KEY_OF.get(key, key), SVC_PARAMS.get(key, OTHER_SVC_PARAM).parse(value))
-        for key, value in pairs
-    ]
-    return tuple(values), offset
+class SvcParam:
+    """A key, and a value of that key's kind after the number of its octets (RFC 9460 2.2)."""
+
+    hint = 'tuple[int, Any]'
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        key, size = struct.unpack_from('>HH', data, offset)
+        stop = offset + 4 + size
+        value, after = SVC_PARAMS.get(key, QUOTED_REST).parse(data, offset + 4, stop, names)
+        if after != stop:
+            raise MalformedMessage(f'The value of {present_key(key)} does not end at {stop}')
+        return (SVC_KEY_OF.get(key, key), value), stop
+
+    def pack(self, param: tuple[int, Any], out: bytearray, suffixes: Suffixes) -> None:
+        key, value = param
+        octets = bytearray()
+        SVC_PARAMS.get(key, QUOTED_REST).pack(value, octets, suffixes)
+        out += struct.pack('>HH', key, len(octets)) + octets
+
+    def present(self, param: tuple[int, Any]) -> str:
+        key, value = param
+        if value == b'':
+            return present_key(key)
+        return f'{present_key(key)}={SVC_PARAMS.get(key, QUOTED_REST).present(value)}'
 
 
-def pack_svc_params(
-    params: tuple[tuple[int, Any], ...], out: bytearray, suffixes: Suffixes
-) -> None:
-    """Service parameters."""
-    keys = [key for key, _ in params]
-    if keys != sorted(set(keys)):
-        raise MalformedMessage(f'SvcParamKeys {keys!s:.60} are not in strictly increasing order')
-    pairs = []
-    for key, value in params:
-        kind = SVC_PARAMS.get(key, OTHER_SVC_PARAM)
-        pairs.append((key, kind.pack(value)))
-        kind.parse(pairs[-1][1])  # nothing is packed that could not be read
-    pack_pairs(tuple(pairs), out, suffixes)
+class SvcParams(Many):
+    """Service parameters, their keys in strictly increasing order."""
+
+    def check(self, values: Sequence[tuple[int, Any]]) -> None:
+        check_keys([key for key, _ in values])
 
 
-def present_svc_param(key: int, value: Any) -> str:
-    """One service parameter (RFC 9460 2.1)."""
-    if isinstance(value, bytes) and not value:
-        return present_key(key)
-    return f'{present_key(key)}={SVC_PARAMS.get(key, OTHER_SVC_PARAM).present(value)}'
+SVC_PARAM_LIST = SvcParams(SvcParam())
 
 
-def present_svc_params(params: tuple[tuple[int, Any], ...]) -> str:
-    """Service parameters."""
-    return ' '.join([present_svc_param(key, value) for key, value in params])
-
-
-def set_bits(octets: bytes, first: int = 0) -> list[int]:
-    """Returns the numbers of the bits that are set; `first` is that of the uppermost."""
-    bits = f'{int.from_bytes(octets, "big"):0{8 * len(octets)}b}'
-    return [first + at for at, bit in enumerate(bits) if bit == '1']
-
-
-def parse_types(data: bytes, offset: int, end: int, names: Names) -> tuple[tuple[int, ...], int]:
-    """Types from a bitmap to the end: windows in order, none of them empty (RFC 4034 4.1.2)."""
-    types: list[int] = []
-    last = -1
-    while offset < end:  # each turn takes two octets at least
-        window, size = take(data, offset, 2, end)
-        bits = take(data, offset + 2, size, end)
-        if window <= last or not 1 <= size <= 32 or not bits[-1]:
-            raise MalformedMessage(f'The window at {offset} is none of a bitmap of types')
-        numbers = set_bits(bits, window << 8)
-        types += map(TYPE_OF.get, numbers, numbers)
-        last = window
-        offset += 2 + size
-    return tuple(types), offset
-
-
-def pack_types(types: tuple[int, ...], out: bytearray, suffixes: Suffixes) -> None:
-    """Types as a bitmap."""
-    if list(types) != sorted(set(types)):
-        raise MalformedMessage(f'The types {types!s:.60} are not in strictly increasing order')
-    windows: dict[int, bytearray] = {}
-    for number in types:
-        window, bit = number >> 8, number & 0xFF
-        bits = windows.setdefault(window, bytearray())
-        bits += bytes(bit // 8 + 1 - len(bits))
-        bits[-1] |= 0x80 >> bit % 8
-    for window, bits in windows.items():
-        out += struct.pack('>BB', window, len(bits)) + bits
-
-
-def present_types(types: tuple[int, ...]) -> str:
-    """Types."""
-    return ' '.join(map(present_type, types))
-
-
-def present_ports(bit_map: bytes) -> str:
-    """The numbers of ports in a bitmap."""
-    return ' '.join(map(str, set_bits(bit_map)))
-
-
-U8 = integer('B')
-U16 = integer('H')
-U32 = integer('I')
-U48 = Field('int', parse_u48, pack_u48, str)
-U64_GROUPS = integer('Q', present_groups)
-TIME = integer('I', present_time)
-TYPE_NUMBER = Field('int', parse_type, U16.pack, present_type)
-TYPE_LIST = Field('tuple[int, ...]', parse_types, pack_types, present_types)
-IPV4 = Field('IPv4Address', parse_ipv4, pack_ipv4, str)
-IPV6 = Field('IPv6Address', parse_ipv6, pack_ipv6, str)
-NAME = Field('bytes', parse_name_field, append_name, present_name)  # compressed: RFC 1035's types
-PLAIN_NAME = Field('bytes', parse_name_field, pack_plain_name, present_name)
-PLAIN_NAMES = Field('tuple[bytes, ...]', parse_names, pack_names, present_names)
-STRING = Field('bytes', parse_string, pack_string, present_string)
-OPTIONAL_STRING = Field(
-    'bytes | None', parse_optional_string, pack_optional_string, present_optional_string
-)
-STRINGS = Field('tuple[bytes, ...]', parse_strings, pack_strings, present_strings)
-SALT = Field('bytes', parse_string, pack_string, present_salt)
-HASH = only(Field('bytes', parse_string, pack_string, present_hash), bool)  # RFC 5155 3.1.7
-SIZED = Field('bytes', parse_sized, pack_sized, present_sized)
-EUI_48 = octets_of(6)
-EUI_64 = octets_of(8)
-QUOTED_REST = Field('bytes', parse_rest, pack_rest, present_string)
-HEX_REST = Field('bytes', parse_rest, pack_rest, present_hex)
-HEX_0X_REST = Field('bytes', parse_rest, pack_rest, lambda value: f'0x{value.hex()}')
-BASE64_REST = Field('bytes', parse_rest, pack_rest, present_base64)
-GENERIC_REST = Field('bytes', parse_rest, pack_rest, present_generic)
-PORTS = only(  # RFC 1035 3.4.2: a bit for each
-    Field('bytes', parse_rest, pack_rest, present_ports), lambda bit_map: len(bit_map) <= 8192
-)
-OPTIONS = Field('tuple[tuple[int, bytes], ...]', parse_options, pack_pairs, present_pairs)
-SVC_PARAM_LIST = Field(
-    'tuple[tuple[int, Any], ...]', parse_svc_params, pack_svc_params, present_svc_params
-)
-DSYNC_SCHEME = integer('B', lambda scheme: {1: 'NOTIFY'}.get(scheme, str(scheme)))
-
-
-def present_tag(value: bytes) -> str:
-    """A tag, without quotes (RFC 8659 4.1.1)."""
-    return present_string(value)[1:-1]
-
-
-TAG = only(Field('bytes', parse_string, pack_string, present_tag), bytes.isalnum)
-
-
-def parse_no_gateway(data: bytes, offset: int, end: int, names: Names) -> tuple[None, int]:
+class NoGateway:
     """No gateway."""
-    return None, offset
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[None, int]:
+        return None, offset
+
+    def pack(self, value: None, out: bytearray, suffixes: Suffixes) -> None:
+        if value is not None:
+            raise MalformedMessage(f'{value!r} is a gateway where its type is that of none')
 
 
-def pack_no_gateway(value: None, out: bytearray, suffixes: Suffixes) -> None:
-    """No gateway."""
-    if value is not None:
-        raise MalformedMessage(f'{value!r} is a gateway where its type is that of none')
+# RFC 4025 2.3, RFC 8777 4.2.3
+GATEWAYS: dict[int, Any] = {0: NoGateway(), 1: IPV4, 2: IPV6, 3: PLAIN_NAME}
+GATEWAY_TYPE = Only(U8, GATEWAYS.__contains__)
 
 
-NO_GATEWAY = Field('None', parse_no_gateway, pack_no_gateway, lambda value: '.')
-GATEWAYS = {0: NO_GATEWAY, 1: IPV4, 2: IPV6, 3: PLAIN_NAME}  # RFC 4025 2.3, RFC 8777 4.2.3
-GATEWAY_TYPE = only(U8, GATEWAYS.__contains__)
+class Gateway:
+    """A gateway, whose type is in the octet before the last one before it."""
+
+    hint = 'IPv4Address | IPv6Address | bytes | None'
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        value, offset = GATEWAYS[data[offset - 2]].parse(data, offset, end, names)
+        return value, offset
+
+    def pack(self, value: Any, out: bytearray, suffixes: Suffixes) -> None:
+        GATEWAYS[out[-2]].pack(value, out, suffixes)
+
+    def present(self, value: Any) -> str:
+        if isinstance(value, bytes):
+            return present_name(value)
+        return '.' if value is None else str(value)
 
 
-def gateway(back: int) -> Field:
-    """Returns the kind of a gateway, whose type is in the lower bits of an octet so far before."""
-
-    def parse_gateway(data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
-        return GATEWAYS[data[offset - back] & 0x7F].parse(data, offset, end, names)
-
-    def pack_gateway(value: Any, out: bytearray, suffixes: Suffixes) -> None:
-        GATEWAYS[out[-back] & 0x7F].pack(value, out, suffixes)
-
-    def present_gateway(value: Any) -> str:
-        kind = NO_GATEWAY if value is None else PLAIN_NAME if isinstance(value, bytes) else IPV4
-        return kind.present(value)
-
-    return Field(
-        'IPv4Address | IPv6Address | bytes | None', parse_gateway, pack_gateway, present_gateway
-    )
-
-
-def parse_upper_bit(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
-    """The uppermost bit of an octet, which is not passed (RFC 8777 4.2.2)."""
-    return data[offset] >> 7, offset
-
-
-def pack_upper_bit(value: int, out: bytearray, suffixes: Suffixes) -> None:
-    """The uppermost bit of an octet."""
-    out += struct.pack('>B', value << 7)
-
-
-def parse_relay_type(data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
-    """The lower bits of an octet: the type of a relay (RFC 8777 4.2.3)."""
-    if data[offset] & 0x7F not in GATEWAYS:
-        raise MalformedMessage(f'There is a relay of an unknown type at {offset}')
-    return data[offset] & 0x7F, offset + 1
-
-
-def pack_relay_type(value: int, out: bytearray, suffixes: Suffixes) -> None:
-    """The lower bits of an octet, whose uppermost is there."""
-    if value not in GATEWAYS:
-        raise MalformedMessage(f'{value} is no type of a relay')
-    out[-1] |= value
-
-
-UPPER_BIT = Field('int', parse_upper_bit, pack_upper_bit, lambda bit: str(int(bit)))
-RELAY_TYPE = Field('int', parse_relay_type, pack_relay_type, str)
+GATEWAY = Gateway()
 
 
 class AddressPrefix(NamedTuple):
@@ -1533,101 +1404,80 @@ class AddressPrefix(NamedTuple):
     afdpart: Any  # an address, or the octets of another family
 
 
-ADDRESS_FAMILIES: dict[int, tuple[Any, int]] = {1: (IPv4Address, 4), 2: (IPv6Address, 16)}
+ADDRESS_FAMILIES = {1: IPV4, 2: IPV6}
 
 
-def parse_afdpart(family: int, prefix: int, octets: bytes) -> Any:
-    """Returns the address of a family whose zeros at the end are left out, else octets."""
-    kind, size = ADDRESS_FAMILIES.get(family, (bytes, 127))
-    if len(octets) > size or octets.endswith(b'\0'):
-        raise MalformedMessage(f'{octets!r} is no address of family {family}')
-    if kind is bytes:
-        return octets
-    if prefix > 8 * size:
-        raise MalformedMessage(f'A prefix of {prefix} bits is none of family {family}')
-    return kind(octets.ljust(size, b'\0'))
+class Prefix:
+    """A prefix of addresses, the zeros at its end left out (RFC 3123 4)."""
 
+    hint = 'AddressPrefix'
 
-def pack_afdpart(family: int, value: Any) -> bytes:
-    """Returns the octets of an address without the zeros at its end, or octets as they are."""
-    if family not in ADDRESS_FAMILIES:
-        return pack_octets(value)
-    return packed_address(value, ADDRESS_FAMILIES[family][1]).rstrip(b'\0')
+    def check(self, family: int, prefix: int, octets: bytes) -> None:
+        size = ADDRESS_FAMILIES[family].size if family in ADDRESS_FAMILIES else 127
+        if len(octets) > size or octets.endswith(b'\0'):
+            raise MalformedMessage(f'{octets!r} is no address of family {family}')
+        if family in ADDRESS_FAMILIES and prefix > 8 * size:
+            raise MalformedMessage(f'A prefix of {prefix} bits is none of family {family}')
 
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        family, prefix, size = struct.unpack_from('>HBB', data, offset)
+        after = offset + 4 + (size & 0x7F)
+        octets = data[offset + 4 : after]
+        self.check(family, prefix, octets)
+        afdpart: Any = octets
+        if kind := ADDRESS_FAMILIES.get(family):
+            afdpart = kind.family(octets.ljust(kind.size, b'\0'))
+        return AddressPrefix(family, prefix, size >> 7, afdpart), after
 
-def parse_prefixes(
-    data: bytes, offset: int, end: int, names: Names
-) -> tuple[tuple[AddressPrefix, ...], int]:
-    """Prefixes of addresses, to the end (RFC 3123 4)."""
-    items = []
-    while offset < end:  # each turn takes four octets at least
-        family, prefix, size = struct.unpack('>HBB', take(data, offset, 4, end))
-        octets = take(data, offset + 4, size & 0x7F, end)
-        afdpart = parse_afdpart(family, prefix, octets)
-        items.append(AddressPrefix(family, prefix, size >> 7, afdpart))
-        offset += 4 + len(octets)
-    return tuple(items), offset
-
-
-def pack_prefixes(items: tuple[AddressPrefix, ...], out: bytearray, suffixes: Suffixes) -> None:
-    """Prefixes of addresses."""
-    for family, prefix, negation, afdpart in items:
-        octets = pack_afdpart(family, afdpart)
-        parse_afdpart(family, prefix, octets)  # nothing is packed that could not be read
+    def pack(self, value: tuple[Any, ...], out: bytearray, suffixes: Suffixes) -> None:
+        family, prefix, negation, afdpart = value
+        packed = bytearray()
+        ADDRESS_FAMILIES.get(family, GENERIC_REST).pack(afdpart, packed, suffixes)
+        octets = bytes(packed.rstrip(b'\0') if family in ADDRESS_FAMILIES else packed)
+        self.check(family, prefix, octets)
         out += struct.pack('>HBB', family, prefix, negation << 7 | len(octets)) + octets
 
-
-def present_prefix(item: AddressPrefix) -> str:
-    """A prefix of addresses (RFC 3123 5); octets of a family that has no form in base 16."""
-    family, prefix, negation, afdpart = item
-    text = afdpart.hex() if isinstance(afdpart, bytes) else str(afdpart)
-    return f'{"!" * bool(negation)}{family}:{text}/{prefix}'
-
-
-def present_prefixes(items: tuple[AddressPrefix, ...]) -> str:
-    """Prefixes of addresses."""
-    return ' '.join(map(present_prefix, items))
+    def present(self, value: tuple[Any, ...]) -> str:
+        family, prefix, negation, afdpart = value
+        # No RFC says how octets of another family are written.
+        text = afdpart.hex() if isinstance(afdpart, bytes) else str(afdpart)
+        return f'{"!" * bool(negation)}{family}:{text}/{prefix}'
 
 
-PREFIXES = Field('tuple[AddressPrefix, ...]', parse_prefixes, pack_prefixes, present_prefixes)
-
+PREFIXES = Many(Prefix())
 
 DEGREE = 3_600_000  # thousandths of a second of arc
 MIDDLE = 1 << 31  # the equator, the prime meridian
 GROUND = 10_000_000  # centimetres: altitudes are counted from below it
 
 
-def angle(degrees: int, letters: str) -> Field:
-    """Returns the kind of a latitude or a longitude (RFC 1876 2)."""
-
-    def present_angle(value: int) -> str:
-        seconds, thousandths = divmod(abs(value - MIDDLE), 1000)
-        minutes, seconds = divmod(seconds, 60)
-        letter = letters[value < MIDDLE]
-        return f'{minutes // 60} {minutes % 60} {seconds}.{thousandths:03} {letter}'
-
-    least, most = MIDDLE - degrees * DEGREE, MIDDLE + degrees * DEGREE
-    return only(integer('I', present_angle), lambda value: least <= value <= most)
-
-
-def present_altitude(value: int) -> str:
-    """An altitude in metres."""
-    return f'{(value - GROUND) / 100:.2f}m'
+def present_angle(letters: str, value: int) -> str:
+    """Returns a latitude or a longitude (RFC 1876 3)."""
+    seconds, thousandths = divmod(abs(value - MIDDLE), 1000)
+    minutes, seconds = divmod(seconds, 60)
+    letter = letters[value < MIDDLE]
+    return f'{minutes // 60} {minutes % 60} {seconds}.{thousandths:03} {letter}'
 
 
 def present_size(value: int) -> str:
-    """A size in metres: four bits, and the power of ten to multiply them by, in centimetres."""
+    """Returns metres: four bits, and the power of ten to multiply them by, in centimetres."""
     size = (value >> 4) * 10 ** (value & 15)
     return f'{size // 100}m' if size >= 100 else f'{size / 100:.2f}m'
 
 
 SIZES = {0} | {base << 4 | power for base in range(1, 10) for power in range(10)}
 
-VERSION_0 = only(U8, {0}.__contains__)
-LATITUDE = angle(90, 'NS')
-LONGITUDE = angle(180, 'EW')
-ALTITUDE = integer('I', present_altitude)
-SIZE = only(integer('B', present_size), SIZES.__contains__)
+VERSION_0 = Only(U8, {0}.__contains__)
+LATITUDE = Only(
+    Integer('I', functools.partial(present_angle, 'NS')),
+    lambda value: abs(value - MIDDLE) <= 90 * DEGREE,
+)
+LONGITUDE = Only(
+    Integer('I', functools.partial(present_angle, 'EW')),
+    lambda value: abs(value - MIDDLE) <= 180 * DEGREE,
+)
+ALTITUDE = Integer('I', lambda value: f'{(value - GROUND) / 100:.2f}m')
+SIZE = Only(Integer('B', present_size), SIZES.__contains__)
 
 
 # --- 7. Records --------------------------------------------------------------
@@ -1638,116 +1488,148 @@ SIZE = only(integer('B', present_size), SIZES.__contains__)
 # types of class IN in another class, have plain octets (RFC 3597).
 
 
-def present_values(rdata: Any) -> str:
-    """Returns rdata of several fields as a master file has it."""
-    return str(rdata.row.form.present(rdata.row, rdata))
+class Record:
+    """Several fields one after the other: a kind of field itself, whose value is a named tuple."""
+
+    hint = 'tuple[Any, ...]'
+
+    def __init__(self, mnemonic: str, fields: dict[str, Field]) -> None:
+        self.mnemonic = mnemonic
+        self.fields = fields
+
+    @functools.cached_property
+    def made(self) -> Any:
+        """The named tuple. To make all of them would be slow to import."""
+        made: Any = namedtuple(self.mnemonic, self.fields, module=__name__)  # type: ignore[misc]
+        made.__doc__ = f'Rdata of type {self.mnemonic}: {", ".join(self.fields)}.'
+        made.__str__ = lambda rdata: self.present(rdata)  # type: ignore[method-assign]
+        name = f'{self.mnemonic}ExpiresAt'
+        expires: Any = type(name, (RecordExpiresAt, made), {'__module__': __name__})
+        EXPIRING[made] = EXPIRING[expires] = expires
+        globals().update({self.mnemonic: made, name: expires})
+        return made
+
+    @functools.cached_property
+    def steps(self) -> list[tuple[Any, Any, int, Any]]:
+        """What parses and what packs each field, 0, and its index.
+
+        Neighbouring integers are one step: a Struct's functions, its size, and a slice.
+        """
+        steps: list[tuple[Any, Any, int, Any]] = []
+        at = 0
+        for kind, group in itertools.groupby(self.fields.values(), type):
+            fields: list[Any] = [*group]
+            if kind is Integer:
+                integers = struct.Struct('>' + ''.join([field.code for field in fields]))
+                part = slice(at, at + len(fields))
+                steps.append((integers.unpack_from, integers.pack, integers.size, part))
+            else:
+                steps += [(field.parse, field.pack, 0, at + n) for n, field in enumerate(fields)]
+            at += len(fields)
+        return steps
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        values: list[Any] = []
+        for parse, _, size, _ in self.steps:
+            if size:
+                values += parse(data, offset)
+                offset += size
+            else:
+                value, offset = parse(data, offset, end, names)
+                values.append(value)
+        return tuple.__new__(self.made, values), offset
+
+    def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
+        if len(rdata) != len(self.fields):
+            raise TypeError(f'{self.mnemonic} has {len(self.fields)} fields, not {len(rdata)}')
+        for _, pack, size, at in self.steps:
+            if size:
+                out += pack(*rdata[at])
+            else:
+                pack(rdata[at], out, suffixes)
+
+    def present(self, rdata: Any) -> str:
+        return ' '.join(self.present_each(rdata)).rstrip()
+
+    def present_each(self, rdata: Any) -> list[str]:
+        """Returns each of the values as a master file has it."""
+        fields = zip(self.fields.values(), rdata, strict=True)
+        return [field.present(value) for field, value in fields]
+
+
+class Location(Record):
+    """LOC, which a master file has in another order, without the version (RFC 1876 3)."""
+
+    def present(self, rdata: Any) -> str:
+        _, *sizes, latitude, longitude, altitude = self.present_each(rdata)
+        return ' '.join([latitude, longitude, altitude, *sizes])
+
+
+class HostIdentity(Record):
+    """HIP, in which all lengths come first (RFC 8005 5)."""
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        hit_size, algorithm, key_size = struct.unpack_from('>BBH', data, offset)
+        if not hit_size or not key_size:
+            raise MalformedMessage('There is no HIT, or no key, where both must be')
+        key_at = offset + 4 + hit_size
+        hit, key = data[offset + 4 : key_at], data[key_at : key_at + key_size]
+        servers, offset = PLAIN_NAMES.parse(data, key_at + key_size, end, names)
+        return self.made(algorithm, hit, key, servers), offset
+
+    def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
+        algorithm, hit, key, servers = rdata
+        if not hit or not key:
+            raise MalformedMessage('There is no HIT, or no key, where both must be')
+        out += struct.pack('>BBH', len(hit), algorithm, len(key)) + hit + key
+        PLAIN_NAMES.pack(servers, out, suffixes)
+
+
+class Relay(Record):
+    """AMTRELAY, in which one octet has the discovery bit and the type (RFC 8777 4.2)."""
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        precedence, octet = data[offset], data[offset + 1]
+        GATEWAY_TYPE.check(octet & 0x7F)
+        relay, offset = GATEWAYS[octet & 0x7F].parse(data, offset + 2, end, names)
+        return self.made(precedence, octet >> 7, octet & 0x7F, relay), offset
+
+    def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
+        precedence, discovery_optional, kind, relay = rdata
+        GATEWAY_TYPE.check(kind)
+        out += struct.pack('>BB', precedence, discovery_optional << 7 | kind)
+        GATEWAYS[kind].pack(relay, out, suffixes)
 
 
 class Layout:
-    """How the rdata of a type is laid out. `qclass` is None if the class makes no difference."""
+    """A row of the table. `qclass` is None if the class makes no difference."""
 
     def __init__(
-        self, mnemonic: str, qclass: int | None, fields: dict[str, Field], form: Form
+        self, mnemonic: str, qclass: int | None, fields: dict[str, Field], kind: Field
     ) -> None:
         self.mnemonic = mnemonic
         self.qclass = qclass
         self.fields = fields
-        self.form = form
+        self.kind = kind
+        self.parse, self.pack = kind.parse, kind.pack  # one look-up less for each record
+        # Octets are ready-made rdata, but not where the rdata is bytes itself.
+        self.takes_octets = kind.hint != 'bytes'
 
-    @functools.cached_property
+    @property
     def record(self) -> Any:
-        """The named tuple, or None for a single field. To make all would be slow to import."""
-        if len(self.fields) == 1:
-            return None
-        made: Any = namedtuple(self.mnemonic, self.fields, module=__name__)  # type: ignore[misc]
-        record: Any = made
-        record.__doc__ = f'Rdata of type {self.mnemonic}: {", ".join(self.fields)}.'
-        record.__str__ = present_values
-        record.row = self
-        own = {'__module__': __name__}
-        expires: Any = type(f'{self.mnemonic}ExpiresAt', (RecordExpiresAt, record), own)
-        EXPIRING[record] = EXPIRING[expires] = expires
-        globals().update({record.__name__: record, expires.__name__: expires})
-        return record
-
-
-class Form(NamedTuple):
-    """How rdata as a whole is read and written, by its row."""
-
-    parse: Callable[[Layout, bytes, int, int, Names], Any]
-    pack: Callable[[Layout, Iterable[Any], bytearray, Suffixes], None]
-    present: Callable[[Layout, Iterable[Any]], str]
+        """The named tuple that the rdata is, or None where there is a single field."""
+        return self.kind.made if isinstance(self.kind, Record) else None
 
 
 LAYOUTS: dict[int, Layout] = {}
 
 
-def parse_fields(row: Layout, data: bytes, offset: int, end: int, names: Names) -> Any:
-    """Returns the rdata from `offset` to `end`: its fields one after the other."""
-    values = []
-    for field in row.fields.values():
-        value, offset = field.parse(data, offset, end, names)
-        values.append(value)
-    if offset != end:
-        raise MalformedMessage(f'The rdata of {row.mnemonic} does not end at {end} but {offset}')
-    return values[0] if row.record is None else tuple.__new__(row.record, values)
-
-
-def pack_fields(row: Layout, values: Iterable[Any], out: bytearray, suffixes: Suffixes) -> None:
-    """Appends values one after the other."""
-    for field, value in zip(row.fields.values(), values, strict=True):
-        field.pack(value, out, suffixes)
-
-
-def present_each(row: Layout, values: Iterable[Any]) -> list[str]:
-    """Returns each of the values as a master file has it."""
-    return [kind.present(value) for kind, value in zip(row.fields.values(), values, strict=True)]
-
-
-def present_fields(row: Layout, values: Iterable[Any]) -> str:
-    """Returns values as a master file has them, one after the other."""
-    return ' '.join(present_each(row, values)).rstrip()
-
-
-def parse_hip(row: Layout, data: bytes, offset: int, end: int, names: Names) -> Any:
-    """Returns the rdata of HIP: all its lengths come first (RFC 8005 5)."""
-    hit_size, algorithm, key_size = struct.unpack('>BBH', take(data, offset, 4, end))
-    if not hit_size or not key_size:
-        raise MalformedMessage('There is no HIT, or no key, where both must be')
-    hit = take(data, offset + 4, hit_size, end)
-    offset += 4 + hit_size
-    key = take(data, offset, key_size, end)
-    servers, offset = parse_names(data, offset + key_size, end, names)
-    if offset != end:
-        raise MalformedMessage(f'The rdata of HIP does not end at {end} but {offset}')
-    return row.record(algorithm, hit, key, servers)
-
-
-def pack_hip(row: Layout, values: Iterable[Any], out: bytearray, suffixes: Suffixes) -> None:
-    """Appends the rdata of HIP."""
-    algorithm, hit, key, servers = values
-    if not hit or not key:
-        raise MalformedMessage('There is no HIT, or no key, where both must be')
-    out += struct.pack('>BBH', len(hit), algorithm, len(key)) + hit + key
-    pack_names(servers, out, suffixes)
-
-
-def present_loc(row: Layout, values: Iterable[Any]) -> str:
-    """Returns the values of LOC in another order, and without the version (RFC 1876 3)."""
-    _, *sizes, latitude, longitude, altitude = present_each(row, values)
-    return ' '.join([latitude, longitude, altitude, *sizes])
-
-
-IN_ORDER = Form(parse_fields, pack_fields, present_fields)
-HIP_FORM = Form(parse_hip, pack_hip, present_fields)
-LOC_FORM = Form(parse_fields, pack_fields, present_loc)
-
-
 def layout(
-    mnemonic: str, qclass: int | None = None, form: Form = IN_ORDER, /, **fields: Field
+    mnemonic: str, qclass: int | None = None, record: type[Record] = Record, /, **fields: Field
 ) -> None:
     """Adds a row to the table: the fields of a type, in the order of the wire."""
-    LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, form)
+    kind = record(mnemonic, fields) if len(fields) > 1 else next(iter(fields.values()))
+    LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, kind)
 
 
 def fields_of(mnemonic: str) -> dict[str, Field]:
@@ -1789,7 +1671,7 @@ layout('NSAP', CLASSES.IN, nsap=HEX_0X_REST)  # RFC 1706 5
 layout('NSAP_PTR', CLASSES.IN, ptrdname=PLAIN_NAME)  # RFC 1348
 layout(
     'RRSIG',  # RFC 4034 3.1
-    type_covered=TYPE_NUMBER,
+    type_covered=TYPE,
     algorithm=U8,
     labels=U8,
     original_ttl=U32,
@@ -1808,7 +1690,7 @@ layout('AAAA', CLASSES.IN, address=IPV6)  # RFC 3596 2.2
 layout(
     'LOC',  # RFC 1876 2
     None,
-    LOC_FORM,
+    Location,
     version=VERSION_0,
     size=SIZE,
     horiz_pre=SIZE,
@@ -1841,10 +1723,10 @@ layout(
     precedence=U8,
     gateway_type=GATEWAY_TYPE,
     algorithm=U8,
-    gateway=gateway(2),
+    gateway=GATEWAY,
     public_key=BASE64_REST,
 )
-layout('NSEC', next_domain_name=PLAIN_NAME, type_bit_maps=TYPE_LIST)  # RFC 4034 4.1
+layout('NSEC', next_domain_name=PLAIN_NAME, type_bit_maps=TYPE_BITMAP)  # RFC 4034 4.1
 layout('DHCID', CLASSES.IN, identifier=BASE64_REST)  # RFC 4701 3.1
 layout(
     'NSEC3',  # RFC 5155 3.2
@@ -1853,7 +1735,7 @@ layout(
     iterations=U16,
     salt=SALT,
     next_hashed_owner_name=HASH,
-    type_bit_maps=TYPE_LIST,
+    type_bit_maps=TYPE_BITMAP,
 )
 layout('NSEC3PARAM', hash_algorithm=U8, flags=U8, iterations=U16, salt=SALT)  # RFC 5155 4.2
 layout(
@@ -1867,7 +1749,7 @@ layout('SMIMEA', **fields_of('TLSA'))  # RFC 8162 2
 layout(
     'HIP',  # RFC 8005 5
     None,
-    HIP_FORM,
+    HostIdentity,
     pk_algorithm=U8,
     hit=HEX_REST,
     public_key=BASE64_REST,
@@ -1877,7 +1759,7 @@ layout('NINFO', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2008
 layout('CDS', **fields_of('DS'))  # RFC 7344 3.1
 layout('CDNSKEY', **fields_of('DNSKEY'))  # RFC 7344 3.2
 layout('OPENPGPKEY', public_key=BASE64_REST)  # RFC 7929 2.1
-layout('CSYNC', soa_serial=U32, flags=U16, type_bit_map=TYPE_LIST)  # RFC 7477 2.1.1
+layout('CSYNC', soa_serial=U32, flags=U16, type_bit_map=TYPE_BITMAP)  # RFC 7477 2.1.1
 layout('ZONEMD', serial=U32, scheme=U8, hash_algorithm=U8, digest=HEX_REST)  # RFC 8976 2.2
 layout(
     'SVCB',  # RFC 9460 2.2
@@ -1889,7 +1771,7 @@ layout(
 layout('HTTPS', CLASSES.IN, **fields_of('SVCB'))  # RFC 9460 9
 layout(
     'DSYNC',  # RFC 9859 2.1
-    rrtype=TYPE_NUMBER,
+    rrtype=TYPE,
     scheme=DSYNC_SCHEME,
     port=U16,
     target=PLAIN_NAME,
@@ -1926,10 +1808,12 @@ layout('CAA', flags=U8, tag=TAG, value=QUOTED_REST)  # RFC 8659 4.1
 layout('AVC', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2016
 layout(
     'AMTRELAY',  # RFC 8777 4.2
+    None,
+    Relay,
     precedence=U8,
-    discovery_optional=UPPER_BIT,
-    type=RELAY_TYPE,
-    relay=gateway(1),
+    discovery_optional=U8,
+    type=U8,
+    relay=GATEWAY,
 )
 layout('RESINFO', **fields_of('TXT'))  # RFC 9606 4
 layout('WALLET', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2024
@@ -1945,29 +1829,12 @@ def layout_of(qtype: int, qclass: int) -> Layout | None:
 def parse_rdata(qtype: int, qclass: int, data: bytes, offset: int, end: int, names: Names) -> Any:
     """Returns the rdata from `offset` to `end`: octets if there is no row."""
     row = layout_of(qtype, qclass)
-    return data[offset:end] if row is None else row.form.parse(row, data, offset, end, names)
-
-
-def is_of_bytes(row: Layout) -> bool:
-    """Whether the rdata of a type is itself bytes, so that these are never ready-made rdata."""
-    return [kind.hint for kind in row.fields.values()] == ['bytes']
-
-
-def append_rdata(qtype: int, qclass: int, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
-    """Appends rdata: values by the row of its type, or ready-made octets as they are."""
-    row = layout_of(qtype, qclass)
-    if row is None or (isinstance(rdata, bytes) and not is_of_bytes(row)):
-        out += rdata
-        return
-    row.form.pack(row, (rdata,) if row.record is None else rdata, out, suffixes)
-
-
-def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
-    """Returns rdata as a master file has it; octets in the generic form of RFC 3597 5."""
-    row = layout_of(qtype, qclass)
-    if row is None or (isinstance(rdata, bytes) and not is_of_bytes(row)):
-        return present_generic(rdata)
-    return row.form.present(row, (rdata,) if row.record is None else rdata)
+    if row is None:
+        return data[offset:end]
+    rdata, after = row.parse(data, offset, end, names)
+    if after != end:
+        raise MalformedMessage(f'The rdata of {row.mnemonic} ends at {after}, not {end}')
+    return rdata
 
 
 # --- 8. Wire -----------------------------------------------------------------
@@ -1979,7 +1846,8 @@ def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
 HEADER = struct.Struct('>HHHHHH')  # RFC 1035 4.1.1
 QUESTION_TAIL = struct.Struct('>HH')  # RFC 1035 4.1.2, after the name
 RECORD_TAIL = struct.Struct('>HHIH')  # RFC 1035 4.1.3, after the name
-LENGTH = struct.Struct('>H')
+KIND_TTL_LENGTH = struct.Struct('>IIH')  # the same, with type and class in one
+A_IN = TYPES.A << 16 | CLASSES.IN
 ADDRESS = struct.Struct('>I')
 HEADER_BITS = (  # RFC 1035 4.1.1, with AD and CD of RFC 4035 in z
     ('qr', 15, 1),
@@ -1992,8 +1860,6 @@ HEADER_BITS = (  # RFC 1035 4.1.1, with AD and CD of RFC 4035 in z
     ('rcode', 0, 4),
 )
 
-Sections = tuple[list[ResourceRecord], list[ResourceRecord], list[ResourceRecord]]  # an, ns, ar
-
 
 @functools.lru_cache(maxsize=256)
 def parse_flags(flags: int) -> tuple[int, ...]:
@@ -2004,20 +1870,30 @@ def parse_flags(flags: int) -> tuple[int, ...]:
     return tuple(fields)
 
 
-def is_empty_of_update(flags: int, section: int, qtype: int, qclass: int) -> bool:
-    """Whether a record of an UPDATE has no rdata by its place and class (RFC 2136 2.4, 2.5)."""
+def is_empty_of_update(flags: int, is_answer: bool, qtype: int, qclass: int) -> bool:
+    """Whether a record of an UPDATE has no rdata by its section and class (RFC 2136 2.4, 2.5)."""
     return (
         flags >> 11 & 15 == OPCODES.UPDATE
         and qtype != TYPES.OPT
-        and (qclass == CLASSES.ANY or (qclass == CLASSES.NONE and section == 0))
+        and (qclass == CLASSES.ANY or (qclass == CLASSES.NONE and is_answer))
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def kind_of(kind: int) -> tuple[int, int, Callable[..., Any]]:
+    """Returns a type and a class from their 32 bits, and what parses rdata; few are in use."""
+    qtype, qclass = divmod(kind, 1 << 16)
+    row = layout_of(qtype, qclass)
+    if qtype != TYPES.OPT:  # whose class is a payload size
+        qclass = CLASS_OF.get(qclass, qclass)
+    return TYPE_OF.get(qtype, qtype), qclass, GENERIC_REST.parse if row is None else row.parse
 
 
 def parse_questions(data: bytes, count: int, names: Names, questions: list[QuestionRecord]) -> int:
     """Appends the questions to `questions`, and returns where they end."""
     offset = HEADER.size
     for _ in range(count):
-        name, offset = parse_name(data, offset, names)
+        name, offset = parse_name(data, offset, 0, names)
         qtype, qclass = QUESTION_TAIL.unpack_from(data, offset)
         offset += 4
         question = name, TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
@@ -2025,71 +1901,61 @@ def parse_questions(data: bytes, count: int, names: Names, questions: list[Quest
     return offset
 
 
-def parse_records(
-    data: bytes, offset: int, header: tuple[int, ...], names: Names, sections: Sections
-) -> int:
-    """Appends to `sections` the records that `data` holds whole, and returns where they end.
-
-    One loop over offsets. Raises MalformedMessage, IndexError or struct.error.
-    """
+def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Message:
+    """Returns what `parse` does; if it `may_be_cut` and has TC, up to its last whole record."""
+    if not isinstance(data, bytes):
+        raise TypeError(f'A message to parse is bytes, not {type(data).__name__}')
     size = len(data)
-    new = tuple.__new__
-    for section, count in enumerate(header[3:]):
-        for _ in range(count):
-            name, offset = parse_name(data, offset, names)
-            qtype, qclass, ttl, length = RECORD_TAIL.unpack_from(data, offset)
+    if size < HEADER.size:
+        raise MalformedMessage(f'{size} octets are not even a header')
+    qid, flags, questions, an, ns, ar = HEADER.unpack_from(data)
+    # All look-ups in the loop are local: most of a message is many small records.
+    new, unpack_address = tuple.__new__, ADDRESS.unpack_from
+    unpack_tail = KIND_TTL_LENGTH.unpack_from
+    names: Names = {}
+    qd: list[QuestionRecord] = []
+    records: list[ResourceRecord] = []
+    append = records.append
+    try:
+        offset = parse_questions(data, questions, names, qd)
+        for _ in range(an + ns + ar):
+            length = data[offset]
+            target = (length & 0x3F) << 8 | data[offset + 1]
+            if length >= 0xC0 and target in names:  # as most names are
+                name = names[target][0]
+                offset += 2
+            else:
+                name, offset = parse_name(data, offset, size, names)
+            kind, ttl, length = unpack_tail(data, offset)
+            qtype, qclass, parse_rdata = kind_of(kind)
             offset += 10
             end = offset + length
             if end > size:
                 raise MalformedMessage(f'The rdata at {offset} is cut short')
             rdata: Any
-            if qtype == 1 and qclass == 1 and length == 4:  # a short cut for A
-                rdata = IPv4Address(ADDRESS.unpack_from(data, offset)[0])
-            elif length == 0 and is_empty_of_update(header[1], section, qtype, qclass):
+            if kind == A_IN and length == 4:  # a short cut
+                rdata = IPv4Address(unpack_address(data, offset)[0])
+            elif not length and is_empty_of_update(flags, len(records) < an, qtype, qclass):
                 rdata = b''
             else:
-                rdata = parse_rdata(qtype, qclass, data, offset, end, names)
-            if qtype != 41:  # OPT, whose class is a payload size
-                qclass = CLASS_OF.get(qclass, qclass)
-            record = name, TYPE_OF.get(qtype, qtype), qclass, ttl, rdata
-            sections[section].append(new(ResourceRecord, record))
+                rdata, offset = parse_rdata(data, offset, end, names)
+                if offset != end:
+                    raise MalformedMessage(f'The rdata of {qtype} ends at {offset}, not {end}')
+            append(new(ResourceRecord, (name, qtype, qclass, ttl, rdata)))
             offset = end
-    return offset
-
-
-def to_message(
-    header: tuple[int, ...], questions: Iterable[QuestionRecord], sections: Sections
-) -> Message:
-    """Returns the Message of a header and the sections read."""
-    an, ns, ar = sections
-    contents = (tuple(questions), tuple(an), tuple(ns), tuple(ar))
-    fields = header[:1] + parse_flags(header[1]) + contents
-    message: Message = tuple.__new__(Message, fields)
-    return message
-
-
-def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Message:
-    """Returns what `parse` does; if it `may_be_cut` and has TC, up to its last whole record."""
-    if not isinstance(data, bytes):
-        raise TypeError(f'A message to parse is bytes, not {type(data).__name__}')
-    if len(data) < HEADER.size:
-        raise MalformedMessage(f'{len(data)} octets are not even a header')
-    header = HEADER.unpack_from(data)
-    names: Names = {}
-    questions: list[QuestionRecord] = []
-    sections: Sections = ([], [], [])
-    try:
-        offset = parse_questions(data, header[2], names, questions)
-        end = parse_records(data, offset, header, names, sections)
     except (IndexError, struct.error, MalformedMessage) as error:
-        if may_be_cut and data[2] & 2:
-            return to_message(header, questions, sections)
-        if isinstance(error, MalformedMessage):
-            raise
-        raise MalformedMessage(f'The message of {len(data)} octets is cut short') from error
-    if end != len(data) and not ignore_trailing:
-        raise MalformedMessage(f'There are {len(data) - end} octets after the message')
-    return to_message(header, questions, sections)
+        if not (may_be_cut and data[2] & 2):
+            if isinstance(error, MalformedMessage):
+                raise
+            raise MalformedMessage(f'The message of {size} octets is cut short') from error
+        offset = size
+    if offset != size and not ignore_trailing:
+        raise MalformedMessage(f'There are {size - offset} octets after the message')
+    read = tuple(records)
+    ns += an
+    sections = tuple(qd), read[:an], read[an:ns], read[ns:]
+    message: Message = new(Message, (qid, *parse_flags(flags), *sections))
+    return message
 
 
 def parse(data: bytes, ignore_trailing: bool = False) -> Message:
@@ -2117,21 +1983,6 @@ def pack_flags(*fields: int) -> int:
     return flags
 
 
-def append_record(
-    record: ResourceRecord, is_empty: bool, out: bytearray, suffixes: Suffixes
-) -> None:
-    """Appends a record; an empty one without asking its type."""
-    name, qtype, qclass, ttl, rdata = record
-    append_name(name, out, suffixes)
-    out += RECORD_TAIL.pack(qtype, qclass, ttl, 0)
-    start = len(out)
-    if qtype == 1 and qclass == 1 and isinstance(rdata, IPv4Address):  # a short cut for A
-        out += rdata.packed
-    elif not is_empty:
-        append_rdata(qtype, qclass, rdata, out, suffixes)
-    LENGTH.pack_into(out, start - 2, len(out) - start)
-
-
 def pack(message: Message) -> bytes:
     """Returns the octets of a Message, names compressed (RFC 1035 4).
 
@@ -2140,18 +1991,36 @@ def pack(message: Message) -> bytes:
     """
     if not isinstance(message, Message):
         raise TypeError(f'What is packed is a Message, not {message!r}')
-    flags = pack_flags(*message[1:9])
+    qid, *bits, qd, an, ns, ar = message
+    flags = pack_flags(*bits)
     suffixes: Suffixes = {}
+    # The one name of a query need not be remembered by its suffixes.
+    is_alone = not an and not ns and len(qd) == 1 and (not ar or ar[0].name == b'' == ar[-1].name)
     try:
-        out = bytearray(HEADER.pack(message.qid, flags, *map(len, message[9:])))
-        for name, qtype, qclass in message.qd:
-            append_name(name, out, suffixes)
+        out = bytearray(HEADER.pack(qid, flags, len(qd), len(an), len(ns), len(ar)))
+        for name, qtype, qclass in qd:
+            if is_alone:
+                out += pack_name(name)
+            else:
+                append_name(name, out, suffixes)
             out += QUESTION_TAIL.pack(qtype, qclass)
-        for section, records in enumerate(message[10:]):
-            for record in records:
-                _, qtype, qclass, _, rdata = record
-                is_empty = rdata == b'' and is_empty_of_update(flags, section, qtype, qclass)
-                append_record(record, is_empty, out, suffixes)
+        for records in (an, ns, ar):
+            for name, qtype, qclass, ttl, rdata in records:
+                append_name(name, out, suffixes)
+                out += RECORD_TAIL.pack(qtype, qclass, ttl, 0)
+                start = len(out)
+                row = LAYOUTS.get(qtype)
+                is_octets = isinstance(rdata, bytes)
+                if row is None or (row.qclass or qclass) != qclass:
+                    out += rdata
+                elif not is_octets:
+                    row.pack(rdata, out, suffixes)
+                elif rdata or not is_empty_of_update(flags, records is an, qtype, qclass):
+                    if row.takes_octets:
+                        out += rdata
+                    else:
+                        row.pack(rdata, out, suffixes)
+                LENGTH.pack_into(out, start - 2, len(out) - start)
     except struct.error as error:
         kind = TypeError if 'not an integer' in str(error) else MalformedMessage
         raise kind(f'A value does not fit its field: {error}') from error
@@ -2162,6 +2031,14 @@ def pack(message: Message) -> bytes:
     if len(out) > MAX_MESSAGE:
         raise MalformedMessage(f'{len(out)} octets are more than a message can have')
     return bytes(out)
+
+
+def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
+    """Returns rdata as a master file has it; octets in the generic form of RFC 3597 5."""
+    row = layout_of(qtype, qclass)
+    if row is None or (row.takes_octets and isinstance(rdata, bytes)):
+        return present_generic(rdata)
+    return row.kind.present(rdata)
 
 
 def presentation(record: ResourceRecord) -> str:
@@ -2606,8 +2483,11 @@ def parse_options_of(data: bytes, opt: list[Span]) -> tuple[tuple[int, bytes], .
     """Returns the options of an OPT record that `scan_records` found; none if they are broken."""
     for start, end, _, _, _ in opt:
         try:
-            return parse_pairs(data, start, end, {})[0]
-        except MalformedMessage:
+            options: tuple[tuple[int, bytes], ...] = parse_rdata(
+                TYPES.OPT, 1, data, start, end, {}
+            )
+            return options
+        except (struct.error, MalformedMessage):
             pass  # what an error means, or how long a stream is kept, is worth no reply
     return ()
 
@@ -2709,7 +2589,7 @@ def follow_aliases(
         if records or not aliases:
             alias = None
             if links:
-                alias = Alias(parse_name(name, 0, {})[0], links, now + least_ttl)
+                alias = Alias(parse_name(name, 0, 0, {})[0], links, now + least_ttl)
             return name, alias, least_ttl, records
         start, end, ttl, _, _ = aliases[0]
         target, end_of_target = known.get(start) or parse_labels(reply, start, known)
@@ -2819,7 +2699,7 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
             else:
                 names: Names = {}
                 # What is compressed against the question would have its random letter case.
-                parse_name(reply[:end].lower(), 12, names)
+                parse_name(reply[:end].lower(), 12, 0, names)
                 for start, stop, _, _, _ in records:
                     rdata = parse_rdata(qtype, 1, reply, start, stop, names)
                     if rdata not in found:

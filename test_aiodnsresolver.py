@@ -870,7 +870,7 @@ def test_a_name_has_many_spellings_and_one_canonical(spelling, canonical, octets
     assert name == (spelling if canonical is None else canonical)
     assert packed == (packed if octets is None else octets)
     assert module.pack_name(name) == packed
-    assert module.parse_name(packed, 0, {}) == (name, len(packed))
+    assert module.parse_name(packed, 0, 0, {}) == (name, len(packed))
     assert len(packed) <= 255
 
 
@@ -905,7 +905,7 @@ def test_a_name_that_cannot_be_packed_is_invalid(name):
 @given(st.lists(st.binary(min_size=1, max_size=12), max_size=10))
 def test_every_name_survives_presentation(labels):
     octets = b''.join(bytes([len(label)]) + label for label in labels) + b'\0'
-    name, end = module.parse_name(octets, 0, {})
+    name, end = module.parse_name(octets, 0, 0, {})
     assert end == len(octets)
     assert re.fullmatch(rb'[!-~]*', name)
     assert module.to_name(name) == name
@@ -1532,6 +1532,31 @@ def test_every_row_has_a_vector():
     assert rows == {qtype.name for qtype in TYPES} - {'IXFR', 'AXFR', 'ANY'}
 
 
+@pytest.mark.parametrize('mnemonic, octets, rdata, text', VECTORS)
+def test_a_compiled_row_reads_and_writes_what_its_fields_do(mnemonic, octets, rdata, text):
+    row = module.layout_of(vector_type(mnemonic), CLASSES.IN)
+    if row is None or mnemonic in ('HIP', 'AMTRELAY'):  # whose fields are not as on the wire
+        return
+    octets = bytes.fromhex(octets)
+    values, offset, out = [], 0, bytearray()
+    for field in row.fields.values():
+        value, offset = field.parse(octets, offset, len(octets), {})
+        values.append(value)
+        field.pack(value, out, {})
+    assert (offset, out) == (len(octets), octets)
+    assert row.parse(octets, 0, len(octets), {}) == (rdata, offset)
+    assert rdata == (tuple(values) if row.record else values[0])
+    compiled = bytearray()
+    row.pack(rdata, compiled, {})
+    assert compiled == out
+
+
+@pytest.mark.parametrize('fields', [(), (10,), (10, b'x', 1)])
+def test_a_record_of_too_few_or_too_many_fields_is_refused(fields):
+    with pytest.raises(TypeError, match='MX has 2 fields'):
+        pack(make_query('x', TYPES.MX)._replace(an=(rr(b'x', TYPES.MX, fields),)))
+
+
 def test_every_cut_of_rdata_is_malformed():
     for mnemonic, octets, rdata, _ in VECTORS:
         octets = bytes.fromhex(octets)
@@ -1553,7 +1578,6 @@ def test_every_cut_of_rdata_is_malformed():
         ('AAAA', 'c0000201'),
         ('MX', '000a'),
         ('MX', '000a 00 00'),
-        ('TXT', ''),
         ('TXT', '02 61'),
         ('HINFO', '01 61'),
         ('CAA', '00 05 69'),
@@ -1616,8 +1640,6 @@ def test_every_cut_of_rdata_is_malformed():
         ('RRSIG', '0001 05 03 00015180 3e7c9dd7 3e5510d7 0a52'),
         ('NSEC', '00 00'),
         ('NSEC', '00 00 00'),  # a window of nothing
-        ('NSEC', '00 00 01 00'),  # a window of zeros
-        ('NSEC', '00 00 02 4000'),  # a zero at the end
         ('NSEC', '00 00 21' + '01' * 33),  # more than a window can have
         ('NSEC', '00 00 02 40'),
         ('NSEC', '00 01 01 40 00 01 40'),  # windows out of order
@@ -1625,7 +1647,6 @@ def test_every_cut_of_rdata_is_malformed():
         ('NSEC3', '01 00 0000 01'),
         ('NSEC3', '01 00 0000 00 00'),  # no hash
         ('NSEC3', '01 00 0000 00 02 ff'),
-        ('NSEC3', '01 00 0000 00 01 ff 00 01 00'),
         ('NSEC3PARAM', '01 00 0000 02 ff'),
         ('NSEC3PARAM', '01 00 0000 00 00'),
         ('TLSA', '00 00'),
@@ -1653,6 +1674,29 @@ def test_every_cut_of_rdata_is_malformed():
 def test_rdata_that_does_not_fit_its_type_is_malformed(mnemonic, octets):
     with pytest.raises(MalformedMessage):
         parse(header(an=1) + wire_record(TYPES[mnemonic], bytes.fromhex(octets)))
+
+
+@pytest.mark.parametrize(
+    'mnemonic, octets, text, packed',
+    [
+        ('TXT', '', '""', '00'),  # RFC 6763 6.1
+        ('SPF', '', '""', '00'),
+        ('CAA', '00 06 612d62 5f 4339 78', '0 a-b_C9 "x"', None),
+        ('NSEC', '00 00 02 4000', '. A', '00 00 01 40'),
+        ('NSEC', '00 00 01 00', '.', '00'),
+        ('NSEC', '00 00 01 00 01 01 40', '. CAA', '00 01 01 40'),
+        ('NSEC3', '01 00 0000 00 01 ff 00 01 00', '1 0 0 - VS', '01 00 0000 00 01 ff'),
+        ('CSYNC', '00000042 0003 00 02 6000', '66 3 A NS', '00000042 0003 00 01 60'),
+    ],
+)
+def test_what_a_receiver_is_to_accept_is_accepted(mnemonic, octets, text, packed):
+    octets = bytes.fromhex(octets)
+    message = parse(header(an=1) + wire_record(TYPES[mnemonic], octets))
+    (record,) = message.an
+    assert presentation(record) == f'x. 60 IN {mnemonic} {text}'
+    expected = octets if packed is None else bytes.fromhex(packed)
+    assert pack(message) == header(an=1) + wire_record(TYPES[mnemonic], expected)
+    assert parse(pack(message)) == message
 
 
 def test_compressed_rendezvous_servers_are_malformed():
@@ -1934,8 +1978,11 @@ class NoSuffixes(dict):
 
 def uncompressed(qtype, rdata, qclass=CLASSES.IN):
     """The octets of rdata, without compression."""
+    row = module.layout_of(qtype, qclass)
+    if row is None:
+        return rdata
     out = bytearray()
-    module.append_rdata(qtype, qclass, rdata, out, NoSuffixes())
+    row.kind.pack(rdata, out, NoSuffixes())
     return bytes(out)
 
 
@@ -2612,8 +2659,12 @@ def what_the_message_says(message, name, qtype, now):
 
 def points_into_the_header(octets):
     known, counts = {}, module.HEADER.unpack_from(octets)
-    end = module.parse_questions(octets, counts[2], known, [])
-    module.parse_records(octets, end, counts, known, ([], [], []))
+    offset = module.parse_questions(octets, counts[2], known, [])
+    for _ in range(sum(counts[3:])):
+        _, offset = module.parse_name(octets, offset, 0, known)
+        qtype, qclass, _, size = module.RECORD_TAIL.unpack_from(octets, offset)
+        offset += module.RECORD_TAIL.size + size
+        module.parse_rdata(qtype, qclass, octets, offset - size, offset, known)
     return min(known, default=12) < 12
 
 
