@@ -7,11 +7,8 @@ beside it. It is made here from the module whenever a wheel is built, and is not
 from __future__ import annotations
 
 import ast
-import enum
-import re
 import runpy
-import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,186 +18,118 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).parent
 MODULE = 'aiodnsresolver'
 STUB = Path(f'{MODULE}-stubs', '__init__.pyi')
-STUB_IMPORTS = 'from typing import Any, NamedTuple, Self, type_check_only'
-EXPIRING_STUB = """\
+PLACEHOLDER = ast.Expr(ast.Constant(...))
+RECORD_IMPORTS = 'from typing import Self, type_check_only\n'  # the module has all the others
+RECORD = """\
+class {0}(NamedTuple):
+    {1}
 class {0}ExpiresAt({0}):
     expires_at: float
-
-    def __new__(cls, value: Iterable[Any], expires_at: float) -> Self: ..."""
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-PLACEHOLDER = ast.Expr(ast.Constant(...))
-ALIAS = (types.GenericAlias, types.UnionType)  # what a type alias is once it is evaluated
-# What makes an annotation of the bare class of a value.
-ARGUMENTS = {
-    'dict': '[Any, Any]',
-    'frozenset': '[Any]',
-    'list': '[Any]',
-    'set': '[Any]',
-    'tuple': '[Any, ...]',
-}
+    def __new__(cls, value: Iterable[Any], expires_at: float) -> Self: ...
+"""
 
 
 # --- The stub ----------------------------------------------------------------
 #
-# The module's text without what it does, and the classes that its table of
-# records makes on import. From the text come the names and annotations; from the
-# values those of what has no annotation.
+# The public names, and what their annotations name in turn. mypy's stubgen would
+# save little of this: it keeps what is private, does not know the records or the
+# types of attributes, and takes an async generator for a coroutine.
 
 
 def make_stub(path: Path) -> str:
-    """Returns the stub of a module: its signatures, classes and constants with docstrings."""
-    tree = ast.parse(path.read_text(encoding='utf-8'))
+    """Returns the stub of a module: its public names, without docstrings."""
     values = runpy.run_path(str(path), run_name=MODULE)
-    statements = [text_of(node, values) for node in module_stubs(tree.body, values)]
-    statements.insert(1, STUB_IMPORTS)  # after the docstring
-    return '\n\n'.join([*statements, *record_stubs(values['LAYOUTS'].values())]) + '\n'
+    records, types = record_stubs(values)
+    made = definitions(ast.parse(RECORD_IMPORTS + records), values)
+    found = definitions(ast.parse(path.read_text(encoding='utf-8')), values) | made
+    add_overloads(found['Resolve'], types)
+    wanted = ['__all__', *values['__all__'], *values['GUESTS'], *made]
+    needed = set()
+    while wanted:  # each definition is added once
+        node = found.get(wanted.pop())
+        if node is not None and node not in needed:
+            needed.add(node)
+            names = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+            wanted += [name.id for name in names if isinstance(name.ctx, ast.Load)]
+    nodes = [node for node in dict.fromkeys(found.values()) if node in needed]
+    text = '\n'.join(map(ast.unparse, nodes)) + '\n'
+    # To mypy an enum without members, which others are made from, is a mistake in a stub only.
+    return text.replace('(IntEnum):', '(IntEnum):  # type: ignore[misc]')
 
 
-def text_of(node: ast.stmt, values: dict[str, Any]) -> str:
-    """Returns a statement as text.
-
-    An enum without members, which others are made from, is a mistake to mypy in a stub only.
-    """
-    text = ast.unparse(node)
-    value = values.get(node.name) if isinstance(node, ast.ClassDef) else None
-    if isinstance(value, enum.EnumType) and not len(value):
-        return text.replace(':\n', ':  # type: ignore[misc]\n', 1)
-    return text
-
-
-def module_stubs(body: list[ast.stmt], values: dict[str, Any]) -> Iterator[ast.stmt]:
-    """Yields the statements of a module that a stub has, each in its form."""
-    for node in body:
+def definitions(tree: ast.Module | ast.If, values: dict[str, Any]) -> dict[str, ast.stmt]:
+    """Returns the statements of a module by the names they define, as a stub has them."""
+    found: dict[str, ast.stmt] = {}
+    for node in tree.body:
         match node:
-            case ast.Import() | ast.ImportFrom() | ast.Expr(ast.Constant()):
-                yield node
-            # A stub that has it would let every misspelt import pass.
-            case ast.FunctionDef(name='__getattr__'):
-                pass
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                yield function_stub(node)
-            case ast.ClassDef():
-                yield class_stub(node)
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                found |= {alias.asname or alias.name: node for alias in names}
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                found[name] = node
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                found[node.name] = stub_of(node, values)
             case ast.If(test=ast.Name(id='TYPE_CHECKING')):
-                yield from type_checking_stubs(node.body, values)
-            case ast.AnnAssign():
-                yield ast.AnnAssign(node.target, node.annotation, None, node.simple)
-            case ast.Assign(targets=[ast.Name(id=name)]):
-                yield constant_stub(name, node, values[name])
+                found |= definitions(node, values)
+    return found
 
 
-def type_checking_stubs(body: list[ast.stmt], values: dict[str, Any]) -> Iterator[ast.stmt]:
-    """Yields what only type checkers see, its classes marked as not there when running.
-
-    The module's guests are there, though made only when they are asked for.
-    """
-    for node in module_stubs(body, values):
-        if isinstance(node, ast.ClassDef) and node.name not in values['GUESTS']:
-            node.decorator_list.insert(0, ast.Name('type_check_only'))
-        yield node
-
-
-def constant_stub(name: str, node: ast.Assign, value: Any) -> ast.stmt:
-    """Returns a constant with the type of its value; `__all__` and type aliases as they are."""
-    if name == '__all__' or isinstance(value, (*ALIAS, type)):
-        return node
-    return annotated(name, type_of(value))
-
-
-def annotated(name: str, annotation: str) -> ast.stmt:
-    """Returns `name: annotation`."""
-    return ast.parse(f'{name}: {annotation}').body[0]
-
-
-def type_of(value: Any) -> str:
-    """Returns an annotation for a value: its class, or Any if that has no public name."""
-    kind = type(value)
-    if value is None:
-        return 'None'
-    if kind.__module__ in ('builtins', MODULE):
-        return kind.__name__ + ARGUMENTS.get(kind.__name__, '')
-    module = kind.__module__.removeprefix('_')
-    is_public = not kind.__name__.startswith('_')
-    if isinstance(value, re.Pattern):
-        return f're.Pattern[{type(value.pattern).__name__}]'
-    return f'{module}.{kind.__name__}' if is_public else 'Any'
-
-
-def docstring_of(node: Function | ast.ClassDef) -> list[ast.stmt]:
-    """Returns the docstring as a statement, or nothing."""
-    return node.body[:1] if ast.get_docstring(node) is not None else []
-
-
-def function_stub(node: Function) -> ast.stmt:
-    """Returns a function without what it does; an async generator as a plain function.
-
-    To a type checker `async def` would make it a coroutine that brings a generator.
-    """
-    # What functools.lru_cache makes would hide the parameters.
-    marks = node.decorator_list
-    node.decorator_list = [mark for mark in marks if 'lru_cache' not in ast.unparse(mark)]
-    node.returns = node.returns or ast.Name('Any')
-    if isinstance(node, ast.AsyncFunctionDef) and yields(node.body):
-        fields: dict[str, Any] = {field: getattr(node, field, None) for field in node._fields}
-        node = ast.FunctionDef(**fields)
-    node.body = [*docstring_of(node), PLACEHOLDER]
-    return ast.fix_missing_locations(node)
-
-
-def yields(nodes: Iterable[ast.AST]) -> bool:
-    """Whether there is a `yield` that belongs to the function itself, not to one inside it."""
-    for node in nodes:
-        if isinstance(node, (ast.Yield, ast.YieldFrom)):
-            return True
-        inner = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        if not inner and yields(ast.iter_child_nodes(node)):
-            return True
-    return False
-
-
-def class_stub(node: ast.ClassDef) -> ast.stmt:
-    """Returns a class: its values, its methods without what they do, and their attributes."""
-    body = docstring_of(node)
-    body += [child for child in node.body if isinstance(child, (ast.AnnAssign, ast.Assign))]
-    methods = [child for child in node.body if isinstance(child, Function)]
-    for method in methods:
-        if method.name == '__init__':
-            body += [annotated(name, hint) for name, hint in attributes(method)]
-    body += map(function_stub, methods)
-    node.body = body or [PLACEHOLDER]
+def stub_of(node: ast.stmt, values: dict[str, Any]) -> ast.stmt:
+    """Returns a function or a class without what it does; any other statement as it is."""
+    if isinstance(node, ast.ClassDef):
+        body = [each for each in node.body if not isinstance(each, ast.Expr)]
+        node.body = [*attributes(body), *[stub_of(each, values) for each in body]] or [PLACEHOLDER]
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        is_generator = any(isinstance(each, ast.Yield) for each in ast.walk(node))
+        node.body = [PLACEHOLDER]
+        for defaults in (node.args.defaults, node.args.kw_defaults):
+            for at, default in enumerate(defaults):
+                value = values.get(default.id) if isinstance(default, ast.Name) else None
+                if isinstance(value, (int, str)):  # a constant, which may be private
+                    defaults[at] = ast.Constant(value)
+        if is_generator:  # `async def` would make it a coroutine that returns a generator
+            return ast.FunctionDef(**vars(node))
     return node
 
 
-def attributes(method: Function) -> Iterator[tuple[str, str]]:
-    """Yields the attributes that `__init__` gives `self`, with their annotations."""
-    hints = {argument.arg: argument.annotation for argument in method.args.args}
-    for node in method.body:
-        match node:
-            case ast.AnnAssign(target=ast.Attribute(value=ast.Name(id='self'), attr=name)):
-                yield name, ast.unparse(node.annotation)
-            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id='self'), attr=name)]):
-                yield name, attribute_hint(node.value, hints)
+def attributes(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yields what `__init__` stores of its parameters, with their annotations."""
+    for method in body:
+        if isinstance(method, ast.FunctionDef) and method.name == '__init__':
+            targets = [each for each in ast.walk(method) if isinstance(each, ast.Attribute)]
+            stored = {each.attr for each in targets if isinstance(each.ctx, ast.Store)}
+            for each in [*method.args.args, *method.args.kwonlyargs]:
+                if each.arg in stored and each.annotation is not None:
+                    yield ast.AnnAssign(ast.Name(each.arg, ast.Store()), each.annotation, None, 1)
 
 
-def attribute_hint(value: ast.expr, hints: dict[str, ast.expr | None]) -> str:
-    """Returns the annotation of what is assigned: of a parameter or a literal, else Any."""
-    match value:
-        case ast.Name(id=name) if hint := hints.get(name):
-            return ast.unparse(hint)
-        case ast.Constant():
-            return type_of(value.value)
-    return 'Any'
+def record_stubs(values: dict[str, Any]) -> tuple[str, dict[str, list[str]]]:
+    """Returns the classes that the table of records makes, and types by the class of answers."""
+    expiring = {kind.__name__: answer.__name__ for kind, answer in values['EXPIRING'].items()}
+    classes = ''
+    types: dict[str, list[str]] = {}
+    for number, row in values['LAYOUTS'].items():
+        hints = {field: kind.hint for field, kind in row.fields.items()}
+        if len(hints) > 1:
+            answer = f'{row.mnemonic}ExpiresAt'
+            fields = [f'{field}: {hint}' for field, hint in hints.items()]
+            classes += RECORD.format(row.mnemonic, '\n    '.join(fields))
+        else:
+            [hint] = hints.values()
+            answer = expiring[hint.partition('[')[0]]
+        if number not in values['UNRESOLVABLE']:
+            types.setdefault(answer, []).append(f'TYPES.{row.mnemonic}')
+    return classes, types
 
 
-def record_stubs(rows: Iterable[Any]) -> Iterator[str]:
-    """Yields the named tuple of each row that has one, and its subclass that expires."""
-    for row in rows:
-        if row.record is not None:
-            name = row.record.__name__
-            fields = [f'    {field}: {kind.hint}' for field, kind in row.fields.items()]
-            yield '\n'.join([f'class {name}(NamedTuple):', *fields])
-            yield EXPIRING_STUB.format(name)
+def add_overloads(resolve: Any, types: dict[str, list[str]]) -> None:
+    """Puts an overload for each class of answers before the last, which is for any type."""
+    last = ast.unparse(resolve.body[-1])
+    overloads = [
+        last.replace('qtype: int', f'qtype: Literal[{", ".join(group)}]').replace('Any', answer)
+        for answer, group in types.items()
+    ]
+    resolve.body[:-1] = ast.parse('\n'.join(overloads)).body
+    resolve.decorator_list.append(ast.Name('type_check_only', ast.Load()))
 
 
 # --- The build ---------------------------------------------------------------
@@ -246,8 +175,11 @@ setup(
             'httpx',
             'trustme',
             'coverage',
+            'mypy',
+            'pyright[nodejs]',
+            'setuptools>=77',  # makes the stub
         ],
-        'lint': ['ruff', 'mypy', 'pyright[nodejs]'],
+        'lint': ['ruff', 'mypy'],
         'bench': ['aiodns', 'dnspython[doh]', 'h2', 'trustme'],
     },
     keywords='dns asyncio resolver',

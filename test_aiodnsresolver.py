@@ -12830,6 +12830,79 @@ def test_a_signal_ends_the_benchmark_and_all_that_it_started(name):
     assert not any(Path('/proc', pid).exists() for pid in started)
 
 
+# --- The types ---------------------------------------------------------------
+
+
+def make_stub(folder):
+    """The stub as the wheel has it."""
+    command = [sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', folder]
+    subprocess.run(command, cwd=HERE, capture_output=True, check=True)
+    return (folder / 'aiodnsresolver-stubs' / '__init__.pyi').read_text()
+
+
+def test_the_stub_has_public_names_only(tmp_path):
+    stub = make_stub(tmp_path)
+    assert len(stub) <= 40_000
+    defined = [node.name for node in ast.parse(stub).body if hasattr(node, 'name')]
+    public = [name for name in module.__all__ if not isinstance(getattr(module, name), int)]
+    records = [row.record.__name__ for row in module.LAYOUTS.values() if row.record is not None]
+    answers = [f'{record}ExpiresAt' for record in records]
+    needed = ['Mnemonic', 'HostResolver', 'Resolve']  # two bases, and what is returned first
+    assert sorted(defined) == sorted([*public, *records, *answers, *needed, 'AioHttpDnsResolver'])
+
+
+def typed_program():
+    """A program that uses each type, with the values of the vectors, and each once wrongly."""
+    yield 'from ipaddress import IPv4Address, IPv6Address'
+    yield 'from typing import Any, assert_type'
+    yield 'import aiodnsresolver'
+    yield 'from aiodnsresolver import TYPES, Resolver'
+    yield 'from aiodnsresolver import Resolvr  # wrong'
+    yield 'resolve, clear_cache = Resolver()'
+    yield 'async def main(qtype: int) -> None:'
+    yield '    assert_type(await resolve(b"x", qtype), tuple[Any, ...])'
+    yield '    await resolve("x", "MX")  # wrong'
+    yield '    await resolve(5, TYPES.MX)  # wrong'
+    for mnemonic, _, rdata, _ in VECTORS:
+        if mnemonic not in TYPES.__members__:
+            continue
+        row = module.LAYOUTS[TYPES[mnemonic]]
+        if row.record is not None:
+            value = re.sub(r'<\w+\.\w+: (\d+)>', r'\1', repr(rdata))  # numbers with mnemonics
+            yield f'    aiodnsresolver.{value}'
+            yield f'    aiodnsresolver.{mnemonic}()  # wrong'
+        if TYPES[mnemonic] not in module.UNRESOLVABLE:
+            answer = type(module.expiring(rdata, 0.0)).__name__
+            yield f'    for {mnemonic} in await resolve("x", TYPES.{mnemonic}):'
+            yield f'        assert_type({mnemonic}, aiodnsresolver.{answer})'
+            yield f'        assert_type({mnemonic}.expires_at, float)'
+            for name, kind in row.fields.items() if row.record is not None else ():
+                yield f'        assert_type({mnemonic}.{name}, {kind.hint})'
+            yield f'        print({mnemonic}.misspelt)  # wrong'
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    'checker',
+    [
+        ['mypy', '--strict', '--cache-dir', 'cache'],
+        ['pyright', '--pythonpath', sys.executable],
+    ],
+    ids=lambda checker: checker[0],
+)
+def test_type_checkers_know_the_answer_to_each_type(checker, tmp_path):
+    program = [*typed_program()]
+    (tmp_path / 'program.py').write_text('\n'.join(program))
+    (tmp_path / 'aiodnsresolver.pyi').write_text(make_stub(tmp_path / 'build'))
+    command = [sys.executable, '-m', *checker, 'program.py', 'aiodnsresolver.pyi']
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    errors = dict(re.findall(r'(\w+\.pyi?:\d+)\S* (?:- )?error: (.+)', ran.stdout))
+    wrong = [number for number, line in enumerate(program, 1) if line.endswith('# wrong')]
+    expected = {f'program.py:{number}' for number in wrong}
+    assert {where: text for where, text in errors.items() if where not in expected} == {}
+    assert expected - errors.keys() == set(), ran.stderr
+
+
 # --- The README --------------------------------------------------------------
 
 
