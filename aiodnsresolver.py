@@ -61,7 +61,7 @@ from collections.abc import (
 from contextvars import Context, ContextVar, copy_context
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 __all__ = [
@@ -607,13 +607,16 @@ class BytesExpiresAt(bytes):
         return type(self), (bytes(self), self.expires_at)
 
 
-class TupleExpiresAt(tuple[Any, ...]):
+Value = TypeVar('Value')
+
+
+class TupleExpiresAt(tuple[Value, ...]):
     """Rdata that is a tuple, as of TXT, with `expires_at` (seconds, `loop.time()`)."""
 
     expires_at: float
 
-    def __new__(cls, value: Iterable[Any], expires_at: float) -> TupleExpiresAt:
-        self: TupleExpiresAt = tuple.__new__(cls, value)
+    def __new__(cls, value: Iterable[Value], expires_at: float) -> TupleExpiresAt[Value]:
+        self: TupleExpiresAt[Value] = tuple.__new__(cls, value)
         self.expires_at = expires_at
         return self
 
@@ -621,7 +624,7 @@ class TupleExpiresAt(tuple[Any, ...]):
         return type(self), (tuple(self), self.expires_at)
 
 
-class RecordExpiresAt(TupleExpiresAt):
+class RecordExpiresAt(TupleExpiresAt[Any]):
     """Rdata that is a named tuple, with `expires_at` (seconds, `loop.time()`)."""
 
     def _replace(self, /, **fields: Any) -> RecordExpiresAt:

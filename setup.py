@@ -115,7 +115,8 @@ def record_stubs(values: dict[str, Any]) -> tuple[str, dict[str, list[str]]]:
             classes += RECORD.format(row.mnemonic, '\n    '.join(fields))
         else:
             [hint] = hints.values()
-            answer = expiring[hint.partition('[')[0]]
+            kind, bracket, value = hint.removesuffix(', ...]').partition('[')
+            answer = f'{expiring[kind]}[{value}]' if bracket else expiring[kind]
         if number not in values['UNRESOLVABLE']:
             types.setdefault(answer, []).append(f'TYPES.{row.mnemonic}')
     return classes, types
