@@ -2035,6 +2035,8 @@ READ_BY_US_ALONE = {
     TYPES.TSIG: lambda rdata: rdata.error > 4095,
     # RFC 7553 4.4 asks those who write it for one octet; BIND reads none.
     TYPES.URI: lambda rdata: rdata.target == b'',
+    # RFC 8659 4.1 has letters and digits in a tag; hyphens and underscores are in use.
+    TYPES.CAA: lambda rdata: not rdata.tag.isalnum(),
 }
 # Why we refuse what dnspython reads.
 READ_BY_DNSPYTHON_ALONE = {
@@ -12847,8 +12849,8 @@ def test_the_stub_has_public_names_only(tmp_path):
     public = [name for name in module.__all__ if not isinstance(getattr(module, name), int)]
     records = [row.record.__name__ for row in module.LAYOUTS.values() if row.record is not None]
     answers = [f'{record}ExpiresAt' for record in records]
-    # Two bases, what is returned first, and an item of an answer of type APL.
-    needed = ['Mnemonic', 'HostResolver', 'Resolve', 'AddressPrefix']
+    # Three bases, what is returned first, and an item of an answer of type APL.
+    needed = ['Mnemonic', 'AddressExpiresAt', 'HostResolver', 'Resolve', 'AddressPrefix']
     assert sorted(defined) == sorted([*public, *records, *answers, *needed, 'AioHttpDnsResolver'])
 
 
