@@ -119,6 +119,23 @@ def referral_octets() -> bytes:
     return octets + b''.join(glue)
 
 
+def mixed_octets() -> bytes:
+    """Returns an answer with ten records of each of ten types."""
+    octets = reply_octets('www.example.com', 100, 0, 0)
+    for n in range(10):
+        name = bytes([4, *b'host', 1, 0x30 + n]) + pointer(16)
+        octets += record(12, 1, bytes([192, 0, 2, n]))
+        octets += record(12, 28, bytes([*[0x20, 1, 13, 184], *bytes(11), n]))
+        for qtype in (2, 5, 12):
+            octets += record(12, qtype, name)
+        octets += record(12, 6, name + name + struct.pack('!5I', n, 3600, 600, 86400, 60))
+        octets += record(12, 15, bytes([0, 10]) + name)
+        octets += record(12, 16, bytes([11, *b'v=spf1 -all', 1, 0x30 + n]))
+        octets += record(12, 33, struct.pack('!3H', 1, 2, 5060) + name)
+        octets += record(12, 43, struct.pack('!HBB', n, 13, 2) + bytes(32))
+    return octets
+
+
 # --- The peers ---------------------------------------------------------------
 #
 # Each is made from the nameserver's port, in a running loop. This part runs in the
@@ -736,6 +753,7 @@ class Workload(NamedTuple):
 
 US = 'CPU us/query'
 A, CHAIN, REFERRAL = a_octets(), chain_octets(), referral_octets()
+QUERY, MIXED = query_octets('www.example.com'), mixed_octets()
 WORKLOADS = {
     'cold-1': Workload(US, 2000, 1, time_at_once, BY_SOCKET),
     'cold-100': Workload(US, 4000, 100, time_at_once, BY_SOCKET),
@@ -747,6 +765,9 @@ WORKLOADS = {
     'parse-a': Workload(US, 5000, 1, time_calls, by_octets(make_parser, A)),
     'parse-chain': Workload(US, 1000, 1, time_calls, by_octets(make_parser, CHAIN)),
     'parse-referral': Workload(US, 500, 1, time_calls, by_octets(make_parser, REFERRAL)),
+    'parse-mixed': Workload(US, 200, 1, time_calls, by_octets(make_parser, MIXED)),
+    # Without EDNS, which upstream does not have.
+    'pack-query': Workload(US, 5000, 1, time_calls, by_octets(make_packer, QUERY)),
     'pack-a': Workload(US, 5000, 1, time_calls, by_octets(make_packer, A)),
     'pack-chain': Workload(US, 1000, 1, time_calls, by_octets(make_packer, CHAIN)),
     'memory-cached': Workload('bytes/name', 10_000, 100, measure_cache, BY_CACHE, fresh=True),
