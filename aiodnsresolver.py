@@ -791,6 +791,15 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
     Pointers lead backwards only. `names` remembers what was walked, for one message. The end of
     the record is not needed: whoever parses a record compares it with the offset after the name.
     """
+    length = data[offset]
+    after = offset + length + 1
+    if 0 < length < 0x40 and data[after] >= 0xC0:  # a short cut: one label below a known name
+        name, size = names.get((data[after] & 0x3F) << 8 | data[after + 1], (b'', 0))
+        label = data[offset + 1 : after]
+        if name and label.isalnum() and size + length < MAX_NAME:
+            name = label + b'.' + name
+            names[offset] = name, size + length + 1
+            return name, after + 2
     segment = offset
     after = 0
     walked = []  # where labels and pointers are

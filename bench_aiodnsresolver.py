@@ -123,7 +123,7 @@ def mixed_octets() -> bytes:
     """Returns an answer with ten records of each of ten types."""
     octets = reply_octets('www.example.com', 100, 0, 0)
     for n in range(10):
-        name = bytes([4, *b'host', 1, 0x30 + n]) + pointer(16)
+        name = bytes([5, *b'host', 0x30 + n]) + pointer(16)
         octets += record(12, 1, bytes([192, 0, 2, n]))
         octets += record(12, 28, bytes([*[0x20, 1, 13, 184], *bytes(11), n]))
         for qtype in (2, 5, 12):
