@@ -5,27 +5,27 @@
     resolve, clear_cache = Resolver()
     addresses = await resolve('www.example.com', TYPES.A)
 
-The map. A section uses only those above it, and so does a definition.
+The map. Each section, and each definition, uses only those above it.
 
      1  Opening                   imports, __all__
      2  Numbers                   TYPES, CLASSES, OPCODES, RCODES, EDNS_OPTIONS, EDE; the limits
-     3  Errors                    ResolverError and its kin
-     4  Messages                  the named tuples; values that know when they expire
+     3  Errors                    ResolverError and its subclasses
+     4  Messages                  the named tuples; rdata with an expiry time
      5  Octets                    names, read and written
-     6  Fields                    the kinds of field that rdata is made of
-     7  Records                   one table: a row a type
+     6  Fields                    the kinds of field that rdata consists of
+     7  Records                   one table: a row for each type
      8  Wire                      pack, parse, presentation
-     9  Questions and answers     make_query, mix_case, what answers a query and what it says
-    12  TLS and HTTP              octets in, octets out; HTTP/2 itself is spoken by an extra
+     9  Questions and answers     make_query, mix_case; checking a reply, reading its answer
+    12  TLS and HTTP              TLS and HTTP without I/O; HTTP/2 itself comes from an extra
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
     14  Event loop                readiness of sockets, timeouts, the limit on open sockets
     15  Exchanges                 a nameserver, and one query to it: as a datagram or on a stream
     16  Queries                   udp, tcp, tls, https: one exchange, one future, one deadline
-    18  Cache                     what is known of a name and a type, by TTL
+    18  Cache                     answers by name and type, kept for their TTL
     19  Lookups                   one name and type: asking until a nameserver answers
     20  Resolver                  hosts, special names, search list, aliases, families, Resolver
-    21  Guests                    aiohttp's resolver, made when it is first asked for
+    21  Guests                    the resolver for aiohttp, made at first use
     22  Command line              python -m aiodnsresolver
 
 The upper half never awaits; the lower half never looks inside an octet.
@@ -293,7 +293,7 @@ class EDNS_OPTIONS(Mnemonic):
 
 
 class EDE(Mnemonic):
-    """What was wrong (RFC 8914 5.2, IANA "Extended DNS Error Codes")."""
+    """Extended DNS errors (RFC 8914 5.2, IANA "Extended DNS Error Codes")."""
 
     OTHER = 0
     UNSUPPORTED_DNSKEY_ALGORITHM = 1
@@ -340,75 +340,75 @@ RCODE_OF: dict[int, int] = {number.value: number for number in RCODES}
 EDNS_OPTION_OF: dict[int, int] = {number.value: number for number in EDNS_OPTIONS}
 EDE_OF: dict[int, int] = {number.value: number for number in EDE}
 
-# Types that are no data of a name: OPT, 0 (RFC 6895), and the QTYPEs and meta-types from 249 on.
+# Types that no zone has: OPT, 0 (RFC 6895), and the QTYPEs and meta-types from 249 to 255.
 UNRESOLVABLE = frozenset({0, TYPES.OPT, *range(249, 256)})
 
 RESOLVABLE = frozenset(TYPES) - UNRESOLVABLE
 
 MAX_LABEL = 63  # RFC 1035 2.3.4
 MAX_NAME = 255  # RFC 1035 2.3.4, length octets and root included
-MAX_PRESENTATION = 4 * MAX_NAME  # each octet written \DDD
-MAX_MESSAGE = 65535  # RFC 1035 4.2.2: what the length prefix can say
-MAX_EXTRA_TEXT = 240  # octets of the text of an extended error: some lines are enough
+MAX_PRESENTATION = 4 * MAX_NAME  # each octet written as \DDD
+MAX_MESSAGE = 65535  # RFC 1035 4.2.2: the most that the length prefix can say
+MAX_EXTRA_TEXT = 240  # octets of the text of an extended error that are shown: a few lines
 MAX_EXTENDED_ERRORS = 3  # in the text of an exception
-PAYLOAD = 1232  # octets: fits in a packet of IPv6's least MTU (DNS flag day 2020)
-MAX_TTL = 7 * 24 * 3600  # RFC 8767 4: seven days is plenty
+PAYLOAD = 1232  # octets: fits into a packet of IPv6's minimum MTU (DNS flag day 2020)
+MAX_TTL = 7 * 24 * 3600  # RFC 8767 4 recommends seven days
 MAX_NEGATIVE_TTL = 3 * 3600  # RFC 2308 5: one to three hours work well
 MAX_CNAMES = 20  # longer than any chain in use; c-ares and Unbound stop near 10
-MAX_CACHED = 10_000  # answers in one cache: some 10 MB
-MAX_SETS = 100  # of nameservers, of one get_nameservers, in one resolution
-MAX_SEARCH = 32  # domains of a search list: what Kubernetes allows a pod; each may cost a query
-MAX_TIMEOUT = 24 * 3600.0  # a longer one is a mistake, and an infinite one breaks timers
-MIN_BATCH = 8  # lookups under way from which on they send together: fewer are better sent at once
-MAX_FAILURES = 2  # a nameserver that failed is asked once more
-MAX_OPEN = 2000  # sockets of one loop; beyond it the kernel's port search slows
+MAX_CACHED = 10_000  # answers in one cache: about 10 MB
+MAX_SETS = 100  # sets of nameservers that one lookup takes from get_nameservers
+MAX_SEARCH = 32  # domains of a search list, as many as Kubernetes allows: each may cost a query
+MAX_TIMEOUT = 24 * 3600.0  # a longer timeout is a mistake, and an infinite one breaks timers
+MIN_BATCH = 8  # lookups under way from which on they send together: fewer send immediately
+MAX_FAILURES = 2  # failures of a nameserver after which a lookup asks it no more
+MAX_OPEN = 2000  # open sockets of one loop: with more, the kernel is slow to find a free port
 MAX_SELECTED = 512  # sockets for which select(2) can wait on Windows
-POLL_SECONDS = 0.01  # between two looks at a socket for which a loop cannot wait
-MAX_UNSOLICITED = 16  # messages of a stream that nobody asked for: a flood of them stops the loop
-MAX_PIECE = 1 << 14  # octets of HTTP that are taken at once, as large as a frame may be
-MAX_READS = 16  # datagrams of one socket before others have their turn
-FOLDING_SECONDS = 600.0  # for how long a nameserver is known to fold letter case
-NO_EDNS_SECONDS = 600.0  # for how long a nameserver is asked without EDNS that does not support it
-MAX_UNANSWERED = 3  # names in a row that were answered only without EDNS: so much is no loss
-MAX_LOSSES = 2  # streams that end with one query among others, before that is asked alone
-MAX_ANSWERED_ALONE = 2  # queries unanswered among others and answered alone: one is chance
-ONE_AT_A_TIME_SECONDS = 600.0  # for how long a nameserver is asked so after that
-IDLE_SECONDS = 10.0  # for how long a stream is kept that nothing is asked on (RFC 7766 6.2.3)
-MAX_IDLE = 120.0  # the same where the nameserver says for how long (RFC 7828)
-ALPN = {'tls': 'dot', 'https': 'h2'}  # what is to be spoken over TLS: RFC 7858 3.1, RFC 8484 5.2
-PADDED_TO = 128  # octets of a query that others must not know (RFC 8467 4.1)
-SILENT_SECONDS = 1.5  # after that, a stream that has brought no reply is not used any more
-MAX_OUTGOING = 1 << 24  # octets that a stream has to send
-MAX_VAIN = 1 << 17  # octets of HTTP that bring no reply: each frame of a few octets costs time
-MAX_STREAMS = 100  # of HTTP/2 at once: all servers should bear as many (RFC 9113 6.5.2)
-MAX_PENDING = 1 << 14  # queries of a stream up to which another id is soon drawn
-MAX_GIVEN_UP = 1000  # queries of a stream that were given up and never answered
-UNRESPONSIVE_SECONDS = 30.0  # for how long a nameserver that gave no reply is skipped
-PROBE_SECONDS = 2.0  # after that, how long one query has to find out before the next may try
-MAX_SERVERS = 1000  # nameservers of which that is known
-DESCRIPTOR_PAUSE = 0.05  # seconds between two tries when there is no free descriptor
-MAX_STALE = 366 * 24 * 3600.0  # seconds: a longer time is a mistake, or no float at all
-STALE_SECONDS = 30.0  # RFC 8767 4: for how long an expired answer is given anew
-STAT_SECONDS = 2.0  # between two looks at whether a file of the system's has changed
+POLL_SECONDS = 0.01  # between two polls of a socket that the loop cannot wait for
+MAX_UNSOLICITED = 16  # unsolicited messages of a stream: more end it, as a flood blocks the loop
+MAX_PIECE = 1 << 14  # octets of HTTP that are read at once: as many as a frame may have
+MAX_READS = 16  # reads from one socket before others have their turn
+FOLDING_SECONDS = 600.0  # how long a nameserver is treated as one that folds letter case
+NO_EDNS_SECONDS = 600.0  # how long a nameserver that does not support EDNS is asked without it
+MAX_UNANSWERED = 3  # names in a row answered only without EDNS: so many are not packet loss
+MAX_LOSSES = 2  # streams that end with a query unanswered before it is asked alone
+MAX_ANSWERED_ALONE = 2  # queries that were answered only when asked alone: one may be chance
+ONE_AT_A_TIME_SECONDS = 600.0  # how long a nameserver is then asked one query at a time
+IDLE_SECONDS = 10.0  # how long an idle stream is kept open (RFC 7766 6.2.3)
+MAX_IDLE = 120.0  # the most that a nameserver may set instead (RFC 7828)
+ALPN = {'tls': 'dot', 'https': 'h2'}  # protocols to agree on in TLS: RFC 7858 3.1, RFC 8484 5.2
+PADDED_TO = 128  # queries over TLS and HTTPS are padded to a multiple of it (RFC 8467 4.1)
+SILENT_SECONDS = 1.5  # a stream that brings no reply for so long gets no new query
+MAX_OUTGOING = 1 << 24  # octets that may wait to be sent on a stream
+MAX_VAIN = 1 << 17  # octets of HTTP without a reply: more end the connection, as frames cost time
+MAX_STREAMS = 100  # of HTTP/2 at once: every server should allow as many (RFC 9113 6.5.2)
+MAX_PENDING = 1 << 14  # pending queries of a stream: with fewer, a free id is soon drawn
+MAX_GIVEN_UP = 1000  # unanswered queries given up on a stream: with more, it gets no new query
+UNRESPONSIVE_SECONDS = 30.0  # how long a nameserver that gave no reply is skipped
+PROBE_SECONDS = 2.0  # how long one query then has to find out, before the next may try
+MAX_SERVERS = 1000  # nameservers that a resolver remembers this of
+DESCRIPTOR_PAUSE = 0.05  # seconds between two tries to open a socket when no descriptor is free
+MAX_STALE = 366 * 24 * 3600.0  # seconds: a longer time is a mistake, or too large for a float
+STALE_SECONDS = 30.0  # RFC 8767 4: the TTL with which an expired answer is returned
+STAT_SECONDS = 2.0  # between two checks whether a system file has changed
 
 
 # --- 3. Errors ---------------------------------------------------------------
 #
-# Everything that a public function raises, save TypeError for an argument of the
-# wrong type, CancelledError, and what a callable of the caller's raised. The
-# first argument is the text; all else is an attribute, so that copies are whole.
+# What public functions raise, except TypeError for an argument of the wrong type,
+# CancelledError, and exceptions of the caller's own functions. The first argument
+# is the text; everything else is an attribute, so that copies keep it.
 
 
 class ResolverError(Exception):
-    """What all errors of this module are."""
+    """The base class of all errors of this module."""
 
 
 class InvalidName(ResolverError, ValueError):
-    """The name, or the type, cannot be asked for. Nothing was sent."""
+    """A name, a type or a nameserver is not valid, and no query was sent with it."""
 
 
 class DoesNotExist(ResolverError):
-    """There is no such name (`rcode` NXDOMAIN), or no such record of it (`rcode` NOERROR)."""
+    """The name does not exist (`rcode` NXDOMAIN), or has no such record (`rcode` NOERROR)."""
 
     def __init__(self, text: str = '', rcode: int = RCODES.NXDOMAIN) -> None:
         super().__init__(text)
@@ -416,11 +416,11 @@ class DoesNotExist(ResolverError):
 
 
 class QueryTimeout(ResolverError, TimeoutError):
-    """No usable reply came in time. `__cause__` is the last thing that was dropped, if any."""
+    """No usable reply came in time. `__cause__` says why the last reply was dropped, if any."""
 
 
 class SocketError(ResolverError, OSError):
-    """The operating system refused: `errno`, and `__cause__` the original."""
+    """A socket failed or a connection ended: `errno`. `__cause__` is the original error."""
 
 
 class ResponseCode(ResolverError):
@@ -432,11 +432,11 @@ class ResponseCode(ResolverError):
 
 
 class MalformedMessage(ResolverError, ValueError):
-    """Octets that are no DNS message, or a message that cannot be put in octets."""
+    """Octets that are not a DNS message, or a message that cannot be packed."""
 
 
 class BadResponse(ResolverError):
-    """A message, but no answer to this query; over HTTP, or no message, and `status` tells."""
+    """A message that does not answer the query, or a failed HTTP response with its `status`."""
 
     def __init__(self, text: str = '', status: int | None = None) -> None:
         super().__init__(text)
@@ -444,11 +444,11 @@ class BadResponse(ResolverError):
 
 
 class UnexpectedSource(ResolverError):
-    """A datagram from elsewhere than the server asked."""
+    """A datagram came from another address than the server's."""
 
 
 class Truncated(ResolverError):
-    """The reply was cut (TC): `message` is what there was of it."""
+    """The reply is truncated (TC): `message` has its whole records."""
 
     def __init__(self, text: str = '', message: Message | None = None) -> None:
         super().__init__(text)
@@ -464,7 +464,7 @@ class BadSignature(ResolverError):
 
 
 class TransferError(ResolverError):
-    """A zone transfer failed: `rcode` where the server gave one."""
+    """A zone transfer failed: `rcode` if the server gave one."""
 
     def __init__(self, text: str = '', rcode: int | None = None) -> None:
         super().__init__(text)
@@ -477,8 +477,8 @@ class MissingDependency(ResolverError, ImportError):
 
 # --- 4. Messages -------------------------------------------------------------
 #
-# Values only: what a message is made of, and answers that know when they expire.
-# Nothing here knows octets or time.
+# Values only: the parts of a message, and rdata with an expiry time. Nothing here
+# reads octets or a clock.
 
 
 class QuestionRecord(NamedTuple):
@@ -543,9 +543,9 @@ class Message(NamedTuple):
 
 
 class ExtendedError(NamedTuple):
-    """What a server says of what was wrong (RFC 8914). The text is its own: show it, no more."""
+    """A server's explanation of an error (RFC 8914). Show the text, but do not act on it."""
 
-    info_code: int  # of EDE where it has a mnemonic
+    info_code: int  # a member of EDE if it has a mnemonic
     extra_text: str  # bounded, its control characters escaped
 
     def __str__(self) -> str:
@@ -553,7 +553,7 @@ class ExtendedError(NamedTuple):
 
 
 class AddressExpiresAt:
-    """What both kinds of address have that expire: what is made of one expires with it."""
+    """The base of both addresses below: a sum or difference keeps `expires_at`."""
 
     __slots__ = ()
     expires_at: float
@@ -586,7 +586,7 @@ class IPv6AddressExpiresAt(AddressExpiresAt, IPv6Address):
     __slots__ = ('expires_at',)
 
     def __init__(self, address: IPv6Address | str | int | bytes, expires_at: float) -> None:
-        # By its text only if there is a scope, which no number has.
+        # An int has no scope, so an address with a scope is passed as text.
         if isinstance(address, IPv6Address):
             address = str(address) if address.scope_id else int(address)
         IPv6Address.__init__(self, address)
@@ -611,7 +611,7 @@ Value = TypeVar('Value')
 
 
 class TupleExpiresAt(tuple[Value, ...]):
-    """Rdata that is a tuple, as of TXT, with `expires_at` (seconds, `loop.time()`)."""
+    """Rdata that is a tuple, such as that of TXT, with `expires_at` (seconds, `loop.time()`)."""
 
     expires_at: float
 
@@ -634,7 +634,7 @@ class RecordExpiresAt(TupleExpiresAt[Any]):
     __replace__ = _replace
 
 
-# By the class of an rdata: its counterpart that expires. Section 7 adds the named tuples.
+# For each class of rdata, its subclass with `expires_at`. Section 7 adds the named tuples.
 EXPIRING: dict[type, Callable[[Any, float], Any]] = {
     IPv4Address: IPv4AddressExpiresAt,
     IPv6Address: IPv6AddressExpiresAt,
@@ -651,19 +651,19 @@ def expiring(rdata: Any, expires_at: float) -> Any:
 
 # --- 5. Octets ---------------------------------------------------------------
 #
-# A name is labels on the wire and bytes in presentation form everywhere else.
-# Reading is linear: where a label starts, the rest of the name is remembered by
-# that offset and never walked again. Reading past the end is IndexError or
-# struct.error here, and MalformedMessage in section 8, in one place.
+# On the wire a name is labels; everywhere else it is bytes in presentation form.
+# Parsing takes linear time: `names` keeps the rest of the name from each label on,
+# so that no label is parsed twice. Here, reading past the end raises IndexError or
+# struct.error; section 8 turns both into MalformedMessage.
 
-Names = dict[int, tuple[bytes, int]]  # by offset: the name there, and its length on the wire
-Suffixes = dict[bytes, int]  # by a name, and by what is above each of its labels: its offset
+Names = dict[int, tuple[bytes, int]]  # offset: the name there, and its length on the wire
+Suffixes = dict[bytes, int]  # a name, or a suffix of one: the offset at which it is
 
 PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'.\\')
 ESCAPES = {octet: b'\\%03d' % octet for octet in range(256) if octet not in PLAIN} | {
     octet: b'\\%c' % octet for octet in b'.\\'
 }
-LENGTH = struct.Struct('>H')  # of rdata or a message; a compression pointer, too
+LENGTH = struct.Struct('>H')  # of rdata or a message; also a compression pointer
 LENGTH_OCTET = [bytes([length]) for length in range(256)]
 HOST_NAME = re.compile(rb'(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?')  # most names
 TOKEN = re.compile(rb'\\([0-9]{3}|[^0-9])|([^\\])', re.DOTALL)
@@ -680,7 +680,7 @@ def escape_label(label: bytes) -> bytes:
 
 
 def split_escaped_name(name: bytes) -> list[bytes]:
-    """Returns the labels of a name that has a backslash in it. Raises InvalidName."""
+    """Returns the labels of a name with escapes. Raises InvalidName."""
     labels = [bytearray()]
     end = 0
     for token in TOKEN.finditer(name):
@@ -693,14 +693,14 @@ def split_escaped_name(name: bytes) -> list[bytes]:
         else:
             labels[-1] += plain or (escaped if len(escaped) == 1 else bytes([int(escaped)]))
     if end != len(name):
-        raise InvalidName(f'There is a bad escape in {name!r}')
+        raise InvalidName(f'There is an escape in {name!r} that is neither \\DDD (to 255) nor \\X')
     return [bytes(label) for label in labels]
 
 
 def split_name(name: bytes) -> list[bytes]:
     """Returns the labels of a name in presentation form, as on the wire; none for the root.
 
-    Takes every spelling of RFC 1035 5.1 and a final dot. Raises InvalidName.
+    Accepts every spelling of RFC 1035 5.1, and a final dot. Raises InvalidName.
     """
     if len(name) > MAX_PRESENTATION:
         raise InvalidName(f'A name of {len(name)} octets is too long: {name[:32]!r}...')
@@ -717,31 +717,31 @@ def split_name(name: bytes) -> list[bytes]:
     if max(lengths) > MAX_LABEL:
         raise InvalidName(f'There is a label of more than {MAX_LABEL} octets in {name!r}')
     if len(name) > MAX_NAME - 2 and sum(lengths) + len(lengths) >= MAX_NAME:
-        raise InvalidName(f'There are more than {MAX_NAME} octets in {name!r}')
+        raise InvalidName(f'{name!r} is longer than {MAX_NAME} octets on the wire')
     return labels
 
 
 def idna_label(label: str) -> bytes:
-    """Returns a label as it is if ASCII, else as an A-label (RFC 3490). Raises InvalidName."""
+    """Returns an ASCII label unchanged, any other as an A-label (RFC 3490). Raises InvalidName."""
     if label.isascii():
         return label.encode('ascii')
     from encodings.idna import ToASCII
 
-    # A label that needs more than 63 octets is refused before the codec's slow walk over it.
+    # A label that is too long is refused here, because the codec is slow on it.
     if len(label) > MAX_LABEL or not IDNA_DEVIATIONS.isdisjoint(label):
-        raise InvalidName(f'{label[:MAX_LABEL]!r} cannot be put in ASCII (IDNA) without loss')
+        raise InvalidName(f'{label[:MAX_LABEL]!r} is too long, or would lose a character in IDNA')
     try:
         octets = ToASCII(label)
     except UnicodeError as error:
-        raise InvalidName(f'{label!r} cannot be put in ASCII (IDNA): {error}') from error
-    # Some characters are dots, slashes or spaces once normalised: they would move a boundary.
+        raise InvalidName(f'{label!r} cannot be encoded by IDNA: {error}') from error
+    # Normalisation turns some characters into dots, slashes or spaces: a boundary would move.
     if not LETTERS_DIGITS_HYPHEN.fullmatch(octets):
-        raise InvalidName(f'{label!r} has a character that no host name can have')
+        raise InvalidName(f'{label!r} in IDNA has a character that no host name may have')
     return octets
 
 
 def to_name(name: str | bytes) -> bytes:
-    """Returns a name as a caller gave it in canonical presentation form, letter case kept.
+    """Returns a caller's name in canonical presentation form, with its letter case.
 
     Raises InvalidName, or TypeError if it is neither str nor bytes.
     """
@@ -749,23 +749,23 @@ def to_name(name: str | bytes) -> bytes:
         if name.isascii():
             name = name.encode('ascii')
         elif len(name) > MAX_PRESENTATION or '\\' in name:
-            raise InvalidName(f'A name is too long, or has escapes beside IDNA: {name[:64]!r}')
+            raise InvalidName(f'{name[:64]!r} is too long, or mixes escapes with non-ASCII')
         else:
             name = b'.'.join([idna_label(label) for label in IDNA_DOTS.split(name)])
     elif not isinstance(name, bytes):
-        raise TypeError(f'A name is str or bytes, not {type(name).__name__}')
+        raise TypeError(f'A name has to be str or bytes, not {type(name).__name__}')
     if len(name) < MAX_NAME - 1 and HOST_NAME.fullmatch(name):
         return name.removesuffix(b'.')
     return b'.'.join([escape_label(label) for label in split_name(name)])
 
 
 def ends_in_backslash(name: bytes) -> bool:
-    """Whether what comes next is escaped by an odd number of backslashes at the end."""
+    """Whether a name ends in an odd number of backslashes, which escape what follows."""
     return (len(name) - len(name.rstrip(b'\\'))) % 2 == 1
 
 
 def is_absolute(name: str | bytes) -> bool:
-    """Whether a name that `to_name` takes is the root, or has a final dot, which it drops."""
+    """Whether a name that `to_name` accepts is the root or has a final dot (which it drops)."""
     if isinstance(name, str):
         if not name.isascii():
             return IDNA_DOTS.match(name[-1]) is not None
@@ -775,12 +775,12 @@ def is_absolute(name: str | bytes) -> bool:
 
 
 def dots_in(name: bytes) -> int:
-    """Returns how many dots are between the labels of a name in canonical presentation form."""
+    """Returns the number of dots between the labels of a name in canonical presentation form."""
     return name.count(b'.') if b'\\' not in name else len(split_escaped_name(name)) - 1
 
 
 def has_dots(name: Any, least: int) -> bool:
-    """Whether a str for certain has so many dots between its labels."""
+    """Whether a str certainly has `least` dots between its labels; False if it has escapes."""
     has_enough: bool = name.count('.') >= least and '\\' not in name
     return has_enough
 
@@ -788,12 +788,12 @@ def has_dots(name: Any, least: int) -> bool:
 def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, int]:
     """Returns the name at `offset` in presentation form, and the offset after it (RFC 1035 4.1.4).
 
-    Pointers lead backwards only. `names` remembers what was walked, for one message. The end of
-    the record is not needed: whoever parses a record compares it with the offset after the name.
+    A pointer may lead backwards only. `names` has the names already parsed in this message. The
+    end of the record is ignored: what parses a record compares it with the offset returned.
     """
     length = data[offset]
     after = offset + length + 1
-    if 0 < length < 0x40 and data[after] >= 0xC0:  # a short cut: one label below a known name
+    if 0 < length < 0x40 and data[after] >= 0xC0:  # a short cut: one label before a pointer
         name, size = names.get((data[after] & 0x3F) << 8 | data[after + 1], (b'', 0))
         label = data[offset + 1 : after]
         if name and label.isalnum() and size + length < MAX_NAME:
@@ -802,11 +802,11 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
             return name, after + 2
     segment = offset
     after = 0
-    walked = []  # where labels and pointers are
+    walked = []  # the offsets of labels and pointers
     name, size = b'', 1
-    while True:  # forwards over labels, or backwards by a pointer: each segment starts lower
+    while True:  # forwards over a label, or backwards to a segment that starts lower
         length = data[offset]
-        if after and offset in names:  # behind a pointer, and walked before
+        if after and offset in names:  # reached by a pointer, and parsed before
             name, size = names[offset]
             break
         if 0 < length < 0x40:
@@ -823,7 +823,7 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
             after = after or offset + 2
             offset = segment = target
         elif length:
-            raise MalformedMessage(f'There is no such type of label as {length >> 6} at {offset}')
+            raise MalformedMessage(f'The label at {offset} has the unknown type {length >> 6}')
         else:
             after = after or offset + 1
             break
@@ -833,7 +833,7 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
             label = data[start + 1 : start + 1 + length]
             size += length + 1
             if size > MAX_NAME:
-                raise MalformedMessage(f'The name at {segment} has more than {MAX_NAME} octets')
+                raise MalformedMessage(f'The name at {start} is longer than {MAX_NAME} octets')
             label = label if label.isalnum() else escape_label(label)
             name = label + b'.' + name if name else label
         names[start] = name, size
@@ -841,23 +841,22 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
 
 
 def join_labels(labels: list[bytes]) -> bytes:
-    """Returns the octets of a name, from its labels."""
     return b''.join([LENGTH_OCTET[len(label)] + label for label in labels]) + b'\0'
 
 
 def pack_name(name: bytes) -> bytes:
-    """Returns a name's octets, not compressed. Raises InvalidName."""
+    """Returns the octets of a name, not compressed. Raises InvalidName."""
     return join_labels(split_name(name))
 
 
 @functools.lru_cache(maxsize=1024)
 def pack_above(name: bytes) -> bytes:
-    """Returns the octets of a name above others, without an escape: it is asked for often."""
+    """Returns the octets of a parent name without escapes. Cached: many names share one."""
     return join_labels(name.split(b'.')) if name else b'\0'
 
 
 def pack_canonical(name: bytes) -> bytes:
-    """Returns the octets of a name that `to_name` or `parse_name` gave, without checking it."""
+    """Returns the octets of a name from `to_name` or `parse_name`, without checking it again."""
     if not name or b'\\' in name:
         return pack_name(name)
     label, _, above = name.partition(b'.')
@@ -887,10 +886,10 @@ def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
 
 # --- 6. Fields ---------------------------------------------------------------
 #
-# The kinds of field that rdata is made of, one class or one value each. A kind
-# says how its value is parsed, packed and written in a master file, and knows
-# nothing of types of records. What parses a field may read past the end of its
-# record: whoever parses the record compares that end with the offset returned.
+# The kinds of field that rdata consists of, one class or one value each. A kind
+# says how its value is parsed, packed and presented, but not in which types of
+# record it is used. A field may be parsed past the end of its record: what parses
+# the record compares that end with the offset returned.
 
 
 class Field(Protocol):
@@ -902,14 +901,14 @@ class Field(Protocol):
         """Returns the value at `offset`, and the offset after it."""
 
     def pack(self, value: Any, out: bytearray, suffixes: Suffixes) -> None:
-        """Appends a value to a message that begins with `out`."""
+        """Appends a value to `out`. `suffixes` has the names in it, for compression."""
 
     def present(self, value: Any) -> str:
-        """Returns a value as a master file has it."""
+        """Returns a value in presentation form."""
 
 
 class Integer:
-    """An unsigned integer, by its letter in the struct module."""
+    """An unsigned integer. `code` is its format in the struct module."""
 
     hint = 'int'
 
@@ -926,7 +925,7 @@ class Integer:
 
 
 class Integer48:
-    """An unsigned integer of six octets, for which the struct module has no letter."""
+    """An unsigned integer of six octets, for which the struct module has no format."""
 
     hint = 'int'
     present = str
@@ -939,17 +938,16 @@ class Integer48:
 
 
 def present_number(number: int, known: dict[int, int], prefix: str) -> str:
-    """Returns the mnemonic of a type or a class, or the generic one (RFC 3597 5)."""
+    """Returns the mnemonic of a type or class, or the generic one as TYPE65280 (RFC 3597 5)."""
     return str(known[number]) if number in known else f'{prefix}{number}'
 
 
 def present_type(number: int) -> str:
-    """Returns the mnemonic of a type, or the generic one."""
     return present_number(number, TYPE_OF, 'TYPE')
 
 
 class Type(Integer):
-    """A type of records; a member of TYPES where it has a mnemonic."""
+    """A type of record; a member of TYPES if it has a mnemonic."""
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[int, int]:
         number, offset = super().parse(data, offset, end, names)
@@ -957,7 +955,7 @@ class Type(Integer):
 
 
 class Only:
-    """Another kind of field, without the values that are not allowed."""
+    """Another kind of field, for the allowed values only."""
 
     def __init__(self, kind: Field, is_allowed: Callable[[Any], Any]) -> None:
         self.hint = kind.hint
@@ -967,7 +965,7 @@ class Only:
 
     def check(self, value: Any) -> None:
         if not self.is_allowed(value):
-            raise MalformedMessage(f'{value!r:.60} is no value that its field may have')
+            raise MalformedMessage(f'The value {value!r:.60} is not allowed in this field')
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         value, offset = self.kind.parse(data, offset, end, names)
@@ -996,7 +994,7 @@ class IPAddress:
     def pack(self, value: IPv4Address | IPv6Address, out: bytearray, suffixes: Suffixes) -> None:
         octets = value.packed
         if len(octets) != self.size:
-            raise MalformedMessage(f'{value} is no address of {self.size} octets')
+            raise MalformedMessage(f'{value} is not an address of {self.size} octets')
         out += octets
 
 
@@ -1007,13 +1005,13 @@ SPECIAL = {octet: b'\\%c' % octet for octet in b'"();@$'}
 
 
 def present_name(name: bytes) -> str:
-    """Returns a name with its final dot, as a master file has it (RFC 1035 5.1)."""
+    """Returns a name in presentation form, with its final dot (RFC 1035 5.1)."""
     octets = [SPECIAL.get(octet) or LENGTH_OCTET[octet] for octet in to_name(name)]
     return (b''.join(octets) + b'.').decode('ascii')
 
 
 class Name:
-    """A name that is compressed when it is packed, as only types of RFC 1035 may be."""
+    """A name in a type that RFC 1035 defines: it is packed compressed (RFC 3597 4)."""
 
     hint = 'bytes'
     present = staticmethod(present_name)
@@ -1023,7 +1021,7 @@ class Name:
 
 
 class PlainName(Name):
-    """A name of a type that later RFCs define: it is not compressed (RFC 3597 4)."""
+    """A name in a type that a later RFC defines: it is not compressed (RFC 3597 4)."""
 
     @staticmethod
     def pack(name: bytes, out: bytearray, _: Suffixes) -> None:
@@ -1031,13 +1029,13 @@ class PlainName(Name):
 
 
 class NeverCompressed(PlainName):
-    """One of many names: many pointers to a long name would be megabytes."""
+    """A name in a list. Not compressed: many pointers to one long name would become megabytes."""
 
     @staticmethod
     def parse(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
         name, after = parse_name(data, offset, end, names)
         if names.get(offset, (b'', 1))[1] != after - offset:
-            raise MalformedMessage(f'The name at {offset} is compressed where none may be')
+            raise MalformedMessage(f'The name at {offset} is compressed, which is an error here')
         return name, after
 
 
@@ -1047,18 +1045,16 @@ QUOTED = {octet: b'\\%03d' % octet for octet in range(256) if not 0x20 <= octet 
 
 
 def present_string(value: bytes) -> str:
-    """Returns octets in quotes (RFC 1035 5.1)."""
+    """Returns octets as a quoted string (RFC 1035 5.1)."""
     octets = b''.join([QUOTED.get(octet) or LENGTH_OCTET[octet] for octet in value])
     return f'"{octets.decode("ascii")}"'
 
 
 def present_hex(value: bytes) -> str:
-    """Returns octets in base 16."""
     return value.hex().upper()
 
 
 def present_base64(value: bytes) -> str:
-    """Returns octets in base 64."""
     return binascii.b2a_base64(value, newline=False).decode('ascii')
 
 
@@ -1070,17 +1066,17 @@ def present_base32(value: bytes) -> str:
 
 
 def present_sized(value: bytes) -> str:
-    """Returns the number of octets, and these in base 64. No RFC says how, but dig does."""
+    """Returns the length, and the octets in base 64. No RFC defines this form; dig prints it."""
     return f'{len(value)} {present_base64(value)}'.rstrip()
 
 
 def present_generic(value: bytes) -> str:
-    """Returns rdata of a type of which nothing is known (RFC 3597 5)."""
+    """Returns octets in the form for rdata of an unknown type (RFC 3597 5)."""
     return f'\\# {len(value)} {present_hex(value)}'.rstrip()
 
 
 class Octets:
-    """Octets after their number: with the letter B a character-string (RFC 1035 3.3)."""
+    """Octets after their length: a character-string if `code` is B (RFC 1035 3.3)."""
 
     hint = 'bytes'
 
@@ -1098,7 +1094,7 @@ class Octets:
 
 
 class OptionalString(Octets):
-    """A character-string, or None where there is nothing more."""
+    """A character-string, or None at the end of the rdata."""
 
     hint = 'bytes | None'
 
@@ -1114,7 +1110,7 @@ class OptionalString(Octets):
 
 
 class Rest:
-    """All octets to the end."""
+    """All octets up to the end."""
 
     hint = 'bytes'
 
@@ -1125,13 +1121,13 @@ class Rest:
         return data[offset:end], max(offset, end)
 
     def pack(self, value: bytes, out: bytearray, suffixes: Suffixes) -> None:
-        if not isinstance(value, bytes):  # a bytearray would take a number for its octets
-            raise TypeError(f'Octets are bytes, not {value!r}')
+        if not isinstance(value, bytes):  # `+=` would accept any buffer
+            raise TypeError(f'This value has to be bytes, not {value!r}')
         out += value
 
 
 class Many:
-    """A kind of field again and again, to the end."""
+    """Values of one kind of field, up to the end."""
 
     def __init__(self, item: Field, least: int = 0, separator: str = ' ') -> None:
         self.hint = f'tuple[{item.hint}, ...]'
@@ -1140,13 +1136,13 @@ class Many:
         self.separator = separator
 
     def check(self, values: Sequence[Any]) -> None:
-        """Raises MalformedMessage if the values cannot stand together."""
+        """Raises MalformedMessage if the values are not allowed together."""
         if len(values) < self.least:
-            raise MalformedMessage(f'There is nothing where {self.least} or more must be')
+            raise MalformedMessage(f'This list has to have {self.least} or more values')
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         values = []
-        while offset < end:  # each item takes an octet at least
+        while offset < end:  # each item takes at least one octet
             value, offset = self.item.parse(data, offset, end, names)
             values.append(value)
         self.check(values)
@@ -1166,15 +1162,15 @@ class Strings(Many):
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         values = []
-        while offset < end:  # each turn takes an octet at least
+        while offset < end:  # each turn takes at least one octet
             after = offset + 1 + data[offset]
             values.append(data[offset + 1 : after])
             offset = after
-        return tuple(values) or (b'',), offset  # RFC 6763 6.1: none is one that is empty
+        return tuple(values) or (b'',), offset  # RFC 6763 6.1: no string means an empty one
 
 
 def set_bits(octets: bytes, first: int = 0) -> list[int]:
-    """Returns the numbers of the bits that are set; `first` is that of the uppermost."""
+    """Returns the numbers of the bits that are set; the highest bit has number `first`."""
     bits = f'{int.from_bytes(octets, "big"):0{8 * len(octets)}b}'
     return [first + at for at, bit in enumerate(bits) if bit == '1']
 
@@ -1187,12 +1183,12 @@ class TypeBitmap:
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         types: list[int] = []
         last = -1
-        while offset < end:  # each turn takes two octets at least
+        while offset < end:  # each turn takes at least two octets
             window, size = data[offset], data[offset + 1]
             if window <= last or not 1 <= size <= 32:
-                raise MalformedMessage(f'The window at {offset} is none of a bitmap of types')
+                raise MalformedMessage(f'The type bitmap has an invalid window at {offset}')
             after = offset + 2 + size
-            # Zeros at the end are accepted: RFC 4034 forbids them to senders only.
+            # Zeros at the end are accepted: RFC 4034 forbids only to send them.
             numbers = set_bits(data[offset + 2 : after], window << 8)
             types += map(TYPE_OF.get, numbers, numbers)
             last, offset = window, after
@@ -1214,13 +1210,13 @@ class TypeBitmap:
 
 
 class Options:
-    """EDNS options: a code each, and octets after their number (RFC 6891 6.1.2)."""
+    """EDNS options: for each a code, and octets after their length (RFC 6891 6.1.2)."""
 
     hint = 'tuple[tuple[int, bytes], ...]'
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         options = []
-        while offset < end:  # each turn takes four octets at least
+        while offset < end:  # each turn takes at least four octets
             code, size = struct.unpack_from('>HH', data, offset)
             after = offset + 4 + size
             options.append((EDNS_OPTION_OF.get(code, code), data[offset + 4 : after]))
@@ -1236,7 +1232,7 @@ class Options:
     def present(self, options: Iterable[tuple[int, bytes]]) -> str:
         out = bytearray()
         self.pack(options, out, {})
-        return present_generic(bytes(out))  # they have no form of their own
+        return present_generic(bytes(out))  # options have no presentation form
 
 
 U8 = Integer('B')
@@ -1254,8 +1250,8 @@ STRING = Octets('B', present_string)
 OPTIONAL_STRING = OptionalString()
 STRINGS = Strings(STRING, 1)
 SALT = Octets('B', lambda value: present_hex(value) or '-')  # RFC 5155 3.3
-HASH = Only(Octets('B', present_base32), bool)  # RFC 5155 3.1.7: there is one
-# RFC 8659 4.1 has letters and digits only; hyphens and underscores are seen, too.
+HASH = Only(Octets('B', present_base32), bool)  # RFC 5155 3.1.7: not empty
+# RFC 8659 4.1 allows letters and digits only, but hyphens and underscores are in use.
 TAG = Only(Octets('B', lambda tag: tag.decode('ascii')), LETTERS_DIGITS_HYPHEN.fullmatch)
 SIZED = Octets('H', present_sized)
 EUI_48 = Only(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 6)
@@ -1265,7 +1261,7 @@ HEX_REST = Rest(present_hex)
 HEX_0X_REST = Rest(lambda octets: f'0x{octets.hex()}')
 BASE64_REST = Rest(present_base64)
 GENERIC_REST = Rest(present_generic)
-PORTS = Only(  # a bit for each (RFC 1035 3.4.2)
+PORTS = Only(  # a bit for each port (RFC 1035 3.4.2)
     Rest(lambda bit_map: ' '.join(map(str, set_bits(bit_map)))),
     lambda bit_map: len(bit_map) <= 8192,
 )
@@ -1302,7 +1298,7 @@ def check_keys(keys: list[int]) -> None:
 
 
 class MandatoryKeys(Many):
-    """Keys that a client must know, `mandatory` not among them (RFC 9460 8)."""
+    """Keys that a client must know, without `mandatory` itself (RFC 9460 8)."""
 
     def check(self, values: Sequence[int]) -> None:
         super().check(values)
@@ -1318,12 +1314,12 @@ class ProtocolIds(Many):
             raise MalformedMessage('There is an empty protocol id in alpn')
 
     def present(self, values: Sequence[bytes]) -> str:
-        # First a list's escapes, then a string's (RFC 9460 A.1).
+        # Escaped as items of a list, then as a string (RFC 9460 A.1).
         escaped = [value.replace(b'\\', b'\\\\').replace(b',', b'\\,') for value in values]
         return present_string(b','.join(escaped))
 
 
-SVC_PARAMS: dict[int, Field] = {  # RFC 9460 7 and 8; other keys have plain octets
+SVC_PARAMS: dict[int, Field] = {  # RFC 9460 7 and 8; the value of any other key is octets
     SVC_KEYS.mandatory: MandatoryKeys(Integer('H', present_key), 1, ','),
     SVC_KEYS.alpn: ProtocolIds(STRING, 1),
     SVC_KEYS.no_default_alpn: Only(QUOTED_REST, lambda octets: octets == b''),
@@ -1335,7 +1331,7 @@ SVC_PARAMS: dict[int, Field] = {  # RFC 9460 7 and 8; other keys have plain octe
 
 
 class SvcParam:
-    """A key, and a value of that key's kind after the number of its octets (RFC 9460 2.2)."""
+    """A key, and after its length a value of the key's kind (RFC 9460 2.2)."""
 
     hint = 'tuple[int, Any]'
 
@@ -1361,7 +1357,7 @@ class SvcParam:
 
 
 class SvcParams(Many):
-    """Service parameters, their keys in strictly increasing order."""
+    """Service parameters, with their keys in strictly increasing order."""
 
     def check(self, values: Sequence[tuple[int, Any]]) -> None:
         check_keys([key for key, _ in values])
@@ -1371,14 +1367,12 @@ SVC_PARAM_LIST = SvcParams(SvcParam())
 
 
 class NoGateway:
-    """No gateway."""
-
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[None, int]:
         return None, offset
 
     def pack(self, value: None, out: bytearray, suffixes: Suffixes) -> None:
         if value is not None:
-            raise MalformedMessage(f'{value!r} is a gateway where its type is that of none')
+            raise MalformedMessage(f'The type says that there is no gateway, but it is {value!r}')
 
 
 # RFC 4025 2.3, RFC 8777 4.2.3
@@ -1387,7 +1381,7 @@ GATEWAY_TYPE = Only(U8, GATEWAYS.__contains__)
 
 
 class Gateway:
-    """A gateway, whose type is in the octet before the last one before it."""
+    """A gateway. Its type is two octets before it (RFC 4025 2.1)."""
 
     hint = 'IPv4Address | IPv6Address | bytes | None'
 
@@ -1413,23 +1407,23 @@ class AddressPrefix(NamedTuple):
     address_family: int  # 1 is IPv4, 2 is IPv6
     prefix: int
     negation: int
-    afdpart: Any  # an address, or the octets of another family
+    afdpart: Any  # an address, or octets if the family is another
 
 
 ADDRESS_FAMILIES = {1: IPV4, 2: IPV6}
 
 
 class Prefix:
-    """A prefix of addresses, the zeros at its end left out (RFC 3123 4)."""
+    """An address prefix, without the zero octets at its end (RFC 3123 4)."""
 
     hint = 'AddressPrefix'
 
     def check(self, family: int, prefix: int, octets: bytes) -> None:
         size = ADDRESS_FAMILIES[family].size if family in ADDRESS_FAMILIES else 127
         if len(octets) > size or octets.endswith(b'\0'):
-            raise MalformedMessage(f'{octets!r} is no address of family {family}')
+            raise MalformedMessage(f'{octets!r} is too long for family {family}, or ends in zero')
         if family in ADDRESS_FAMILIES and prefix > 8 * size:
-            raise MalformedMessage(f'A prefix of {prefix} bits is none of family {family}')
+            raise MalformedMessage(f'A prefix of {prefix} bits is too long for family {family}')
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         family, prefix, size = struct.unpack_from('>HBB', data, offset)
@@ -1451,7 +1445,7 @@ class Prefix:
 
     def present(self, value: tuple[Any, ...]) -> str:
         family, prefix, negation, afdpart = value
-        # No RFC says how octets of another family are written.
+        # No RFC defines how octets of another family are presented.
         text = afdpart.hex() if isinstance(afdpart, bytes) else str(afdpart)
         return f'{"!" * bool(negation)}{family}:{text}/{prefix}'
 
@@ -1460,7 +1454,7 @@ PREFIXES = Many(Prefix())
 
 DEGREE = 3_600_000  # thousandths of a second of arc
 MIDDLE = 1 << 31  # the equator, the prime meridian
-GROUND = 10_000_000  # centimetres: altitudes are counted from below it
+GROUND = 10_000_000  # centimetres: altitudes count from 100,000 m below it (RFC 1876 2)
 
 
 def present_angle(letters: str, value: int) -> str:
@@ -1472,7 +1466,7 @@ def present_angle(letters: str, value: int) -> str:
 
 
 def present_size(value: int) -> str:
-    """Returns metres: four bits, and the power of ten to multiply them by, in centimetres."""
+    """Returns a size in metres, from a digit and a power of ten, in centimetres (RFC 1876 2)."""
     size = (value >> 4) * 10 ** (value & 15)
     return f'{size // 100}m' if size >= 100 else f'{size / 100:.2f}m'
 
@@ -1494,14 +1488,14 @@ SIZE = Only(Integer('B', present_size), SIZES.__contains__)
 
 # --- 7. Records --------------------------------------------------------------
 #
-# ONE TABLE: a row a type, checked against its RFC in five seconds. A row with
-# one field has that field's value as its rdata; one with several makes a named
-# tuple of them, and its subclass that has `expires_at`. Types without a row, and
-# types of class IN in another class, have plain octets (RFC 3597).
+# ONE TABLE: one row for each type, easy to check against its RFC. The rdata of a
+# row with one field is the value of that field; with several, it is a named tuple,
+# which has a subclass with `expires_at`. A type without a row, or a type of class
+# IN in another class, has plain octets (RFC 3597).
 
 
 class Record:
-    """Several fields one after the other: a kind of field itself, whose value is a named tuple."""
+    """Several fields, one after the other, as one kind of field: its value is a named tuple."""
 
     hint = 'tuple[Any, ...]'
 
@@ -1511,7 +1505,7 @@ class Record:
 
     @functools.cached_property
     def made(self) -> Any:
-        """The named tuple. To make all of them would be slow to import."""
+        """The named tuple, made at first use: making all would slow the import."""
         made: Any = namedtuple(self.mnemonic, self.fields, module=__name__)  # type: ignore[misc]
         made.__doc__ = f'Rdata of type {self.mnemonic}: {", ".join(self.fields)}.'
         made.__str__ = lambda rdata: self.present(rdata)  # type: ignore[method-assign]
@@ -1523,9 +1517,9 @@ class Record:
 
     @functools.cached_property
     def steps(self) -> list[tuple[Any, Any, int, Any]]:
-        """What parses and what packs each field, 0, and its index.
+        """For each field: its parser, its packer, 0, and its index.
 
-        Neighbouring integers are one step: a Struct's functions, its size, and a slice.
+        Neighbouring integers are one step: the functions of a Struct, its size, and a slice.
         """
         steps: list[tuple[Any, Any, int, Any]] = []
         at = 0
@@ -1564,13 +1558,12 @@ class Record:
         return ' '.join(self.present_each(rdata)).rstrip()
 
     def present_each(self, rdata: Any) -> list[str]:
-        """Returns each of the values as a master file has it."""
         fields = zip(self.fields.values(), rdata, strict=True)
         return [field.present(value) for field, value in fields]
 
 
 class Location(Record):
-    """LOC, which a master file has in another order, without the version (RFC 1876 3)."""
+    """LOC, presented in another order and without the version (RFC 1876 3)."""
 
     def present(self, rdata: Any) -> str:
         _, *sizes, latitude, longitude, altitude = self.present_each(rdata)
@@ -1583,7 +1576,7 @@ class HostIdentity(Record):
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         hit_size, algorithm, key_size = struct.unpack_from('>BBH', data, offset)
         if not hit_size or not key_size:
-            raise MalformedMessage('There is no HIT, or no key, where both must be')
+            raise MalformedMessage('A HIP record needs both a HIT and a public key')
         key_at = offset + 4 + hit_size
         hit, key = data[offset + 4 : key_at], data[key_at : key_at + key_size]
         servers, offset = PLAIN_NAMES.parse(data, key_at + key_size, end, names)
@@ -1592,13 +1585,13 @@ class HostIdentity(Record):
     def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
         algorithm, hit, key, servers = rdata
         if not hit or not key:
-            raise MalformedMessage('There is no HIT, or no key, where both must be')
+            raise MalformedMessage('A HIP record needs both a HIT and a public key')
         out += struct.pack('>BBH', len(hit), algorithm, len(key)) + hit + key
         PLAIN_NAMES.pack(servers, out, suffixes)
 
 
 class Relay(Record):
-    """AMTRELAY, in which one octet has the discovery bit and the type (RFC 8777 4.2)."""
+    """AMTRELAY, in which the discovery bit and the type share an octet (RFC 8777 4.2)."""
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         precedence, octet = data[offset], data[offset + 1]
@@ -1614,7 +1607,7 @@ class Relay(Record):
 
 
 class Layout:
-    """A row of the table. `qclass` is None if the class makes no difference."""
+    """A row of the table. `qclass` is None if the layout is the same in every class."""
 
     def __init__(
         self, mnemonic: str, qclass: int | None, fields: dict[str, Field], kind: Field
@@ -1623,13 +1616,13 @@ class Layout:
         self.qclass = qclass
         self.fields = fields
         self.kind = kind
-        self.parse, self.pack = kind.parse, kind.pack  # one look-up less for each record
-        # Octets are ready-made rdata, but not where the rdata is bytes itself.
+        self.parse, self.pack = kind.parse, kind.pack  # saves a look-up for each record
+        # Bytes are packed rdata, unless the value of the type is bytes itself.
         self.takes_octets = kind.hint != 'bytes'
 
     @property
     def record(self) -> Any:
-        """The named tuple that the rdata is, or None where there is a single field."""
+        """The named tuple of the rdata, or None for a single field."""
         return self.kind.made if isinstance(self.kind, Record) else None
 
 
@@ -1645,7 +1638,7 @@ def layout(
 
 
 def fields_of(mnemonic: str) -> dict[str, Field]:
-    """Returns the fields of a row, for one that is laid out as it is."""
+    """Returns the fields of a row, for another type with the same fields."""
     return LAYOUTS[TYPES[mnemonic]].fields
 
 
@@ -1833,7 +1826,7 @@ layout('DLV', **fields_of('DS'))  # RFC 4431 2
 
 
 def layout_of(qtype: int, qclass: int) -> Layout | None:
-    """Returns the row for a type in a class, or None where rdata is plain octets."""
+    """Returns the row for a type in a class, or None if the rdata is plain octets."""
     row = LAYOUTS.get(qtype)
     return row if row is not None and row.qclass in (None, qclass) else None
 
@@ -1851,14 +1844,14 @@ def parse_rdata(qtype: int, qclass: int, data: bytes, offset: int, end: int, nam
 
 # --- 8. Wire -----------------------------------------------------------------
 #
-# Whole messages. Every octet is hostile: whatever goes wrong while reading is
-# MalformedMessage, in time linear in the number of octets. Nothing below this
-# section knows how rdata is laid out.
+# Whole messages. Every octet may be hostile: whatever is wrong in a message raises
+# MalformedMessage, in time linear in the number of octets. No section below this
+# one knows how rdata is laid out.
 
 HEADER = struct.Struct('>HHHHHH')  # RFC 1035 4.1.1
 QUESTION_TAIL = struct.Struct('>HH')  # RFC 1035 4.1.2, after the name
 RECORD_TAIL = struct.Struct('>HHIH')  # RFC 1035 4.1.3, after the name
-KIND_TTL_LENGTH = struct.Struct('>IIH')  # the same, with type and class in one
+KIND_TTL_LENGTH = struct.Struct('>IIH')  # the same, with type and class as one number
 A_IN = TYPES.A << 16 | CLASSES.IN
 ADDRESS = struct.Struct('>I')
 HEADER_BITS = (  # RFC 1035 4.1.1, with AD and CD of RFC 4035 in z
@@ -1875,7 +1868,7 @@ HEADER_BITS = (  # RFC 1035 4.1.1, with AD and CD of RFC 4035 in z
 
 @functools.lru_cache(maxsize=256)
 def parse_flags(flags: int) -> tuple[int, ...]:
-    """Returns the fields of the header's second word, `qr` to `rcode`; few of them are in use."""
+    """Returns the fields of the header's second word, `qr` to `rcode`. Cached: few words occur."""
     fields = [flags >> shift & (1 << width) - 1 for _, shift, width in HEADER_BITS]
     fields[1] = OPCODE_OF.get(fields[1], fields[1])
     fields[-1] = RCODE_OF.get(fields[-1], fields[-1])
@@ -1893,10 +1886,10 @@ def is_empty_of_update(flags: int, is_answer: bool, qtype: int, qclass: int) -> 
 
 @functools.lru_cache(maxsize=1024)
 def kind_of(kind: int) -> tuple[int, int, Callable[..., Any]]:
-    """Returns a type and a class from their 32 bits, and what parses rdata; few are in use."""
+    """Returns the type and class in 32 bits, and the parser of their rdata. Cached: few occur."""
     qtype, qclass = divmod(kind, 1 << 16)
     row = layout_of(qtype, qclass)
-    if qtype != TYPES.OPT:  # whose class is a payload size
+    if qtype != TYPES.OPT:  # the class of OPT is a payload size
         qclass = CLASS_OF.get(qclass, qclass)
     return TYPE_OF.get(qtype, qtype), qclass, GENERIC_REST.parse if row is None else row.parse
 
@@ -1914,14 +1907,14 @@ def parse_questions(data: bytes, count: int, names: Names, questions: list[Quest
 
 
 def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Message:
-    """Returns what `parse` does; if it `may_be_cut` and has TC, up to its last whole record."""
+    """Returns the Message; if it `may_be_cut` and has TC, up to its last whole record."""
     if not isinstance(data, bytes):
-        raise TypeError(f'A message to parse is bytes, not {type(data).__name__}')
+        raise TypeError(f'parse needs bytes, not {type(data).__name__}')
     size = len(data)
     if size < HEADER.size:
-        raise MalformedMessage(f'{size} octets are not even a header')
+        raise MalformedMessage(f'The message has only {size} octets: a header has {HEADER.size}')
     qid, flags, questions, an, ns, ar = HEADER.unpack_from(data)
-    # All look-ups in the loop are local: most of a message is many small records.
+    # The loop looks up local names only: a message may be many small records.
     new, unpack_address = tuple.__new__, ADDRESS.unpack_from
     unpack_tail = KIND_TTL_LENGTH.unpack_from
     names: Names = {}
@@ -1933,7 +1926,7 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
         for _ in range(an + ns + ar):
             length = data[offset]
             target = (length & 0x3F) << 8 | data[offset + 1]
-            if length >= 0xC0 and target in names:  # as most names are
+            if length >= 0xC0 and target in names:  # as with most names
                 name = names[target][0]
                 offset += 2
             else:
@@ -1973,7 +1966,7 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
 def parse(data: bytes, ignore_trailing: bool = False) -> Message:
     """Returns the Message that `data` holds (RFC 1035 4).
 
-    Raises MalformedMessage, whatever the octets. Those after the message are an error too, unless
+    Raises only MalformedMessage, whatever the octets: also for octets after the message, unless
     `ignore_trailing`.
     """
     return parse_message(data, ignore_trailing, False)
@@ -1981,32 +1974,32 @@ def parse(data: bytes, ignore_trailing: bool = False) -> Message:
 
 @functools.lru_cache(maxsize=256, typed=True)
 def pack_flags(*fields: int) -> int:
-    """Returns the header's second word from its fields, `qr` to `rcode`; few of them are in use.
+    """Returns the header's second word from its fields, `qr` to `rcode`. Cached: few values occur.
 
-    Raises MalformedMessage if a field has too many bits.
+    Raises MalformedMessage if a value does not fit its field.
     """
     flags = 0
     for (field, shift, width), value in zip(HEADER_BITS, fields, strict=True):
         if not isinstance(value, int):
-            raise TypeError(f'{field} is a number, not {value!r}')
+            raise TypeError(f'{field} has to be a number, not {value!r}')
         if not 0 <= value < 1 << width:
-            raise MalformedMessage(f'{field} is {value}, which is no number of {width} bits')
+            raise MalformedMessage(f'{field} is {value}, which does not fit into {width} bits')
         flags |= int(value) << shift
     return flags
 
 
 def pack(message: Message) -> bytes:
-    """Returns the octets of a Message, names compressed (RFC 1035 4).
+    """Returns the octets of a Message, with compressed names (RFC 1035 4).
 
     Raises InvalidName for a name that cannot be packed, MalformedMessage for more than 65,535
     octets or a value that does not fit its field, TypeError for one of another type.
     """
     if not isinstance(message, Message):
-        raise TypeError(f'What is packed is a Message, not {message!r}')
+        raise TypeError(f'pack needs a Message, not {message!r}')
     qid, *bits, qd, an, ns, ar = message
     flags = pack_flags(*bits)
     suffixes: Suffixes = {}
-    # The one name of a query need not be remembered by its suffixes.
+    # A query has one name, so there is nothing to compress.
     is_alone = not an and not ns and len(qd) == 1 and (not ar or ar[0].name == b'' == ar[-1].name)
     try:
         out = bytearray(HEADER.pack(qid, flags, len(qd), len(an), len(ns), len(ar)))
@@ -2041,12 +2034,12 @@ def pack(message: Message) -> bytes:
             raise
         raise TypeError(f'A value is not of the type of its field: {error}') from error
     if len(out) > MAX_MESSAGE:
-        raise MalformedMessage(f'{len(out)} octets are more than a message can have')
+        raise MalformedMessage(f'The message has {len(out)} octets: the most is {MAX_MESSAGE}')
     return bytes(out)
 
 
 def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
-    """Returns rdata as a master file has it; octets in the generic form of RFC 3597 5."""
+    """Returns rdata in presentation form; octets in the generic form of RFC 3597 5."""
     row = layout_of(qtype, qclass)
     if row is None or (row.takes_octets and isinstance(rdata, bytes)):
         return present_generic(rdata)
@@ -2059,7 +2052,7 @@ def presentation(record: ResourceRecord) -> str:
     qclass_text = present_number(qclass, CLASS_OF, 'CLASS')
     rdata_text = present_rdata(qtype, qclass, rdata)
     line = f'{present_name(name)} {ttl} {qclass_text} {present_type(qtype)} {rdata_text}'
-    return line.rstrip()  # there may be nothing to say, as of an empty APL
+    return line.rstrip()  # the rdata may be empty, as that of an APL without items
 
 
 # --- 9. Questions and answers ------------------------------------------------
