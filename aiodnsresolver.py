@@ -2061,15 +2061,9 @@ def presentation(record: ResourceRecord) -> str:
 # and what an answer says. The last section that knows octets; it knows nothing
 # of sockets, time or nameservers.
 
-DO_BIT = 0x8000  # RFC 3225 3
 TC_BIT = 0x0200  # RFC 1035 4.1.1
 LETTERS = bytes(0x20 if chr(octet).isalpha() and octet < 0x80 else 0 for octet in range(256))
 MAY_LACK_QUESTION = frozenset({RCODES.FORMERR, RCODES.SERVFAIL, RCODES.NOTIMP, RCODES.REFUSED})
-
-
-def random_id() -> int:
-    """Returns a number for `qid` from the operating system's random source (RFC 5452 9.2)."""
-    return int.from_bytes(os.urandom(2), 'big')
 
 
 def make_query(
@@ -2093,12 +2087,11 @@ def make_query(
         raise TypeError('want_dnssec and options need EDNS, and payload=None is without')
     edns: tuple[ResourceRecord, ...] = ()
     if payload is not None:
-        ttl = DO_BIT if want_dnssec else 0
+        ttl = 0x8000 if want_dnssec else 0  # the bit DO (RFC 3225 3)
         edns = (ResourceRecord(b'', TYPES.OPT, payload, ttl, options),)
-    question = QuestionRecord(
-        to_name(name), TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
-    )
-    qid = random_id() if qid is None else qid
+    qtype, qclass = TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
+    question = QuestionRecord(to_name(name), qtype, qclass)
+    qid = int.from_bytes(os.urandom(2), 'big') if qid is None else qid  # RFC 5452 9.2
     opcode, rcode = OPCODES.QUERY, RCODES.NOERROR
     return Message(qid, QUESTION, opcode, 0, 0, rd, 0, 0, rcode, (question,), (), (), edns)
 
@@ -2114,21 +2107,18 @@ def mix_case(fqdn: bytes) -> bytes:
     return (int.from_bytes(fqdn, 'big') ^ flips).to_bytes(size, 'big')
 
 
-def size_on_wire(name: bytes) -> int:
-    """Returns how many octets a name in canonical presentation form has, if it is not the root."""
-    if b'\\' not in name:
-        return len(name) + 2
-    return len(join_labels(split_escaped_name(name)))
-
-
 def names_to_ask(name: bytes, search: Iterable[bytes], ndots: int) -> tuple[bytes, ...]:
-    """Returns the names that a name without a final dot may be, in the order to ask for them.
+    """Returns the names that a name without a final dot may stand for, in the order to ask for.
 
-    It is below each domain of the search list, where it is not too long, and itself: that first
-    if it has as many dots as `ndots`, and else last. All in canonical presentation form.
+    Each domain of the search list makes one, unless it is too long; the name itself comes first if
+    it has at least `ndots` dots, else last. All are in canonical presentation form.
     """
-    below = [name + b'.' + domain if domain else name for domain in search]
-    below = [each for each in below if size_on_wire(each) <= MAX_NAME]
+    below = []
+    for domain in search:
+        each = name + b'.' + domain if domain else name
+        # Two octets more are on the wire than in presentation form, if there is no escape.
+        if len(each) + 2 <= MAX_NAME or len(join_labels(split_escaped_name(each))) <= MAX_NAME:
+            below.append(each)
     in_order = [name, *below] if dots_in(name) >= ndots else [*below, name]
     return tuple(dict.fromkeys(in_order))
 
@@ -2142,61 +2132,34 @@ class Query(NamedTuple):
     qtype: int
 
     @property
-    def name(self) -> bytes:
-        """The octets of the name."""
+    def name(self) -> bytes:  # its octets
         return self.octets[HEADER.size : self.end - QUESTION_TAIL.size]
 
     @property
     def has_edns(self) -> bool:
-        """Whether there is an OPT record behind the question."""
         return len(self.octets) > self.end
 
 
-class QueryForm(NamedTuple):
-    """What stands around the question of a query: the header but for the id, and what follows."""
-
-    header: bytes
-    additional: bytes
-
-
-OPT_TAIL = struct.Struct('>BHHBBHH')  # RFC 6891 6.1.2: an OPT record without options
-PLAIN_FORM = QueryForm(b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00', b'')  # RD, one question
-EDNS_FORM = QueryForm(
-    b'\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01',
-    OPT_TAIL.pack(0, TYPES.OPT, PAYLOAD, 0, 0, 0, 0),
-)
-
-
-def with_ad(form: QueryForm) -> QueryForm:
-    """Returns the form of a query that asks to be told what is authentic (RFC 6840 5.7)."""
-    header, additional = form
-    return QueryForm(header[:1] + bytes([header[1] | 0x20]) + header[2:], additional)
-
-
-# Each without AD and with it.
-PLAIN_FORMS = PLAIN_FORM, with_ad(PLAIN_FORM)
-EDNS_FORMS = EDNS_FORM, with_ad(EDNS_FORM)
+QueryForm = tuple[bytes, bytes]  # around the question: the header but for the id, what follows
+OPT_RECORD = struct.pack('>BHHIH', 0, TYPES.OPT, PAYLOAD, 0, 0)  # RFC 6891 6.1.2, no options
+QUERY_FLAGS = 0x0100, 0x0120  # RD; and with AD, which asks for AD in the reply (RFC 6840 5.7)
+PLAIN_FORMS = [(HEADER.pack(0, flags, 1, 0, 0, 0)[2:], b'') for flags in QUERY_FLAGS]
+EDNS_FORMS = [(HEADER.pack(0, flags, 1, 0, 0, 1)[2:], OPT_RECORD) for flags in QUERY_FLAGS]
 
 
 def to_query(name: bytes, qtype: int, form: QueryForm) -> Query:
-    """Returns a query for a canonical name as it is: class IN, a random id."""
+    """Returns a query with a random id, of class IN, for a canonical name in its letter case."""
     question = pack_canonical(name) + QUESTION_TAIL.pack(qtype, 1)
-    octets = os.urandom(2) + form.header + question + form.additional
+    header, additional = form
+    octets = os.urandom(2) + header + question + additional
     return Query(octets, HEADER.size + len(question), name.lower(), qtype)
 
 
 def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
-    """Returns a query as `to_query` does for a name in lower case, its letters in random case.
-
-    What `mix_case` does to a name is done to its octets: those of lengths are no letters.
-    """
-    if b'\\' in fqdn or not fqdn:
-        name = pack_name(fqdn)
-    else:  # as `pack_canonical` does
-        label, _, above = fqdn.partition(b'.')
-        name = LENGTH_OCTET[len(label)] + label + pack_above(above)
+    """Returns the query of `to_query` for a name in lower case, its letters in random case."""
+    name = pack_canonical(fqdn)
     size = len(name)
-    drawn = os.urandom(size + 2)
+    drawn = os.urandom(size + 2)  # the id and, as in `mix_case`, the case: no length is a letter
     flips = int.from_bytes(drawn, 'big') & int.from_bytes(name.translate(LETTERS), 'big')
     mixed = (int.from_bytes(name, 'big') ^ flips).to_bytes(size, 'big')
     header, additional = form
@@ -2205,45 +2168,31 @@ def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
 
 
 OPTION = struct.Struct('>HH')  # RFC 6891 6.1.2: the code and the length before the octets
-
-
-@functools.lru_cache(maxsize=1024)
-def stream_options(size: int, scheme: str) -> bytes:
-    """Returns the options of a query with so many octets before them, after their own size.
-
-    It asks for how long the stream may be kept (RFC 7828 3.2.1), where HTTP does not say that. If
-    others cannot read it, it is padded to a multiple of 128 octets (RFC 8467 4.1), as its size
-    would tell what it is.
-    """
-    options = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 0) if scheme != 'https' else b''
-    if scheme in ALPN:
-        padding = -(size + len(options) + OPTION.size) % PADDED_TO
-        options += OPTION.pack(EDNS_OPTIONS.PADDING, padding) + bytes(padding)
-    return len(options).to_bytes(2, 'big') + options
+ASKS_KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 0)  # RFC 7828 3.2.1
+KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)  # how it begins in a reply
+# To a multiple of PADDED_TO octets (RFC 8467 4.1).
+PADDINGS = [OPTION.pack(EDNS_OPTIONS.PADDING, size) + bytes(size) for size in range(PADDED_TO)]
 
 
 def for_stream(query: Query, scheme: str) -> Query:
-    """Returns a query that `to_query` made as it goes over a stream: with options, if EDNS."""
+    """Returns a query that `to_query` made, with the options for a stream if it has EDNS."""
     octets, end, fqdn, qtype = query
     if len(octets) == end:
         return query
-    octets = octets[:-2] + stream_options(len(octets), scheme)
+    options = b'' if scheme == 'https' else ASKS_KEEPALIVE  # HTTP has its own way to tell
+    if scheme in ALPN:  # its size would tell what it is
+        options += PADDINGS[-(len(octets) + len(options) + 4) % PADDED_TO]
+    octets = octets[:-1] + LENGTH_OCTET[len(options)] + options  # fewer than 256
     return tuple.__new__(Query, (octets, end, fqdn, qtype))
-
-
-def is_update(octets: bytes) -> bool:
-    """Whether a message is an UPDATE, the reply to which may lack the zone (RFC 2136 3.8)."""
-    return octets[2] >> 3 & 15 == OPCODES.UPDATE
 
 
 def has_question(query: Query, reply: bytes) -> bool:
     """Whether a message has the question of a query, its name in any letter case."""
-    name, tail = slice(HEADER.size, query.end - 4), slice(query.end - 4, query.end)
-    octets = query.octets
+    octets, end, _, _ = query
     return (
         reply[4:6] == octets[4:6]
-        and reply[tail] == octets[tail]
-        and reply[name].lower() == octets[name].lower()
+        and reply[end - 4 : end] == octets[end - 4 : end]
+        and reply[12 : end - 4].lower() == query.name.lower()
     )
 
 
@@ -2265,16 +2214,14 @@ def check_reply(query: Query, reply: bytes) -> bool:
         return True
     if has_question(query, reply):
         return False
-    if reply[4:6] == b'\0\0' and (reply[3] & 15 in MAY_LACK_QUESTION or is_update(octets)):
+    is_update = octets[2] >> 3 & 15 == OPCODES.UPDATE  # RFC 2136 3.8
+    if reply[4:6] == b'\0\0' and (is_update or reply[3] & 15 in MAY_LACK_QUESTION):
         return True
     raise BadResponse('The question is not that of the query')
 
 
 def query_in(message: Message | bytes) -> Query:
-    """Returns a message of a caller's, or the octets of one, as what is sent.
-
-    Raises InvalidName or MalformedMessage, TypeError for what is neither.
-    """
+    """Returns the query that a caller gave, as a Message or octets. Raises as `pack` does."""
     octets = pack(message) if isinstance(message, Message) else message
     if not isinstance(octets, bytes):
         raise TypeError(f'A query is a Message or bytes, not {type(octets).__name__}')
@@ -2290,10 +2237,7 @@ def query_in(message: Message | bytes) -> Query:
 
 
 def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
-    """Returns the reply to a query of a caller's. Letter case is not compared.
-
-    Raises MalformedMessage or BadResponse.
-    """
+    """Returns the reply to a caller's query, in any letter case. Raises as the two halves do."""
     if len(reply) >= HEADER.size and reply[:2] != query.octets[:2]:
         check_reply(query, reply)  # first: to parse all that a flood brings would take long
     message = parse_message(reply, ignore_trailing, True)
@@ -2310,12 +2254,9 @@ class Alias(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The records of a name and a type; with none, only the alias whose target is to be asked for.
+    """The records of a name and a type; if none, only the alias whose target is to be asked."""
 
-    Times are on the clock of whoever asked.
-    """
-
-    expires_at: float
+    expires_at: float  # on the clock of whoever asked
     records: tuple[Any, ...]
     alias: Alias | None  # by which the records were reached
     is_cacheable: bool
@@ -2355,26 +2296,18 @@ def is_at_or_below(name: bytes, ancestor: bytes) -> bool:
     return above != name and not ends_in_backslash(above)
 
 
-def extra_text(octets: bytes) -> str:
-    """Returns what a server wrote as one line: bounded, its control characters escaped."""
-    text = octets[:MAX_EXTRA_TEXT].decode('utf-8', 'replace').rstrip('\0')
-    characters = [one if one.isprintable() else ascii(one)[1:-1] for one in text]
-    return ''.join(characters)
-
-
 def read_extended_errors(options: Iterable[tuple[int, bytes]]) -> Iterator[ExtendedError]:
-    """Yields the extended errors among the options of EDNS."""
+    """Yields the extended errors among the options of EDNS, each text a bounded, safe line."""
     for option, value in options:
-        if option == EDNS_OPTIONS.EDE and len(value) >= 2:
+        if option == EDNS_OPTIONS.EDE and len(value) >= 2:  # else there is no code
             code = int.from_bytes(value[:2], 'big')
-            yield ExtendedError(EDE_OF.get(code, code), extra_text(value[2:]))
+            text = value[2 : MAX_EXTRA_TEXT + 2].decode('utf-8', 'replace').rstrip('\0')
+            characters = [one if one.isprintable() else ascii(one)[1:-1] for one in text]
+            yield ExtendedError(EDE_OF.get(code, code), ''.join(characters))
 
 
 def extended_errors(message: Message) -> tuple[ExtendedError, ...]:
-    """Returns what the server says of what was wrong, or of what its answer lacks (RFC 8914).
-
-    An option that is too short for a code is passed over.
-    """
+    """Returns what the server says of what was wrong, or of what its answer lacks (RFC 8914)."""
     edns = message.edns
     return tuple(read_extended_errors(() if edns is None else edns.rdata))
 
@@ -2392,85 +2325,78 @@ def absence_of(what: str, rcode: int, why: str = '') -> DoesNotExist:
 
 # Of a record: where its rdata begins and ends, its TTL, its type, and where its owner is.
 Span = tuple[int, int, int, int, int]
-Owners = dict[int, tuple[bytes, int]]  # by offset: the name there as `parse_labels` has it
-
-Unpack = Callable[[bytes, int], tuple[Any, ...]]
-
-unpack_pointed_record: Unpack = struct.Struct('>HHHIH').unpack_from  # RFC 1035 4.1.3
-unpack_record_tail: Unpack = RECORD_TAIL.unpack_from
+# Records of the answer section, whether they are more than the first ones, which are of the type
+# and the name asked for; records of the authority section; the OPT record, if there is one.
+Scan = tuple[list[Span], bool, list[Span], list[Span]]
+Owners = dict[int, bytes]  # by offset, what `parse_labels` has walked of one message
+unpack_record_tail = RECORD_TAIL.unpack_from
+unpack_usual_tail = struct.Struct('>IH').unpack_from  # the same without type and class
+unpack_pointed_record = struct.Struct('>HHHIH').unpack_from  # all of it after a pointer
 USUAL_OWNER = b'\xc0\x0c'  # a pointer to the question
 ROOT_OPT = b'\0\0\x29'  # how an OPT record begins
-unpack_usual_tail: Unpack = struct.Struct('>IH').unpack_from  # the TTL, the length of rdata
-# By type: the octets of an address, and what it and a time become.
-ADDRESSES: dict[int, tuple[int, Any]] = {
-    TYPES.A: (4, IPv4AddressExpiresAt),
-    TYPES.AAAA: (16, IPv6AddressExpiresAt),
-}
+ADDRESSES: dict[int, Any] = {TYPES.A: IPv4AddressExpiresAt, TYPES.AAAA: IPv6AddressExpiresAt}
 
 
-def scan_records(
-    data: bytes, offset: int, qtype: int, an: int, ns: int, ar: int
-) -> tuple[list[Span], list[Span], list[Span], list[Span]]:
+def skip_name(data: bytes, offset: int) -> int:
+    """Returns where the name at `offset` ends. Its pointer has to lead backwards."""
+    start = offset
+    while length := data[offset]:  # each turn passes a label, or leads out
+        if length > MAX_LABEL:
+            target = (length & 0x3F) << 8 | data[offset + 1]
+            if length < 0xC0 or not HEADER.size <= target < start:
+                raise MalformedMessage(f'The owner at {start} is broken')
+            return offset + 2
+        offset += length + 1
+    return offset + 1
+
+
+def scan_records(data: bytes, offset: int, qtype: int, an: int, ns: int, ar: int) -> Scan:
     """Returns the records, from `offset` on, that may say something of the question.
 
-    From the answer section those of its type whose owner is a pointer to it, and apart from them
-    others of the type, CNAME and DNAME; SOA and NS from the authority section; all of class IN;
-    OPT from the additional section. All else is passed over, and so is rdata. Every record counted
-    is whole; with TC the scan ends at the last that is. Raises MalformedMessage.
+    From the answer section these are those of its type, CNAME and DNAME; from the authority
+    section SOA and NS, all of class IN; from the additional section OPT. All else is passed over,
+    and so is rdata. Every record counted is whole; with TC the scan ends at the last one that is.
+    Raises MalformedMessage.
     """
-    records: list[Span] = []
-    others: list[Span] = []
+    answer: list[Span] = []
     authority: list[Span] = []
     opts: list[Span] = []
     size = len(data)
+    usual = 0
     try:
-        usual = data[offset : offset + 6]  # a pointer to the question, and its type and class
-        if usual == USUAL_OWNER + data[offset - 4 : offset]:
-            while an and data[offset : offset + 6] == usual:  # each turn passes a record
-                ttl, length = unpack_usual_tail(data, offset + 6)
-                start = offset + 12
-                offset = start + length
-                if offset > size:
-                    raise MalformedMessage(f'The rdata at {start} is cut short')
-                records.append((start, offset, ttl, qtype, 12))
-                an -= 1
-        if ar == 1 and not (an or ns) and data[offset : offset + 3] == ROOT_OPT:  # nearly always
+        head = USUAL_OWNER + data[offset - 4 : offset]  # the type and class of the question
+        while an and data.startswith(head, offset):  # each turn passes a record
+            ttl, length = unpack_usual_tail(data, offset + 6)
+            start = offset + 12
+            if start + length > size:
+                break  # which is an error below
+            offset = start + length
+            answer.append((start, offset, ttl, qtype, 12))
+            an -= 1
+        usual = len(answer)
+        if ar == 1 and not (an or ns) and data.startswith(ROOT_OPT, offset):  # nearly always
             ttl, length = unpack_usual_tail(data, offset + 5)
-            opts.append((offset + 11, offset + 11 + length, ttl, 41, offset))
-            offset += 11 + length
-            if offset > size:
-                raise MalformedMessage('The OPT record is cut short')
-            ar = 0
+            start = offset + 11
+            if start + length <= size:
+                return answer, False, authority, [(start, start + length, ttl, 41, offset)]
         for index in range(an + ns + ar):
-            length = data[offset]
             at = offset
-            if length >= 0xC0:  # nearly always: the owner is a pointer and nothing else
+            if data[offset] >= 0xC0:  # nearly always: the owner is a pointer and nothing else
                 pointer, rtype, rclass, ttl, length = unpack_pointed_record(data, offset)
                 at = pointer & 0x3FFF
                 if at >= offset or at < 12:
                     raise MalformedMessage(f'A pointer at {offset} leads to {at}')
                 start = offset + 12
             else:
-                while length:  # each turn passes a label, or leads out
-                    if length > MAX_LABEL:
-                        target = (length & 0x3F) << 8 | data[offset + 1]
-                        if length < 0xC0 or not 12 <= target < at:
-                            raise MalformedMessage(f'The owner at {at} is broken')
-                        offset += 1
-                        break
-                    offset += length + 1
-                    length = data[offset]
-                rtype, rclass, ttl, length = unpack_record_tail(data, offset + 1)
-                start = offset + 11
+                end = skip_name(data, offset) if data[offset] else offset + 1
+                rtype, rclass, ttl, length = unpack_record_tail(data, end)
+                start = end + 10
             offset = start + length
             if offset > size:
                 raise MalformedMessage(f'The rdata at {start} is cut short')
             if index < an:
-                if rclass == 1:
-                    if rtype == qtype and at == 12:  # where the question is
-                        records.append((start, offset, ttl, rtype, at))
-                    elif rtype == qtype or rtype == 5 or rtype == 39:  # CNAME, DNAME
-                        others.append((start, offset, ttl, rtype, at))
+                if rclass == 1 and (rtype == qtype or rtype == 5 or rtype == 39):  # CNAME, DNAME
+                    answer.append((start, offset, ttl, rtype, at))
             elif rtype == 41 and not data[at]:  # OPT, its owner the root (RFC 6891 6.1.2)
                 if index >= an + ns:
                     opts.append((start, offset, ttl, rtype, at))
@@ -2481,30 +2407,25 @@ def scan_records(
             raise MalformedMessage(f'The message of {size} octets is broken') from error
     if len(opts) > 1:
         raise MalformedMessage('There is more than one OPT record')  # RFC 6891 6.1.1
-    return records, others, authority, opts
+    return answer, len(answer) > usual, authority, opts
 
 
-def parse_options_of(data: bytes, opt: list[Span]) -> tuple[tuple[int, bytes], ...]:
-    """Returns the options of an OPT record that `scan_records` found; none if they are broken."""
-    for start, end, _, _, _ in opt:
-        try:
-            options: tuple[tuple[int, bytes], ...] = parse_rdata(
-                TYPES.OPT, 1, data, start, end, {}
-            )
-            return options
-        except (struct.error, MalformedMessage):
-            pass  # what an error means, or how long a stream is kept, is worth no reply
-    return ()
+def parse_options_of(data: bytes, opts: list[Span]) -> tuple[tuple[int, bytes], ...]:
+    """Returns the options of the OPT record that `scan_records` found; none if they are broken."""
+    options: tuple[tuple[int, bytes], ...] = ()
+    try:
+        for start, end, _, _, _ in opts:  # one at most
+            options = parse_rdata(TYPES.OPT, 1, data, start, end, {})
+        return options
+    except (struct.error, MalformedMessage):
+        return ()  # a reply is not dropped for what is only an explanation or a hint
 
 
-def explanation(data: bytes, opt: list[Span]) -> str:
+def explanation(data: bytes, opts: list[Span]) -> str:
     """Returns what a server says of what was wrong, to follow the text of an error, or nothing."""
-    extended = read_extended_errors(parse_options_of(data, opt))
-    errors = list(itertools.islice(extended, MAX_EXTENDED_ERRORS))
-    return f' ({"; ".join(map(str, errors))})' if errors else ''
-
-
-KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)
+    errors = read_extended_errors(parse_options_of(data, opts))
+    text = '; '.join(map(str, itertools.islice(errors, MAX_EXTENDED_ERRORS)))
+    return f' ({text})' if text else ''
 
 
 def keepalive_of(reply: bytes) -> float | None:
@@ -2512,74 +2433,53 @@ def keepalive_of(reply: bytes) -> float | None:
     if KEEPALIVE not in reply:  # nearly always
         return None
     try:
-        _, _, qd, an, ns, ar = HEADER.unpack_from(reply)
-        offset = parse_questions(reply, qd, {}, [])
-        *_, opt = scan_records(reply, offset, TYPES.OPT, an, ns, ar)
+        _, _, qd, *counts = HEADER.unpack_from(reply)
+        *_, opts = scan_records(reply, parse_questions(reply, qd, {}, []), 0, *counts)
     except (IndexError, struct.error, MalformedMessage):
         return None
-    for code, value in parse_options_of(reply, opt):
-        if code == EDNS_OPTIONS.TCP_KEEPALIVE and len(value) == 2:
-            return int.from_bytes(value, 'big') / 10
-    return None
+    value = dict(parse_options_of(reply, opts)).get(EDNS_OPTIONS.TCP_KEEPALIVE, b'')
+    return int.from_bytes(value, 'big') / 10 if len(value) == 2 else None
 
 
-def parse_labels(data: bytes, offset: int, known: Owners) -> tuple[bytes, int]:
-    """Returns the name at `offset` as octets, lower case and without pointers, and its end.
+def parse_labels(data: bytes, offset: int, known: Owners) -> bytes:
+    """Returns the name at `offset` as octets, in lower case and without pointers.
 
     Only so are names compared: with its octets in lower case a pointer would lead elsewhere.
-    `known` remembers what was walked, for one message.
     """
-    segment = offset
+    start = segment = offset
     walked = []
     while offset not in known:  # forwards over labels, or by a pointer to a lower segment
         length = data[offset]
-        if length >= 0xC0:
-            walked.append((offset, b''))
-            offset = (length & 0x3F) << 8 | data[offset + 1]
-            if not 12 <= offset < segment:
-                raise MalformedMessage(f'A pointer of the name at {segment} leads to {offset}')
-            segment = offset
-        elif length > MAX_LABEL:
-            raise MalformedMessage(f'There is no such type of label as {length >> 6} at {offset}')
-        elif length:
+        if not length:
+            known[offset] = b'\0'
+        elif length <= MAX_LABEL:
             walked.append((offset, data[offset : offset + length + 1].lower()))
             offset += length + 1
         else:
-            known[offset] = b'\0', offset + 1
-    name, end = known[offset]
-    for start, label in reversed(walked):
-        if label:
-            name = label + name
-            if len(name) > MAX_NAME:
-                raise MalformedMessage(f'The name at {start} has more than {MAX_NAME} octets')
-        else:
-            end = start + 2
-        known[start] = name, end
-    return name, end
-
-
-def suffixes_of(name: bytes) -> list[bytes]:
-    """Returns the octets of a name and of all names above it, the root last."""
-    suffixes = [name]
-    while name[0]:  # each turn takes a label off
-        name = name[name[0] + 1 :]
-        suffixes.append(name)
-    return suffixes
+            walked.append((offset, b''))
+            offset = (length & 0x3F) << 8 | data[offset + 1]
+            if length < 0xC0 or not HEADER.size <= offset < segment:
+                raise MalformedMessage(f'The name at {start} is broken')
+            segment = offset
+    name = known[offset]
+    for at, label in reversed(walked):
+        name = label + name
+        if len(name) > MAX_NAME:
+            raise MalformedMessage(f'The name at {start} has more than {MAX_NAME} octets')
+        known[at] = name
+    return name
 
 
 def follow_aliases(
     query: Query, reply: bytes, answer: list[Span], now: float
 ) -> tuple[bytes, Alias | None, int, list[Span]]:
-    """Returns the last name of a chain of aliases, the alias, the chain's TTL, and the records.
-
-    The records may be in any order. Raises CnameChainTooLong, BadResponse or MalformedMessage.
-    """
+    """Returns the last name of a chain of aliases in any order, its alias, TTL and records."""
     name = reply[12 : query.end - 4].lower()
-    known = {12: (name, query.end - 4)}
+    known = {12: name}
     sets: dict[tuple[int, bytes], list[Span]] = {}  # by type and owner
     for span in answer:
-        *_, rtype, at = span
-        owner, _ = known.get(at) or parse_labels(reply, at, known)
+        _, _, _, rtype, at = span
+        owner = known.get(at) or parse_labels(reply, at, known)
         sets.setdefault((rtype, owner), []).append(span)
     least_ttl = MAX_TTL
     for links in range(MAX_CNAMES + 1):
@@ -2587,18 +2487,15 @@ def follow_aliases(
         # What has the type asked for ends the chain; else a CNAME goes on, else a DNAME above the
         # name, the nearest (RFC 6672 2.2).
         aliases, replaced = records or sets.get((5, name)), name
-        for above in () if aliases else suffixes_of(name)[1:]:
-            aliases, replaced = sets.get((39, above)), above
-            if aliases:
-                break
+        while not aliases and replaced[0]:  # each turn takes a label off
+            replaced = replaced[replaced[0] + 1 :]
+            aliases = sets.get((39, replaced))
         if records or not aliases:
-            alias = None
-            if links:
-                alias = Alias(parse_name(name, 0, 0, {})[0], links, now + least_ttl)
+            alias = Alias(parse_name(name, 0, 0, {})[0], links, now + least_ttl) if links else None
             return name, alias, least_ttl, records
         start, end, ttl, _, _ = aliases[0]
-        target, end_of_target = known.get(start) or parse_labels(reply, start, known)
-        if end_of_target != end:
+        target = known.get(start) or parse_labels(reply, start, known)
+        if skip_name(reply, start) != end:
             raise MalformedMessage(f'The rdata at {start} is more or less than a name')
         name = name.removesuffix(replaced) + target
         if len(name) > MAX_NAME:
@@ -2608,13 +2505,7 @@ def follow_aliases(
 
 
 def read_absence(
-    query: Query,
-    reply: bytes,
-    authority: list[Span],
-    name: bytes,
-    alias: Alias | None,
-    why: str,
-    now: float,
+    query: Query, reply: bytes, scan: Scan, name: bytes, alias: Alias | None, now: float
 ) -> Answer | NegativeAnswer | ResolverError:
     """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604)."""
     if reply[2] & 2:  # what is missing may say otherwise
@@ -2622,18 +2513,19 @@ def read_absence(
             return Answer(now, (), alias, False)
         message = parse_message(reply, True, True)
         return Truncated('The reply is truncated, and has no record of use', message)
+    _, _, authority, opts = scan
     negative_ttl = None
-    has_ns = False
-    zones = suffixes_of(name)
+    zones = {name}
+    while name[0]:  # each turn takes a label off
+        name = name[name[0] + 1 :]
+        zones.add(name)
     known: Owners = {}
     for start, end, ttl, rtype, at in authority:
-        if rtype == 2:
-            has_ns = True
-        elif (
-            negative_ttl is None and (known.get(at) or parse_labels(reply, at, known))[0] in zones
-        ):
+        if rtype == 6 and parse_labels(reply, at, known) in zones:
             soa = parse_rdata(TYPES.SOA, 1, reply, start, end, {})
             negative_ttl = min(ttl, soa.minimum, MAX_NEGATIVE_TTL)  # RFC 2308 5
+            break
+    why = explanation(reply, opts)
     # A server that stands for an absence is authoritative, or has recursed (RFC 2308 2.2.1); with
     # NS records and no SOA it refers to others.
     rcode, is_authoritative, has_recursed = reply[3] & 15, reply[2] & 4, reply[3] & 0x80
@@ -2641,15 +2533,40 @@ def read_absence(
     is_absent = rcode == RCODES.NXDOMAIN or (has_soa and (is_authoritative or has_recursed))
     if alias is not None and not is_absent:
         return Answer(now, (), alias, True)
-    if not is_absent and not is_authoritative and (has_ns or not has_recursed):
+    is_unbacked = not is_absent and not is_authoritative
+    if is_unbacked and (not has_recursed or 2 in [span[3] for span in authority]):  # NS
         return BadResponse(f'The server is lame: no answer, and nobody who stands for it{why}')
-    expires_at = now + (negative_ttl or 0)
-    what = ''
+    what, expires_at = '', now + (negative_ttl or 0)
     if alias is not None:
         what = f'{describe(alias.name, query.qtype)}: '
         expires_at = min(expires_at, alias.expires_at)
     error = absence_of(what, RCODE_OF[rcode], why)
     return NegativeAnswer(expires_at, (), alias, True, error)
+
+
+def read_records(
+    qtype: int, reply: bytes, end: int, records: list[Span], expires_at: float
+) -> tuple[Any, ...]:
+    """Returns the rdata of records with `expires_at`, each once (RFC 2181 5)."""
+    found: dict[Any, Any] = {}
+    if qtype in ADDRESSES:
+        kind = ADDRESSES[qtype]
+        size = 4 if qtype == 1 else 16
+        for start, stop, _, _, _ in records:
+            octets = reply[start:stop]
+            if len(octets) != size:
+                raise MalformedMessage(f'An address has {size} octets, not {len(octets)}')
+            if octets not in found:
+                found[octets] = kind(int.from_bytes(octets, 'big'), expires_at)
+        return tuple(found.values())
+    names: Names = {}
+    # What is compressed against the question would have its random letter case.
+    parse_name(reply[:end].lower(), 12, 0, names)
+    for start, stop, _, _, _ in records:
+        rdata = parse_rdata(qtype, 1, reply, start, stop, names)
+        if rdata not in found:
+            found[rdata] = expiring(rdata, expires_at)
+    return tuple(found.values())
 
 
 def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
@@ -2665,52 +2582,29 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
     _, flags, qd, an, ns, ar = HEADER.unpack_from(reply)
     outcome: Any
     try:
-        # An error may lack the question.
-        scan = scan_records(reply, end if qd else 12, qtype, an, ns, ar)
-        records, others, authority, opt = scan
-
+        scan = scan_records(reply, end if qd else 12, qtype, an, ns, ar)  # an error may lack it
+        records, has_others, _, opts = scan
         rcode = flags & 15
-        if opt:
-            rcode |= opt[0][2] >> 24 << 4  # RFC 6891 6.1.3
+        if opts:
+            rcode |= opts[0][2] >> 24 << 4  # RFC 6891 6.1.3
         if rcode and rcode != 3:
             rcode = RCODE_OF.get(rcode, rcode)
-            outcome = ResponseCode(f'The answer is {rcode!s}{explanation(reply, opt)}', rcode)
+            outcome = ResponseCode(f'The answer is {rcode!s}{explanation(reply, opts)}', rcode)
             return outcome if is_same_case else CaseMismatch(outcome)
 
         name, alias, least_ttl = b'', None, MAX_TTL
-        if others:
-            others = sorted(records + others)  # as they stand in the reply
-            name, alias, least_ttl, records = follow_aliases(query, reply, others, now)
+        if has_others:
+            name, alias, least_ttl, records = follow_aliases(query, reply, records, now)
 
         if rcode or not records:  # NXDOMAIN wins over records
             name = name or reply[12 : end - 4].lower()
-            why = explanation(reply, opt)
-            outcome = read_absence(query, reply, authority, name, alias, why, now)
+            outcome = read_absence(query, reply, scan, name, alias, now)
         else:
             for _, _, ttl, _, _ in records:
                 if ttl < least_ttl:
                     least_ttl = ttl
-            expires_at = now + least_ttl
-            # No set has a record twice (RFC 2181 5).
-            found: dict[Any, Any] = {}
-            if qtype in ADDRESSES:
-                size, kind = ADDRESSES[qtype]
-                for start, stop, _, _, _ in records:
-                    if stop - start != size:
-                        raise MalformedMessage(f'An address has {size} octets, not {stop - start}')
-                    octets = reply[start:stop]
-                    if octets not in found:
-                        found[octets] = kind(int.from_bytes(octets, 'big'), expires_at)
-            else:
-                names: Names = {}
-                # What is compressed against the question would have its random letter case.
-                parse_name(reply[:end].lower(), 12, 0, names)
-                for start, stop, _, _, _ in records:
-                    rdata = parse_rdata(qtype, 1, reply, start, stop, names)
-                    if rdata not in found:
-                        found[rdata] = expiring(rdata, expires_at)
-            answer = expires_at, tuple(found.values()), alias, not flags & TC_BIT
-            outcome = tuple.__new__(Answer, answer)
+            found = read_records(qtype, reply, end, records, now + least_ttl)
+            outcome = tuple.__new__(Answer, (now + least_ttl, found, alias, not flags & TC_BIT))
     except (IndexError, struct.error) as error:
         raise MalformedMessage('A record of use is cut short') from error
     except (BadResponse, CnameChainTooLong) as error:
@@ -2725,24 +2619,8 @@ def to_frame(octets: bytes) -> bytes:
     return len(octets).to_bytes(2, 'big') + octets
 
 
-def take_frames(incoming: bytearray) -> list[bytes]:
-    """Takes the whole messages out of what came on a stream."""
-    frames = []
-    at = 0
-    while len(incoming) >= at + 2:  # each turn passes a length, at least
-        end = at + 2 + int.from_bytes(incoming[at : at + 2], 'big')
-        if len(incoming) < end:
-            break
-        frames.append(bytes(incoming[at + 2 : end]))
-        at = end
-    del incoming[:at]
-    return frames
-
-
 class Frames:
     """Messages on a stream with their lengths before them, told apart by their ids."""
-
-    __slots__ = ('incoming', 'outgoing')
 
     is_going = False  # whether the server wants no more to be asked
 
@@ -2751,21 +2629,30 @@ class Frames:
         self.outgoing = bytearray()
 
     def pack(self, octets: bytes) -> bytes:
-        """Has a query sent, and returns its key."""
+        """Queues a query, and returns the key that its reply will have."""
         self.outgoing += to_frame(octets)
         return octets[:2]
 
     def to_send(self) -> bytearray:
-        """Returns what is to be sent now."""
         octets, self.outgoing = self.outgoing, bytearray()
         return octets
 
     def take(self, octets: bytes) -> list[tuple[bytes, bytes]]:
-        """Returns the messages that are whole now, each with the key of what it may answer."""
+        """Returns the messages that are whole now, each with its key."""
         if not self.incoming and len(octets) - 2 == int.from_bytes(octets[:2], 'big'):
             return [(octets[2:4], octets[2:])]  # nearly always: one, and all of it
         self.incoming += octets
-        return [(frame[:2], frame) for frame in take_frames(self.incoming)]
+        messages = []
+        start = 2
+        while len(self.incoming) >= start:  # each turn passes a length, at least
+            end = start + int.from_bytes(self.incoming[start - 2 : start], 'big')
+            if len(self.incoming) < end:
+                break
+            message = bytes(self.incoming[start:end])
+            messages.append((message[:2], message))
+            start = end + 2
+        del self.incoming[: start - 2]
+        return messages
 
     def give_up(self, _: bytes) -> bool:
         """A query is given up; says whether nothing will come of it. Here its reply still may."""
@@ -2773,7 +2660,7 @@ class Frames:
 
 
 def unsolicited(message: bytes) -> MalformedMessage | BadResponse:
-    """Returns the error that a message on a stream is which nobody asked for."""
+    """Returns the error for a message on a stream that nobody asked for."""
     if len(message) < HEADER.size:
         return MalformedMessage(f'{len(message)} octets are not even a header')
     return BadResponse('A message came that belongs to nobody')
@@ -2788,46 +2675,39 @@ def unsolicited(message: bytes) -> MalformedMessage | BadResponse:
 
 @functools.lru_cache(maxsize=16)
 def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()) -> Any:
-    """Returns an SSLContext: certificates are checked against those of the system, or of a path.
-
-    Not at all if `verify` is False. Another `version` is another file. Raises OSError.
-    """
+    """Returns an SSLContext that trusts the system's authorities, or those that a path names."""
     import ssl
 
-    path = verify if isinstance(verify, str) else None
-    is_folder = path is not None and os.path.isdir(path)
-    context = ssl.create_default_context(
-        cafile=None if is_folder else path, capath=path if is_folder else None
-    )
+    trusted: dict[str, Any] = {}
+    if isinstance(verify, str):
+        trusted['capath' if os.path.isdir(verify) else 'cafile'] = verify
+    context = ssl.create_default_context(**trusted)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8310 9.1, RFC 9325 3.1.1
     context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113 9.2.1
     context.set_alpn_protocols([protocol])
-    if verify is False:
+    if verify is False:  # any certificate will do
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
 def to_context(verify: Any, protocol: str) -> Any:
-    """Returns the SSLContext that a caller means: one, a path, or whether there is a check.
-
-    Raises OSError, or TypeError for what is none of these.
-    """
+    """Returns the SSLContext for a caller's `verify`: an SSLContext, a path or a bool."""
+    if hasattr(verify, 'wrap_bio'):
+        return verify
     path = os.fspath(verify) if isinstance(verify, os.PathLike) else verify
     if isinstance(path, bool):
         return tls_context(path, protocol)
-    if isinstance(path, str):
-        if path == '':
-            raise InvalidName('An empty path is that of no authorities')
-        try:
-            status = os.stat(path)
-            version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-            return tls_context(path, protocol, version)
-        except ValueError as error:
-            raise InvalidName(f'{path!r} is no path') from error
-    if hasattr(verify, 'wrap_bio'):
-        return verify
-    raise TypeError(f'verify is a bool, a path or an SSLContext, not {verify!r}')
+    if not isinstance(path, str):
+        raise TypeError(f'verify is a bool, a path or an SSLContext, not {verify!r}')
+    if not path:
+        raise InvalidName('An empty path is that of no authorities')
+    try:
+        status = os.stat(path)
+    except ValueError as error:
+        raise InvalidName(f'{path!r} is no path') from error
+    version = *status[:7], status.st_mtime_ns  # another file is another context
+    return tls_context(path, protocol, version)
 
 
 class Tls:
@@ -2841,48 +2721,40 @@ class Tls:
         self.outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
         self.wants = ssl.SSLWantReadError
-        self.plain = bytearray()  # what is to be sent after the handshake
-        self.is_ready = False
+        self.plain = bytearray()  # to be sent after the handshake
+        self.is_ready = False  # the handshake is done
         self.is_over = False  # the other side has said so
-
-    def shake_hands(self) -> None:
-        """Goes on with the handshake. Raises OSError, also if the certificate does not pass."""
-        try:
-            self.tls.do_handshake()
-        except self.wants:
-            return
-        if self.protocol == 'h2' and self.tls.selected_alpn_protocol() != 'h2':  # RFC 9113 3.2
-            raise OSError(errno.EPROTO, 'TLS was not agreed to be for HTTP/2 (ALPN h2)')
-        self.is_ready = True
-        if self.plain:
-            self.tls.write(self.plain)
+        self.unwrap(b'')  # begins the handshake
 
     def wrap(self, octets: bytes | bytearray) -> bytes:
-        """Returns what to send now, that `octets` get there. Raises OSError."""
-        if octets and self.is_ready:
-            self.tls.write(octets)
-        elif octets:
+        """Returns what to send now, so that `octets` get there. Raises OSError."""
+        if not self.is_ready:
             self.plain += octets
-            self.shake_hands()
+        elif octets:
+            self.tls.write(octets)
         return self.outgoing.read()
 
     def unwrap(self, octets: bytes) -> bytes:
         """Returns what has come whole. Raises OSError; `wrap` has an alert to send then, too."""
         self.incoming.write(octets)
-        if not self.is_ready:
-            self.shake_hands()
         plain = bytearray()
-        while self.is_ready:  # each turn takes a record out
-            try:
+        try:
+            if not self.is_ready:
+                self.tls.do_handshake()
+                # RFC 9113 3.2; for TLS alone it does not matter.
+                if self.protocol == 'h2' and self.tls.selected_alpn_protocol() != 'h2':
+                    raise OSError(errno.EPROTO, 'TLS was not agreed to be for HTTP/2 (ALPN h2)')
+                self.is_ready = True
+                if self.plain:
+                    self.tls.write(self.plain)
+            while not self.is_over:  # each turn takes a record out
                 piece = self.tls.read(MAX_MESSAGE)
-            except self.wants:
-                break
-            if not piece:
-                self.is_over = True
-                break
-            plain += piece
-            if not self.incoming.pending and not self.tls.pending():
-                break  # without the exception that says so
+                self.is_over = not piece
+                plain += piece
+                if not self.incoming.pending and not self.tls.pending():
+                    break  # without the exception that says so
+        except self.wants:
+            pass  # for the rest to come
         return bytes(plain)
 
     def end(self) -> bytes:
@@ -2900,6 +2772,7 @@ DNS_MESSAGE = 'application/dns-message'  # RFC 8484 6
 DNS_QUERY = '/dns-query'  # the path that servers have
 FRAME_HEAD = 9  # octets before each frame of HTTP/2 (RFC 9113 4.1)
 GOAWAY = 7  # RFC 9113 6.8
+WENT_AWAY = errno.ECONNRESET, 'The server ended HTTP/2 (GOAWAY)'
 URL_SAFE = bytes.maketrans(b'+/', b'-_')  # RFC 4648 5
 
 
@@ -2910,103 +2783,68 @@ class RequestEnded(OSError):
 def http_library() -> Any:
     """Returns what speaks HTTP/2. Raises MissingDependency."""
     try:
-        import h2.connection
-        import h2.events
-        import h2.settings
+        import h2.connection  # and with it the rest
     except ImportError as error:
-        raise MissingDependency(
-            'DNS over HTTPS needs h2: pip install aiodnsresolver[https]'
-        ) from error
+        text = 'DNS over HTTPS needs h2: pip install aiodnsresolver[https]'
+        raise MissingDependency(text) from error
     return h2
 
 
-def skip_name(octets: bytes, offset: int) -> int:
-    """Returns where a name ends, or its first pointer. Raises IndexError."""
-    while size := octets[offset]:  # each turn passes a label
-        if size >= 0xC0:
-            return offset + 2
-        offset += size + 1
-    return offset + 1
-
-
 def aged(octets: bytes, seconds: int) -> bytes:
-    """Returns a message that a cache of HTTP had for so long: its TTLs are less (RFC 8484 5.1).
-
-    One that is broken comes back as it is.
-    """
+    """Returns a message with its TTLs less by the age that HTTP tells (RFC 8484 5.1), if whole."""
     message = bytearray(octets)
     try:
-        _, _, questions, *counts = HEADER.unpack_from(octets)
-        offset = HEADER.size
-        for _ in range(questions):
-            offset = skip_name(octets, offset) + QUESTION_TAIL.size
+        _, _, qd, *counts = HEADER.unpack_from(octets)
+        offset = parse_questions(octets, qd, {}, [])
         for _ in range(sum(counts)):
             offset = skip_name(octets, offset)
             qtype, qclass, ttl, size = RECORD_TAIL.unpack_from(octets, offset)
             if qtype != TYPES.OPT:
-                tail = qtype, qclass, max(0, ttl - seconds), size
-                RECORD_TAIL.pack_into(message, offset, *tail)
+                ttl = max(0, ttl - seconds)
+            RECORD_TAIL.pack_into(message, offset, qtype, qclass, ttl, size)
             offset += RECORD_TAIL.size + size
-    except (IndexError, struct.error):
+    except (IndexError, struct.error, MalformedMessage):
         return octets
     return bytes(message)
 
 
 class HttpExchange:
-    """A query as a request, and its response as it comes (RFC 8484 4).
-
-    A GET has the id 0, so that caches know it again; the reply has that of the query.
-    """
+    """A query as a request, and its response as it comes (RFC 8484 4)."""
 
     def __init__(self, octets: bytes, path: str, is_post: bool) -> None:
-        self.id = None if is_post else octets[:2]
-        self.target = path
-        self.body = octets
-        if not is_post:
+        self.id = octets[:2]
+        self.fields = {'accept': DNS_MESSAGE}  # of the header: they say nothing of who asks
+        if is_post:
+            self.method, self.target, self.body = 'POST', path, octets
+            self.fields |= {'content-type': DNS_MESSAGE, 'content-length': str(len(octets))}
+        else:  # with the id 0, so that caches know it again
             coded = binascii.b2a_base64(b'\0\0' + octets[2:], newline=False).rstrip(b'=')
-            sign = '&' if '?' in path else '?'
-            self.target = f'{path}{sign}dns={coded.translate(URL_SAFE).decode()}'
-            self.body = b''
+            variable = f'{"&" if "?" in path else "?"}dns={coded.translate(URL_SAFE).decode()}'
+            self.method, self.target, self.body = 'GET', path + variable, b''
         self.status: int | None = None
         self.age = 0  # seconds that a cache had the response for
         self.incoming = bytearray()
         self.stream_id = 0  # of HTTP/2, while it is on its way
-        self.sent = 0  # octets of the body
+        self.unsent = b''  # what is left of the body
         self.was_refused = False
 
-    @property
-    def method(self) -> str:
-        """The method of the request."""
-        return 'POST' if self.id is None else 'GET'
-
-    @property
-    def fields(self) -> dict[str, str]:
-        """The header fields of the request. They say nothing of who asks."""
-        fields = {'accept': DNS_MESSAGE}
-        if self.id is None:
-            fields |= {'content-type': DNS_MESSAGE, 'content-length': str(len(self.body))}
-        return fields
-
     def head(self, status: str, content_type: str, age: str) -> None:
-        """Takes how a response begins. Raises BadResponse."""
+        """Takes the head of the response. Raises BadResponse."""
         self.age = int(age) if re.fullmatch('[0-9]{1,9}', age) else 0
-        if not re.fullmatch('[0-9]{3}', status):
-            raise BadResponse(f'The HTTP status is {status[:64]!a}')
-        self.status = int(status)
-        if not 200 <= self.status < 300:
-            raise BadResponse(f'The HTTP status is {status}', self.status)
+        self.status = int(status) if re.fullmatch('[0-9]{3}', status) else None
+        if self.status is None or not 200 <= self.status < 300:
+            raise BadResponse(f'The HTTP status is {ascii(status[:64])[1:-1]}', self.status)
         if content_type.partition(';')[0].strip().lower() != DNS_MESSAGE:
             raise BadResponse(f'The content type is {content_type[:64]!a}', self.status)
 
     def add(self, octets: bytes) -> None:
-        """Takes a piece of its body. Raises BadResponse."""
+        """Takes a piece of the body. Raises BadResponse."""
         self.incoming += octets
         if len(self.incoming) > MAX_MESSAGE:
             raise BadResponse(f'The response has more than {MAX_MESSAGE} octets', self.status)
 
     def reply(self) -> bytes:
-        """Returns the whole body."""
-        if self.id is not None and self.incoming[:2] == b'\0\0':
+        if self.method == 'GET' and self.incoming[:2] == b'\0\0':
             self.incoming[:2] = self.id
         octets = bytes(self.incoming)
         return aged(octets, self.age) if self.age else octets
@@ -3016,10 +2854,10 @@ HttpOutcome = bytes | BadResponse | OSError  # of a query: the reply, or why the
 
 
 class Http:
-    """Messages in the streams of HTTP/2: a wire as `Frames` is, told apart by their exchanges."""
+    """Messages in the streams of HTTP/2, a framing as `Frames` is; the keys are the exchanges."""
 
     def __init__(self, authority: str, path: str, is_post: bool) -> None:
-        self.authority = authority
+        self.head = {':scheme': 'https', ':authority': authority}  # of each request
         self.path = path
         self.is_post = is_post
         self.unsent: deque[HttpExchange] = deque()
@@ -3029,136 +2867,102 @@ class Http:
         self.is_going = False  # whether the server wants no more to be asked
         self.vain = 0  # octets that have come since the last reply
         self.h2 = http_library()
+        config = self.h2.config.H2Configuration(header_encoding=None)
         # One response with a field that is not allowed must not end those of all others.
-        config = self.h2.config.H2Configuration(
-            header_encoding=None,
-            validate_outbound_headers=False,
-            normalize_outbound_headers=False,
-            validate_inbound_headers=False,
-            normalize_inbound_headers=False,
-        )
+        config.validate_inbound_headers = config.normalize_inbound_headers = False
+        config.validate_outbound_headers = config.normalize_outbound_headers = False
         self.connection = self.h2.connection.H2Connection(config)
-        self.connection.local_settings = self.h2.settings.Settings(
-            initial_values={self.h2.settings.SettingCodes.ENABLE_PUSH: 0}
-        )
+        settings = {self.h2.settings.SettingCodes.ENABLE_PUSH: 0}
+        self.connection.local_settings = self.h2.settings.Settings(initial_values=settings)
         self.connection.initiate_connection()
 
     def pack(self, octets: bytes) -> HttpExchange:
-        """Has a query sent as soon as there is a stream for it, and returns its key."""
+        """Queues a query until there is a stream for it, and returns its key."""
         exchange = HttpExchange(octets, self.path, self.is_post)
         self.unsent.append(exchange)
         return exchange
 
     def to_send(self) -> bytes:
-        """Returns what is to be sent now. Raises OSError."""
-        most = min(self.connection.remote_settings.max_concurrent_streams, MAX_STREAMS)
-        if self.is_going:
-            most = 0
+        """Returns what is to be sent now: requests as far as there is room. Raises OSError."""
+        connection = self.connection
+        most = min(connection.remote_settings.max_concurrent_streams, MAX_STREAMS)
         try:
-            while self.unsent and len(self.exchanges) < most:
-                self.begin(self.unsent.popleft())
-            if self.uploads:
-                self.uploads = [exchange for exchange in self.uploads if not self.upload(exchange)]
+            while self.unsent and len(self.exchanges) < most and not self.is_going:
+                exchange = self.unsent.popleft()
+                stream_id = exchange.stream_id = connection.get_next_available_stream_id()
+                self.exchanges[stream_id] = exchange
+                head = {':method': exchange.method, ':path': exchange.target, **self.head}
+                head |= exchange.fields
+                connection.send_headers(stream_id, head.items(), end_stream=not exchange.body)
+                exchange.unsent = exchange.body
+                self.uploads.append(exchange)
+            uploads, self.uploads = self.uploads, []
+            for exchange in uploads:
+                while exchange.unsent and exchange.stream_id:  # each turn sends some
+                    room = connection.local_flow_control_window(exchange.stream_id)
+                    room = min(room, connection.max_outbound_frame_size)
+                    if room <= 0:
+                        self.uploads.append(exchange)
+                        break
+                    piece, exchange.unsent = exchange.unsent[:room], exchange.unsent[room:]
+                    is_last = not exchange.unsent
+                    connection.send_data(exchange.stream_id, piece, end_stream=is_last)
         except self.h2.exceptions.H2Error as error:
             raise OSError(errno.EPROTO, f'HTTP/2 cannot be spoken: {error}') from error
-        octets: bytes = self.connection.data_to_send()
-        return octets
-
-    def begin(self, exchange: HttpExchange) -> None:
-        """Sends a request, of its body what there is room for."""
-        stream_id = exchange.stream_id = self.connection.get_next_available_stream_id()
-        self.exchanges[stream_id] = exchange
-        head = {
-            ':method': exchange.method,
-            ':scheme': 'https',
-            ':authority': self.authority,
-            ':path': exchange.target,
-            **exchange.fields,
-        }
-        self.connection.send_headers(stream_id, head.items(), end_stream=not exchange.body)
-        if not self.upload(exchange):
-            self.uploads.append(exchange)
-
-    def upload(self, exchange: HttpExchange) -> bool:
-        """Sends of a body what there is room for, and says whether there is no more to send."""
-        connection = self.connection
-        left = len(exchange.body) - exchange.sent
-        while left and exchange.stream_id:  # each turn sends some
-            room = connection.local_flow_control_window(exchange.stream_id)
-            size = min(left, room, connection.max_outbound_frame_size)
-            if size <= 0:
-                return False
-            piece = exchange.body[exchange.sent : exchange.sent + size]
-            connection.send_data(exchange.stream_id, piece, end_stream=size == left)
-            exchange.sent += size
-            left -= size
-        return True
+        return bytes(connection.data_to_send())
 
     def take(self, octets: bytes) -> Iterator[tuple[HttpExchange, HttpOutcome]]:
-        """Yields the replies that are whole now, and errors, each with the key of the query.
-
-        Raises OSError. That the server goes away is seen here: the library ends the connection
-        then, and with it the replies that are still to come.
-        """
+        """Yields the replies that are whole now, and errors, with their keys. Raises OSError."""
         incoming = self.incoming
         incoming += octets
         self.vain += len(octets)
-        start = at = 0
-        while len(incoming) >= at + FRAME_HEAD:  # each turn passes a head
+        last = None  # the number of the last stream that the server looks at
+        at = 0
+        while len(incoming) >= at + FRAME_HEAD:  # each turn passes a frame, or removes it
             size = int.from_bytes(incoming[at : at + 3], 'big')
             if size > self.connection.max_inbound_frame_size:
                 raise ConnectionAbortedError(errno.EPROTO, 'This is no HTTP/2')
             end = at + FRAME_HEAD + size
             if len(incoming) < end:
                 break
+            # GOAWAY is kept from the library, which would end the connection at once, and with it
+            # the replies that are still to come.
             if incoming[at + 3] == GOAWAY:
-                yield from self.feed(bytes(incoming[start:at]))
-                yield from self.go(int.from_bytes(incoming[at + 9 : at + 13], 'big'))
-                start = end
-            at = end
-        yield from self.feed(bytes(incoming[start:at]))
+                last = int.from_bytes(incoming[at + 9 : at + 13], 'big')
+                del incoming[at:end]
+            else:
+                at = end
+        frames = bytes(incoming[:at])
         del incoming[:at]
-        if self.vain > MAX_VAIN:
-            raise ConnectionAbortedError(errno.EPROTO, 'Much came, and no reply')
-        if self.is_going and not self.exchanges:
-            raise ConnectionResetError(errno.ECONNRESET, 'The server ended HTTP/2 (GOAWAY)')
-
-    def go(self, last: int) -> Iterator[tuple[HttpExchange, HttpOutcome]]:
-        """Yields that the server will not look at what was asked after its stream `last`."""
-        self.is_going = True
-        late = [exchange for number, exchange in self.exchanges.items() if number > last]
-        for exchange in late:
-            self.end(exchange, False)
-        late += self.unsent
-        self.unsent.clear()
-        for exchange in late:
-            yield (
-                exchange,
-                ConnectionResetError(errno.ECONNRESET, 'The server ended HTTP/2 (GOAWAY)'),
-            )
-
-    def feed(self, octets: bytes) -> Iterator[tuple[HttpExchange, HttpOutcome]]:
-        """Yields what whole frames bring. Raises OSError."""
         try:
-            events = self.connection.receive_data(octets)
+            events = self.connection.receive_data(frames)
         except self.h2.exceptions.H2Error as error:
-            text = f'HTTP/2 was broken: {error}'
-            raise ConnectionAbortedError(errno.EPROTO, text) from error
+            raise ConnectionAbortedError(errno.EPROTO, f'HTTP/2 was broken: {error}') from error
         for event in events:
-            exchange = self.exchanges.get(getattr(event, 'stream_id', 0))
             if isinstance(event, self.h2.events.DataReceived):
-                self.connection.acknowledge_received_data(
-                    event.flow_controlled_length, event.stream_id
-                )
-                self.vain -= len(event.data) if exchange is not None else 0
-            outcome = self.outcome(exchange, event) if exchange is not None else None
-            if exchange is not None and outcome is not None:
+                size = event.flow_controlled_length
+                self.connection.acknowledge_received_data(size, event.stream_id)
+            exchange = self.exchanges.get(getattr(event, 'stream_id', 0))
+            if exchange is not None and (outcome := self.outcome(exchange, event)) is not None:
                 self.vain = 0
                 self.end(exchange, isinstance(outcome, BadResponse) and not event.stream_ended)
                 yield exchange, outcome
+        if last is not None:
+            self.is_going = True
+            late = [exchange for number, exchange in self.exchanges.items() if number > last]
+            for exchange in late:
+                self.end(exchange, False)
+            late += self.unsent
+            self.unsent.clear()
+            for exchange in late:
+                yield exchange, ConnectionResetError(*WENT_AWAY)
+        if self.vain > MAX_VAIN:
+            raise ConnectionAbortedError(errno.EPROTO, 'Much came, and no reply')
+        if self.is_going and not self.exchanges:
+            raise ConnectionResetError(*WENT_AWAY)
 
     def outcome(self, exchange: HttpExchange, event: Any) -> HttpOutcome | None:
-        """Returns what has come of a query, or None if it goes on."""
+        """Returns what an event brings a query: its reply, an error, or None if it goes on."""
         events = self.h2.events
         try:
             if isinstance(event, events.ResponseReceived):
@@ -3166,25 +2970,21 @@ class Http:
                 names = b':status', b'content-type', b'age'
                 exchange.head(*[fields.get(name, b'').decode('latin-1') for name in names])
             elif isinstance(event, events.DataReceived):
+                self.vain -= len(event.data)
                 exchange.add(event.data)
             elif isinstance(event, events.StreamEnded):
                 return exchange.reply()
             elif isinstance(event, events.StreamReset):
-                return self.refuse(exchange, event.error_code)
+                exchange.unsent = b''  # nobody wants the rest
+                is_refused = event.error_code == self.h2.errors.ErrorCodes.REFUSED_STREAM
+                if not is_refused or exchange.was_refused:
+                    text = f'The server ended the request (RST_STREAM, error {event.error_code:d})'
+                    return RequestEnded(errno.ECONNRESET, text)
+                self.end(exchange, False)  # and it is sent again, once (RFC 9113 8.7)
+                exchange.was_refused = True
+                self.unsent.append(exchange)
         except BadResponse as error:
             return error.with_traceback(None)
-        return None
-
-    def refuse(self, exchange: HttpExchange, code: int) -> OSError | None:
-        """Has a query that was not looked at sent again, once (RFC 9113 8.7); else an error."""
-        exchange.sent = len(exchange.body)  # nobody wants the rest
-        if code != self.h2.errors.ErrorCodes.REFUSED_STREAM or exchange.was_refused:
-            text = f'The server ended the request (RST_STREAM, error {code:d})'
-            return RequestEnded(errno.ECONNRESET, text)
-        self.end(exchange, False)
-        exchange.was_refused = True
-        exchange.sent = 0
-        self.unsent.append(exchange)
         return None
 
     def end(self, exchange: HttpExchange, is_to_reset: bool) -> None:
@@ -3192,7 +2992,7 @@ class Http:
         stream_id, exchange.stream_id = exchange.stream_id, 0
         exchange.incoming = bytearray()
         del self.exchanges[stream_id]
-        if is_to_reset or exchange.sent < len(exchange.body):
+        if is_to_reset or exchange.unsent:
             try:
                 self.connection.reset_stream(stream_id, self.h2.errors.ErrorCodes.CANCEL)
             except self.h2.exceptions.H2Error:
@@ -3214,46 +3014,44 @@ class Http:
 
 RESOLV_CONF = '/etc/resolv.conf'
 HOSTS = '/etc/hosts'
-RESOLV_CONF_KEYWORDS = frozenset({'nameserver', 'search', 'domain', 'options', 'sortlist'})
+# As in the C library: other blanks, and CR within a line, are part of a word.
+WORD = re.compile('[^ \t\v\f\n]+')
+COMMENT = re.compile('(?:^|[ \t\v\f])[#;]')
 # The options that say something here, and of a number the least and the most that glibc takes.
 NUMBER_OPTIONS = {'ndots': (0, 15), 'timeout': (1, 30), 'attempts': (1, 5)}
 FLAG_OPTIONS = frozenset({'rotate', 'use-vc', 'trust-ad', 'no-aaaa'})
 # Why a file cannot be read until it has changed; the C library has the same list.
 UNREADABLE = frozenset({errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.EPERM})
-
 # An address (an ipaddress object or str) and a port, or a URL: tcp://192.0.2.1:53
 AddressPort = tuple[Any, int]
 Nameserver = AddressPort | str  # a URL
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
 Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
-
-
-DEFAULT_PORTS = {
-    'udp': 53,
-    'tcp': 53,
-    'tls': 853,
-    'https': 443,
-}  # RFC 1035 4.2, 7858 3.1, 8484 8.1
+Search = tuple[bytes, ...]  # domains in lower case; the root is one like any other
+SCOPE = re.compile(r'[^\0/#\]]{0,15}')  # IF_NAMESIZE is 16; the others have a meaning in a URL
+# RFC 1035 4.2, 7858 3.1, 8484 8.1
+DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853, 'https': 443}
+# Only https has a path, and only what is over TLS the name of a certificate.
 URL = re.compile(
-    r'(?P<scheme>[a-z]+)://'
+    r'(?P<scheme>udp|tcp|(?P<over_tls>tls|(?P<https>https)))://'
     r'(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^]:/#[]+|[^]/#[]*:[^]/#[]*:[^]/#[]*))'
     r'(?::(?P<port>[0-9]{1,5}))?'
-    r'(?P<path>/[!-"$-~]*)?'
-    r'(?:#(?P<name>.+))?'
+    r'(?(https)(?P<path>/[!-"$-~]*)?)'
+    r'(?(over_tls)(?:#(?P<name>.+))?)'
 )
 
 
 def to_address(host: Any) -> IPv4Address | IPv6Address:
-    """Returns the address of a nameserver. Raises InvalidName, or TypeError for another type."""
+    """Returns an IP address whose scope, if any, may exist. Raises InvalidName or TypeError."""
     try:
         address = ip_address(host) if isinstance(host, str) else host
     except ValueError as error:
-        raise InvalidName(f'{host!r} is no address of a nameserver') from error
+        raise InvalidName(f'{host!r} is no IP address') from error
     if not isinstance(address, (IPv4Address, IPv6Address)):
-        raise TypeError(f'The address of a nameserver is no {type(host).__name__}: {host!r}')
+        raise TypeError(f'An IP address is no {type(host).__name__}: {host!r}')
     scope = (isinstance(address, IPv6Address) and address.scope_id) or ''
-    if len(scope) >= 16 or '\0' in scope or (scope.isdecimal() and int(scope) >= 1 << 32):
-        raise InvalidName(f'{scope[:32]!r} is no scope of an address')  # IF_NAMESIZE is 16
+    if not SCOPE.fullmatch(scope) or (scope.isdecimal() and int(scope) >= 1 << 32):
+        raise InvalidName(f'{scope[:32]!r} is no scope of an address')
     return address
 
 
@@ -3289,30 +3087,24 @@ class Url(NamedTuple):
 def parse_url(url: str) -> Url:
     """Returns what a URL says of a nameserver. Raises InvalidName."""
     parts = URL.fullmatch(url)
-    scheme = parts['scheme'] if parts is not None else ''
-    is_http = scheme == 'https'
-    if (
-        parts is None
-        or scheme not in DEFAULT_PORTS
-        or (parts['name'] and scheme not in ALPN)
-        or (parts['path'] and not is_http)
-    ):
+    if parts is None:
         raise InvalidName(
             f'{url!r} is not udp://ADDRESS, tcp://ADDRESS, tls://ADDRESS#NAME or'
             ' https://ADDRESS/PATH#NAME, with a port or without'
         )
-    name = certificate_name(parts['name']) if parts['name'] else ''
-    # Without what a template has at its end (RFC 8484 4.1).
-    path = (parts['path'] or DNS_QUERY).removesuffix('{?dns}') if is_http else ''
+    host = parts['bracketed'] or parts['plain']
     port = int(parts['port']) if parts['port'] else None
-    return Url(scheme, parts['bracketed'] or parts['plain'], port, path, name)
+    path = parts['path'] or (DNS_QUERY if parts['https'] else '')
+    path = path.removesuffix('{?dns}')  # with which a template ends (RFC 8484 4.1)
+    name = certificate_name(parts['name']) if parts['name'] else ''
+    return Url(parts['scheme'], host, port, path, name)
 
 
 class Conf(NamedTuple):
     """What resolv.conf(5) and the environment say: by default, what goes without saying."""
 
     nameservers: tuple[AddressPort, ...] = ((IPv4Address('127.0.0.1'), 53),)
-    search: tuple[bytes, ...] = ()  # in lower case; the root is a domain like any other
+    search: Search = ()
     ndots: int = 1
     timeout: float = 0.5
     attempts: int = 5
@@ -3322,96 +3114,73 @@ class Conf(NamedTuple):
     no_aaaa: bool = False
 
 
-def parse_search(domains: Iterable[str]) -> tuple[bytes, ...]:
-    """Returns a search list, each domain once. One that is no name costs only itself."""
-    first = list(itertools.islice(domains, MAX_SEARCH + 1))
-    if len(first) > MAX_SEARCH:
-        logger.warning('Skipped all of the search list after its first %s', MAX_SEARCH)
-    search = []
-    for domain in first[:MAX_SEARCH]:
+def readable(parse: Callable[[str], Any], words: Iterable[str], file: str) -> Iterator[Any]:
+    """Yields what `parse` makes of each word. One that is refused costs only itself, a warning."""
+    for word in words:
         try:
-            search.append(to_name(domain).lower())
+            yield parse(word)
         except InvalidName as error:
-            logger.warning('Skipped a domain of the search list: %s', str(error))
-    return tuple(dict.fromkeys(search))
+            logger.warning('Skipped %.128r of %s: %.256s', word, file, str(error))
 
 
-def parse_resolv_options(options: Iterable[str]) -> dict[str, Any]:
-    """Returns the fields of Conf that options say; the last one wins.
+def parse_resolv_conf(
+    lines: Iterable[str], environ: Mapping[str, str] = os.environ, host_name: str | None = None
+) -> Conf:
+    """Returns what resolv.conf(5), LOCALDOMAIN and RES_OPTIONS say: of each the last one wins.
 
-    One that is not known, `edns0` among them, changes nothing; a number out of range is the
-    nearest that is in it.
+    Without a nameserver it is the one on this host; without a search list it is the domain that
+    the host's own name is in. An option that is not known, such as `edns0`, changes nothing.
     """
-    said: dict[str, Any] = {}
-    for option in options:
+    host_name = socket.gethostname() if host_name is None else host_name
+    domains = WORD.findall(host_name.partition('.')[2])
+    nameservers: list[AddressPort] = []
+    options: list[str] = []
+    for line in lines:
+        keyword, *values = WORD.findall(COMMENT.split(line.rstrip('\r\n'))[0]) or ['options']
+        if keyword == 'nameserver':
+            addresses = readable(to_address, values[:1] or [''], 'resolv.conf')
+            nameservers += [(address, 53) for address in addresses]
+        elif keyword == 'options':
+            options += values
+        elif keyword in ('search', 'domain'):
+            domains = (values if keyword == 'search' else values[:1]) or domains
+        elif keyword != 'sortlist':
+            logger.warning('Skipped %.128r of resolv.conf: no such keyword', keyword)
+
+    if 'LOCALDOMAIN' in environ:  # if it is empty, there is no search list
+        domains = WORD.findall(environ['LOCALDOMAIN'].partition('\n')[0])
+    if len(domains) > MAX_SEARCH:
+        logger.warning('Skipped all of the search list after its first %s', MAX_SEARCH)
+    names = readable(to_name, domains[:MAX_SEARCH], 'the search list')
+    said: dict[str, Any] = {'search': tuple(dict.fromkeys([name.lower() for name in names]))}
+    if nameservers:
+        said['nameservers'] = tuple(nameservers)
+
+    for option in options + WORD.findall(environ.get('RES_OPTIONS', '')):
         name, _, number = option.partition(':')
         if option in FLAG_OPTIONS:
             said[option.replace('-', '_')] = True
         elif option != name in NUMBER_OPTIONS:
             if number.isascii() and number.isdigit():
                 least, most = NUMBER_OPTIONS[name]
-                digits = number.lstrip('0')[:3]  # three are more than enough for any of them
+                digits = number.lstrip('0')[:3]  # enough to be out of range
                 said[name] = min(max(least, int(digits or '0')), most)
             else:
                 logger.warning('Skipped the option %.64r of resolv.conf: no number', option)
-    return said
-
-
-def parse_resolv_conf(lines: Iterable[str], environ: Mapping[str, str], host_name: str) -> Conf:
-    """Returns what resolv.conf(5) says together with LOCALDOMAIN and RES_OPTIONS.
-
-    Without a nameserver it is the one on this host; without a search list it is the domain that
-    the host's own name is in. The last search or domain wins, and LOCALDOMAIN over both.
-    """
-    nameservers: list[AddressPort] = []
-    domains = host_name.partition('.')[2].split()
-    options: list[str] = []
-    for line in lines:
-        words = itertools.takewhile(lambda word: word[0] not in '#;', line.split())
-        keyword, *values = list(words) or ['options']  # of which there are none
-        try:
-            if keyword not in RESOLV_CONF_KEYWORDS:
-                raise ValueError(f'{keyword!r} is no keyword')
-            if keyword == 'nameserver':
-                nameservers.append((ip_address(values[0] if values else ''), 53))
-        except ValueError as error:
-            logger.warning('Skipped %.256r of resolv.conf: %.256s', line.rstrip('\n'), str(error))
-        if keyword == 'options':
-            options += values
-        elif keyword in ('search', 'domain') and values:
-            domains = values if keyword == 'search' else values[:1]
-    if 'LOCALDOMAIN' in environ:  # if it is empty, there is no search list
-        domains = environ['LOCALDOMAIN'].partition('\n')[0].split()
-    options += environ.get('RES_OPTIONS', '').split()
-    said = parse_resolv_options(options)
-    if nameservers:
-        said['nameservers'] = tuple(nameservers)
-    return Conf(search=parse_search(domains), **said)
-
-
-def parse_system_resolv_conf(lines: Iterable[str]) -> Conf:
-    """Returns what resolv.conf(5) says on this host, in this process's environment."""
-    return parse_resolv_conf(lines, os.environ, socket.gethostname())
+    return Conf(**said)
 
 
 def parse_hosts(lines: Iterable[str]) -> Hosts:
     """Returns the addresses of each name of hosts(5), names in lower case."""
     hosts: dict[bytes, dict[int, Any]] = {}
     for line in lines:
-        words = line.partition('#')[0].split()
-        if not words:
-            continue
-        try:
-            address = ip_address(words[0])
-            names = [to_name(word).lower() for word in words[1:]]
-        except ValueError as error:
-            logger.warning('Skipped %r of hosts: %s', line.rstrip('\n'), str(error))
-            continue
-        qtype = TYPES.A if address.version == 4 else TYPES.AAAA
-        for name in names:
-            known = hosts.setdefault(name, {TYPES.A: (), TYPES.AAAA: ()})
-            if address not in known[qtype]:
-                known[qtype] += (address,)
+        words = WORD.findall(line.rstrip('\r\n').partition('#')[0])
+        for address in readable(to_address, words[:1], 'hosts'):
+            qtype = TYPES.A if address.version == 4 else TYPES.AAAA
+            for name in readable(to_name, words[1:], 'hosts'):
+                known = hosts.setdefault(name.lower(), {TYPES.A: (), TYPES.AAAA: ()})
+                if address not in known[qtype]:
+                    known[qtype] += (address,)
     return hosts
 
 
@@ -3427,67 +3196,50 @@ class ConfigFile:
 
     def current(self, now: float) -> Any:
         """Returns the parsed file, no older than STAT_SECONDS; as if empty if there is none."""
-        if not 0 <= now - self.looked_at < STAT_SECONDS:
-            signature = self.look()
-            if signature != self.signature:
-                self.renew(signature)
-            self.looked_at = now
-        return self.value
-
-    def renew(self, signature: tuple[int, ...] | None) -> None:
-        """Has the file as it is now, or as it was if it cannot be read for the moment."""
-        try:
-            # In this order: another thread, or the next call after an error, reads it anew.
-            self.value = self.read()
-            self.signature = signature
-        except OSError as error:
-            logger.warning('Cannot read %s for now: %s', self.path, str(error))
-            if self.value is None:
-                self.value = self.parse(())
-
-    def look(self) -> tuple[int, ...] | None:
-        """Returns what changes when the file does, or None if there is none."""
+        if 0 <= now - self.looked_at < STAT_SECONDS:
+            return self.value
+        signature: tuple[int, ...] | None = None
         try:
             status = os.stat(self.path)
+            signature = *status[:7], status.st_mtime_ns, status.st_ctime_ns
         except OSError:
-            return None
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-    def read(self) -> Any:
-        """Returns the parsed file. Raises OSError for what will pass, such as no descriptor."""
-        logger.debug('Reading %s', self.path)
-        try:
-            with open(self.path, encoding='utf-8', errors='surrogateescape') as lines:
-                return self.parse(lines)
-        except FileNotFoundError:
-            return self.parse(())
-        except OSError as error:
-            if error.errno not in UNREADABLE:
-                raise
-            logger.warning('Cannot read %s: %s', self.path, str(error))
-            return self.parse(())
+            pass  # there is no file
+        if signature != self.signature:
+            logger.debug('Reading %s', self.path)
+            try:
+                with open(
+                    self.path, encoding='utf-8', errors='surrogateescape', newline='\n'
+                ) as lines:
+                    value = self.parse(lines)
+            except OSError as error:
+                is_missing = error.errno == errno.ENOENT
+                if not is_missing:
+                    logger.warning('Cannot read %s: %s', self.path, str(error))
+                value = self.parse(())
+                if not (is_missing or error.errno in UNREADABLE):  # no descriptor, for example
+                    value = value if self.value is None else self.value
+                    signature = self.signature
+            # In this order: another thread, or the next call after an error, reads it anew.
+            self.value = value
+            self.signature = signature
+        self.looked_at = now
+        return self.value
 
 
 config_file = functools.lru_cache(maxsize=64)(ConfigFile)
 
 
 class SystemConfig:
-    """What a resolver goes by of the system's files, and when to look at them again.
-
-    There is nothing to look for from `since` until `due`, on the clock of a loop: another loop's
-    that is far behind is before `since`.
-    """
+    """What a resolver goes by of the system's files, and when to look at them again."""
 
     def __init__(
-        self,
-        resolv_conf: ConfigFile | None,
-        hosts: ConfigFile | None,
-        given_search: tuple[bytes, ...] | None,
+        self, resolv_conf: ConfigFile | None, hosts: ConfigFile | None, search: Search | None
     ) -> None:
         self.files = resolv_conf, hosts
         self.has_nameservers = resolv_conf is not None
-        self.has_hosts = hosts is not None
-        self.given_search = given_search
+        self.given_search = search
+        # There is nothing to look for from `since` until `due`, on the clock of a loop: that of
+        # another loop may be far behind.
         self.since = float('-inf')
         self.due = float('-inf') if resolv_conf or hosts else float('inf')
         self.hosts: Hosts = {}
@@ -3503,21 +3255,18 @@ class SystemConfig:
         self.ndots = conf.ndots if self.search else 0
 
     def reload_if_changed(self, now: float) -> bool:
-        """Looks at the files, and says whether one of them has been read again.
-
-        That counts as a change whatever it says now: the same address may well be another
-        nameserver in another network.
-        """
+        """Looks at the files, and says whether one of them has been read again."""
         resolv_conf, hosts = self.files
-        before = self.conf, self.hosts
-        if resolv_conf is not None:
-            self.use(resolv_conf.current(now))
-        if hosts is not None:
-            self.hosts = hosts.current(now)
+        conf = resolv_conf.current(now) if resolv_conf is not None else self.conf
+        names = hosts.current(now) if hosts is not None else self.hosts
+        # Equal is not the same: an address may be another nameserver in another network.
+        is_changed = conf is not self.conf or names is not self.hosts
+        self.use(conf)
+        self.hosts = names
         self.since = now
         looked_at = [file.looked_at for file in self.files if file is not None]
         self.due = min(looked_at, default=float('inf')) + STAT_SECONDS
-        return self.conf is not before[0] or self.hosts is not before[1]
+        return is_changed
 
 
 # --- nothing above this line awaits ------------------------------------------
@@ -4082,7 +3831,7 @@ def resources_of(loop: Loop) -> LoopResources:
 # here: what to do when a stream has ended is decided by `Lookup.ask_elsewhere`.
 #
 # `Server` is a nameserver and what is known of it. Another framing (as Frames and Http are:
-# `pack`, `to_send`, `take`, `give_up`, `is_going`) is chosen in `Stream`, its scheme is in
+# `pack`, `to_send`, `take`, `give_up`, `is_going`) is chosen in `Stream`, its scheme is in URL,
 # DEFAULT_PORTS, OVER and, over TLS, ALPN. What is no stream needs an exchange of its own, a way
 # in `send`, and a look at each place where a lookup tells datagrams from streams.
 
@@ -5940,7 +5689,7 @@ async def get_nameservers_from_etc_resolve_conf(
     or one without a nameserver, means 127.0.0.1.
     """
     now = asyncio.get_running_loop().time()
-    for each in sets_of(config_file(path, parse_system_resolv_conf).current(now)):
+    for each in sets_of(config_file(path, parse_resolv_conf).current(now)):
         yield each
 
 
@@ -7126,7 +6875,7 @@ def to_settings(
 ) -> Settings:
     """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what."""
     default = get_nameservers_from_etc_resolve_conf
-    resolv_conf = file_of(get_nameservers, default, parse_system_resolv_conf)
+    resolv_conf = file_of(get_nameservers, default, parse_resolv_conf)
     hosts = file_of(get_host, get_host_from_etc_hosts, parse_hosts)
     if not isinstance(serve_stale, (int, float)):
         raise TypeError(f'serve_stale is a number of seconds, not {serve_stale!r}')

@@ -38,6 +38,7 @@ import subprocess
 import symtable
 import sys
 import time
+import tracemalloc
 import warnings
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -315,6 +316,7 @@ class TlsEnd(module.Tls):
 
     def __init__(self, context):
         super().__init__(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), 'this is replaced', 'dot')
+        self.outgoing.read()  # what it has said already
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
 
 
@@ -2386,7 +2388,7 @@ def test_mix_case_draws_each_letter_and_nothing_else():
 
 
 QUESTION_A = QuestionRecord(b'www.example.com', TYPES.A, CLASSES.IN)
-QUERY = module.to_query(QUESTION_A.name, TYPES.A, module.EDNS_FORM)
+QUERY = module.to_query(QUESTION_A.name, TYPES.A, module.EDNS_FORMS[0])
 
 
 @pytest.mark.parametrize(
@@ -2417,7 +2419,9 @@ def test_a_name_that_would_be_too_long_is_not_asked_for(label):
     assert module.names_to_ask(name, search, 9) == (*fitting, name)
 
 
-@pytest.mark.parametrize('form, payload', [(module.PLAIN_FORM, None), (module.EDNS_FORM, 1232)])
+@pytest.mark.parametrize(
+    'form, payload', [(module.PLAIN_FORMS[0], None), (module.EDNS_FORMS[0], 1232)]
+)
 @pytest.mark.parametrize('make, cases', [(module.to_query, 1), (module.mixed_query, 380)])
 def test_each_query_is_drawn_at_random(make, cases, form, payload):
     queries = [make(QUESTION_A.name, TYPES.A, form) for _ in range(400)]
@@ -2475,9 +2479,9 @@ def test_an_error_may_lack_the_question(rcode):
 
 def mixed(name=QUESTION_A.name, qtype=TYPES.A):
     """A query whose name is not in lower case, also from its second label on."""
-    query = module.mixed_query(name, qtype, module.EDNS_FORM)
+    query = module.mixed_query(name, qtype, module.EDNS_FORMS[0])
     while query.octets[16:-15].islower():
-        query = module.mixed_query(name, qtype, module.EDNS_FORM)
+        query = module.mixed_query(name, qtype, module.EDNS_FORMS[0])
     return query
 
 
@@ -2739,7 +2743,7 @@ def test_the_reader_says_what_the_full_parse_says_of_mutated_replies(qtype):
 
 
 def read(*answers, qtype=TYPES.A, **fields):
-    query = module.to_query(b'www.example.com', qtype, module.EDNS_FORM)
+    query = module.to_query(b'www.example.com', qtype, module.EDNS_FORMS[0])
     reply = reply_to(parse(query.octets), *answers, **fields)
     return module.read_reply(query, pack(reply), 1000.0)
 
@@ -2994,7 +2998,7 @@ def test_what_is_foreign_may_be_broken(sections):
     ],
 )
 def test_what_is_used_may_not_be_broken(qtype, record):
-    query = module.to_query(QUESTION_A.name, qtype, module.EDNS_FORM)
+    query = module.to_query(QUESTION_A.name, qtype, module.EDNS_FORMS[0])
     for tc in (0, 1):
         with pytest.raises(MalformedMessage):
             module.read_reply(query, put_together([record], tc=tc, query=query), 0.0)
@@ -3193,6 +3197,23 @@ def test_a_reply_made_to_hurt_costs_no_more_than_its_octets(title, octets):
     assert lines_run(module.keepalive_of, octets + KEEPALIVE_OF_2_SECONDS) < 12 * len(octets)
 
 
+def test_an_error_without_an_extended_one_says_no_more_than_its_code():
+    for option in (b'', b'\0\x0a\0\x08' + bytes(8), b'\0\x0f\0\1x', b'\0\x0f\0\xffx'):
+        reply = put_together([], [], [octets_of(41, option, b'\0')], rcode=2)
+        assert str(module.read_reply(QUERY, reply, 0.0)) == 'The answer is SERVFAIL'
+
+
+def test_a_name_made_to_hurt_costs_little_memory():
+    octets = put_together([octets_of(5, b'\1a' * 16_000 + b'\0')])
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedMessage):
+            module.read_reply(QUERY, octets, 0.0)
+        assert tracemalloc.get_traced_memory()[1] < 100 * len(octets)
+    finally:
+        tracemalloc.stop()
+
+
 def with_options(*options):
     """A reply that has these EDNS options, as it is read."""
     return parse(pack(make_query('x', TYPES.A, options=options)._replace(qr=RESPONSE)))
@@ -3240,25 +3261,26 @@ def test_an_extended_error_without_a_code_is_passed_over(octets):
 @given(st.lists(st.binary(max_size=400), max_size=5), st.integers(1, 50))
 def test_a_stream_is_cut_into_its_messages_however_it_comes(messages, size):
     octets = b''.join([module.to_frame(message) for message in messages])
-    incoming = bytearray()
+    expected = [(message[:2], message) for message in messages]
+    frames = module.Frames()
     taken = []
     for at in range(0, len(octets), size):
-        incoming += octets[at : at + size]
-        taken += module.take_frames(incoming)
-    assert taken == messages
-    assert incoming == b''
-    assert module.take_frames(bytearray(octets + b'\1')) == messages
+        taken += frames.take(octets[at : at + size])
+    assert taken == expected
+    assert frames.incoming == b''
+    assert frames.take(octets + b'\1') == expected
+    assert frames.incoming == b'\1'
 
 
 def test_a_question_is_told_apart_in_any_letter_case():
     name = b'one.example'
-    query = module.to_query(name, TYPES.HTTPS, module.EDNS_FORM)
+    query = module.to_query(name, TYPES.HTTPS, module.EDNS_FORMS[0])
     reply = reply_to(parse(query.octets))
     assert module.has_question(query, pack(reply))
     assert module.has_question(query, pack(folded(reply)))
     assert not module.has_question(query, pack(reply._replace(qd=())))
     for other in ((b'two.example', TYPES.HTTPS), (name, TYPES.HTTPS | 0x20)):
-        asked = module.to_query(*other, module.EDNS_FORM)
+        asked = module.to_query(*other, module.EDNS_FORMS[0])
         assert not module.has_question(query, pack(reply_to(parse(asked.octets))))
 
 
@@ -3267,7 +3289,7 @@ def test_a_question_is_told_apart_in_any_letter_case():
 
 def conf_of(text, environ=None, host_name='host'):
     """What resolv.conf says, from the text between its line breaks."""
-    return module.parse_resolv_conf(text.splitlines(keepends=True), environ or {}, host_name)
+    return module.parse_resolv_conf(text.split('\n'), environ or {}, host_name)
 
 
 def test_resolv_conf_gives_nameservers_and_warns_of_the_rest(caplog):
@@ -3425,6 +3447,83 @@ def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
     assert hosts[b'scoped'] == {TYPES.A: (), TYPES.AAAA: (IPv6Address('fe80::1%lo'),)}
     assert len(hosts) == 3
     assert len(caplog.records) == 3
+
+
+# What is no name: labels that are empty or too long, or escapes, octets or characters that no
+# name can have.
+NO_NAMES = [
+    'bad..name',
+    'x' * 64,
+    'a.' * 200,
+    '\\999',
+    '\udcff',
+    '\u00df',
+    'a\u3000b',
+    'y' * 100_000,
+]
+
+
+@pytest.mark.parametrize('bad', NO_NAMES, ids=range(len(NO_NAMES)))
+def test_a_name_of_hosts_that_is_none_costs_only_itself(bad, caplog):
+    lines = [f'10.0.0.5 good {bad} other {bad}\n', f'{bad} lost\n', '::1 good\n']
+    hosts = module.parse_hosts(lines)
+    addresses = {TYPES.A: (IPv4Address('10.0.0.5'),), TYPES.AAAA: ()}
+    assert hosts == {
+        b'good': addresses | {TYPES.AAAA: (IPv6Address('::1'),)},
+        b'other': addresses,
+    }
+    assert len(caplog.records) == 3
+    assert max(len(record.getMessage()) for record in caplog.records) < 1000
+
+
+# Of an IPv6 address: one that no interface can have, or that has a meaning in a URL.
+@pytest.mark.parametrize(
+    'scope',
+    ['an-interface-too-long', '99999999999', '4294967296', 'a\0b', 'a/b', 'a]b', 'a#b', ']'],
+)
+def test_a_nameserver_with_a_scope_that_cannot_be_costs_only_itself(scope, caplog):
+    conf = conf_of(f'nameserver fe80::1%{scope}\nnameserver 192.0.2.1\noptions use-vc\n')
+    assert conf.nameservers == ((IPv4Address('192.0.2.1'), 53),)
+    hosts = module.parse_hosts([f'fe80::1%{scope} lost\n', '192.0.2.1 good\n'])
+    assert list(hosts) == [b'good']
+    assert len(caplog.records) == (2 if '#' not in scope else 1)  # a comment, in hosts
+    with pytest.raises(InvalidName):
+        module.to_server((f'fe80::1%{scope}', 53))
+
+
+@given(st.lists(st.text('fe80:%1.-/#[]\0\r\u00a0\udcff\u0663', max_size=24), max_size=4))
+def test_every_nameserver_of_resolv_conf_can_be_asked(words):
+    text = ''.join([f'nameserver {word}\nnameserver fe80::1%{word}\n' for word in words])
+    for use_vc in (False, True):
+        conf = conf_of(text)._replace(use_vc=use_vc)
+        for _, nameserver in module.sets_of(conf):
+            assert module.to_server(nameserver).is_stream == use_vc
+
+
+@pytest.mark.parametrize('blank', ['\u00a0', '\u3000', '\x85', '\x1c', '\u2028', '\r'])
+def test_only_ascii_blanks_divide_words_and_only_newlines_lines(tmp_path, blank, caplog):
+    path = tmp_path / 'file'
+    path.write_bytes(f'192.0.2.1 a{blank}192.0.2.2 b\n192.0.2.3 c\n'.encode())
+    hosts = module.ConfigFile(str(path), module.parse_hosts).current(0.0)
+    assert {b'b', b'c'} <= hosts.keys()
+    assert b'a' not in hosts
+    assert hosts[b'b'][TYPES.A] == (IPv4Address('192.0.2.1'),)
+    path.write_bytes(f'nameserver 192.0.2.1{blank}192.0.2.2\nsearch a{blank}b c\n'.encode())
+    conf = module.ConfigFile(str(path), module.parse_resolv_conf).current(0.0)
+    assert conf.nameservers == module.Conf().nameservers
+    assert len(conf.search) == (2 if blank in '\x1c\r' else 1)
+    assert conf.search[-1] == b'c'
+
+
+def test_blanks_and_line_ends_of_other_systems(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'\t192.0.2.1 \t a\tb \r\n\r\n192.0.2.2\x0bc\x0cd\r\n192.0.2.3 e\r')
+    hosts = module.ConfigFile(str(path), module.parse_hosts).current(0.0)
+    assert list(hosts) == [b'a', b'b', b'c', b'd', b'e']
+    path.write_bytes(b'search a b\r\nnameserver 192.0.2.1\r\noptions rotate\r\n')
+    conf = module.ConfigFile(str(path), module.parse_resolv_conf).current(0.0)
+    assert conf[:2] == (((IPv4Address('192.0.2.1'), 53),), (b'a', b'b'))
+    assert conf.rotate
 
 
 def test_a_file_is_read_again_once_it_has_changed(tmp_path):
@@ -3860,7 +3959,7 @@ def stream_to(url):
 
 
 def query_for(name, qtype=TYPES.A):
-    return module.mixed_query(name, qtype, module.EDNS_FORM)
+    return module.mixed_query(name, qtype, module.EDNS_FORMS[0])
 
 
 async def told_over(stream, *queries):
