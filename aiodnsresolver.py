@@ -3324,13 +3324,7 @@ class Epoll:
         self.epoll: select.epoll | None = None
         self.owners: dict[int, Any] = {}
 
-    def open(
-        self,
-        sock: socket.SocketType,
-        address: Address,
-        owner: Any,
-        loop: Loop,
-    ) -> Any:
+    def open(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> Any:
         """Connects a socket, and calls its owner when it is ready. Returns the socket.
 
         What is returned is used in place of `sock`, which is closed if it raises: OSError.
@@ -3400,40 +3394,14 @@ class Epoll:
                     abort(owner, error)
 
 
-class Readers:
-    """Waits with a reader of the loop's for each socket: where there is no epoll, as on macOS.
-
-    Its methods are those of `Epoll`.
-    """
-
-    def __init__(self) -> None:
-        self.owners: dict[int, tuple[Any, Loop]] = {}
-
-    def open(
-        self,
-        sock: socket.SocketType,
-        address: Address,
-        owner: Any,
-        loop: Loop,
-    ) -> Any:
-        fd = sock.fileno()
-        try:
-            sock.setblocking(False)
-            try:
-                sock.connect(address)
-            except BlockingIOError:
-                pass  # the owner is called once it is connected
-            self.watch(fd, owner, loop)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+class Readers(Epoll):
+    """Waits with a reader of the loop's for each socket: where there is no epoll, as on macOS."""
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
         if fd in self.owners:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        Context().run(loop.add_reader, fd, call_back, owner, owner.on_readable, fd)
         self.owners[fd] = owner, loop
+        Context().run(loop.add_reader, fd, call_back, owner, owner.on_readable, fd)
 
     def unwatch(self, fd: int, owner: Any) -> None:
         if self.owners.get(fd, (None,))[0] is owner:
@@ -3443,13 +3411,13 @@ class Readers:
         """Does nothing: a loop calls for what is left unread by itself."""
 
     def writable(self, fd: int) -> None:
-        _, loop = self.owners[fd]
-        Context().run(loop.add_writer, fd, self.write, fd)
-
-    def write(self, fd: int) -> None:
         owner, loop = self.owners[fd]
-        loop.remove_writer(fd)
-        call_back(owner, owner.on_readable, fd)
+
+        def write() -> None:
+            loop.remove_writer(fd)
+            call_back(owner, owner.on_readable, fd)
+
+        Context().run(loop.add_writer, fd, write)
 
     def close(self, fd: int) -> None:
         if fd in self.owners:
@@ -3458,176 +3426,127 @@ class Readers:
             loop.remove_writer(fd)
 
 
-class Endpoint(asyncio.BaseProtocol):
-    """A socket that a transport of the loop's reads, and what it has read.
+class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
+    """A socket that a transport of the loop's reads, and that its owner uses as a socket.
 
     The transport is made by a task, which ends once there is one, or there can be none. The
     socket is closed a turn of the loop later than the endpoint: until then its descriptor is no
     other's.
     """
 
-    def __init__(
-        self,
-        sock: socket.SocketType,
-        address: Address,
-        owner: Any,
-        loop: Loop,
-    ) -> None:
-        # Of the class that uvloop's transports know to detach: others it closes twice.
+    def __init__(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> None:
+        # Of the class to which Windows' loop can have weak references.
         self.sock = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
         self.sock.setblocking(False)
+        self.setsockopt = self.sock.setsockopt
         self.fd = self.sock.fileno()
         self.owner: Any = owner
-        self.loop = loop
-        self.received: deque[bytes | OSError] = deque()
+        self.received: bytes | Exception | None = None
         self.transport: Any = None
-        self.is_handed_over = False
-        self.task = Context().run(loop.create_task, self.make(address))
-        self.task.add_done_callback(self.take_over)
+        self.task = Context().run(loop.create_task, self.make_transport(address, loop))
+        self.task.add_done_callback(self.on_made)
 
-    async def make(self, address: Address) -> None:
-        raise NotImplementedError
+    async def make_transport(self, address: Address, loop: Loop) -> None:
+        if self.sock.type == socket.SOCK_STREAM:
+            await loop.sock_connect(self.sock, address)
+            await loop.create_connection(lambda: self, sock=self.sock)
+        else:
+            await loop.create_datagram_endpoint(lambda: self, sock=self.sock)
 
-    def hand_over(self) -> Any:
-        self.is_handed_over = True
-        return self
-
-    def take_over(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, OSError):
-            self.keep(error)
-        if not self.is_handed_over:
+    def on_made(self, task: asyncio.Task[None]) -> None:
+        if self.transport is None:
             self.sock.close()
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.tell(error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         if self.owner is None:
             self.transport.abort()
-        self.tell()
+        self.tell(None)
 
-    def keep(self, what: bytes | OSError) -> None:
-        self.received.append(what)
-        self.tell()
-
-    def tell(self) -> None:
+    def tell(self, received: bytes | Exception | None) -> None:
+        """Has the owner read this, which it does at once."""
+        self.received = received
         if self.owner is not None:
             call_back(self.owner, self.owner.on_readable, self.fd)
+
+    def data_received(self, data: bytes) -> None:
+        self.tell(bytes(data))
+
+    def datagram_received(self, data: bytes, _: Any) -> None:
+        self.tell(data)
+
+    def error_received(self, error: Exception) -> None:
+        self.tell(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.tell(error or b'')
 
     def fileno(self) -> int:
         return self.fd
 
     def recv(self, _: int, /) -> bytes:
-        if not self.received:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        first = self.received.popleft()
-        if isinstance(first, bytes):
-            return first
+        received, self.received = self.received, None
+        if isinstance(received, bytes):
+            return received
         try:
-            raise first
+            raise received or BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         finally:
-            del first  # which would hold on to itself by its traceback
-
-    def close(self) -> None:
-        self.owner = None
-        self.received.clear()
-        self.task.cancel()
-        if self.transport is not None:
-            self.transport.abort()
-
-
-class DatagramEndpoint(Endpoint, asyncio.DatagramProtocol):
-    """An endpoint for datagrams."""
-
-    async def make(self, address: Address) -> None:
-        await self.loop.create_datagram_endpoint(self.hand_over, sock=self.sock)
-
-    def datagram_received(self, data: bytes, _: Any) -> None:
-        self.keep(data)
-
-    def error_received(self, error: Exception) -> None:
-        assert isinstance(error, OSError)
-        self.keep(error)
+            del received  # which would hold on to itself by its traceback
 
     def send(self, octets: bytes | bytearray, /) -> int:
-        return self.sock.send(octets)
-
-
-class StreamEndpoint(Endpoint, asyncio.Protocol):
-    """An endpoint for a stream. There is no end to what its transport takes to send."""
-
-    async def make(self, address: Address) -> None:
-        await self.loop.sock_connect(self.sock, address)
-        await self.loop.create_connection(self.hand_over, sock=self.sock)
-
-    def data_received(self, data: bytes) -> None:
-        self.keep(bytes(data))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.keep(error if isinstance(error, OSError) else b'')
-
-    def send(self, octets: bytes | bytearray, /) -> int:
+        """Sends a datagram, or any number of octets: a transport for a stream takes them all."""
+        if self.sock.type == socket.SOCK_DGRAM:
+            return self.sock.send(octets)
         if self.transport is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.transport.write(bytes(octets))  # a copy, for they may change before they are sent
         return len(octets)
 
+    def close(self) -> None:
+        self.owner = None
+        self.task.cancel()
+        if self.transport is not None:
+            self.transport.abort()
 
-class Endpoints:
-    """Waits with a transport for each socket: where a loop has no readers.
 
-    That is the one of Windows, asyncio.ProactorEventLoop. A socket that stays open cannot be had
-    back from a transport: it is polled. Its methods are those of `Epoll`.
+class Endpoints(Readers):
+    """Waits with a transport for each socket: where a loop has no readers, as that of Windows.
+
+    A socket that stays open cannot be had back from a transport: it is polled.
     """
 
-    def __init__(self) -> None:
-        self.owners: dict[int, Endpoint] = {}
-        self.polled: dict[int, tuple[Any, asyncio.Handle]] = {}
-
-    def open(
-        self,
-        sock: socket.SocketType,
-        address: Address,
-        owner: Any,
-        loop: Loop,
-    ) -> Any:
-        endpoint: DatagramEndpoint | StreamEndpoint
-        if sock.type == socket.SOCK_STREAM:
-            endpoint = StreamEndpoint(sock, address, owner, loop)
-        else:
+    def open(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> Any:
+        if sock.type != socket.SOCK_STREAM:
             try:
                 sock.connect(address)
             except BaseException:
                 sock.close()
                 raise
-            endpoint = DatagramEndpoint(sock, address, owner, loop)
-        self.owners[endpoint.fd] = endpoint
+        endpoint = Endpoint(sock, address, owner, loop)
+        self.owners[endpoint.fd] = owner, None
         return endpoint
 
-    def again(self, fd: int) -> None:
-        endpoint = self.owners.get(fd)
-        if endpoint is not None:  # else it is a socket that stays open, and polled anyway
-            endpoint.loop.call_soon(endpoint.tell)
+    def watch(self, fd: int, owner: Any, loop: Loop) -> None:
+        if fd in self.owners:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self.owners[fd] = owner, loop.call_soon(self.poll, fd, loop, context=Context())
+
+    def poll(self, fd: int, loop: Loop) -> None:
+        owner, _ = self.owners[fd]
+        handle = loop.call_later(POLL_SECONDS, self.poll, fd, loop, context=Context())
+        self.owners[fd] = owner, handle
+        call_back(owner, owner.on_readable, fd)
 
     def writable(self, fd: int) -> None:
         """Does nothing: the owner is called once there is a transport, which then takes all."""
 
     def close(self, fd: int) -> None:
-        self.owners.pop(fd, None)
-
-    def watch(self, fd: int, owner: Any, loop: Loop) -> None:
-        if fd in self.polled:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        self.polled[fd] = owner, loop.call_soon(self.poll, fd, loop, context=Context())
-
-    def poll(self, fd: int, loop: Loop) -> None:
-        owner, _ = self.polled[fd]
-        handle = loop.call_later(POLL_SECONDS, self.poll, fd, loop, context=Context())
-        self.polled[fd] = owner, handle
-        call_back(owner, owner.on_readable, fd)
-
-    def unwatch(self, fd: int, owner: Any) -> None:
-        if fd in self.polled and self.polled[fd][0] is owner:
-            self.polled.pop(fd)[1].cancel()
+        _, handle = self.owners.pop(fd, (None, None))
+        if handle is not None:
+            handle.cancel()
 
 
 class Timers:
@@ -3787,7 +3706,7 @@ def max_open_sockets() -> int:
 class LoopResources(NamedTuple):
     """What all who use one event loop share."""
 
-    sockets: Epoll | Readers | Endpoints
+    sockets: Epoll
     timers: Timers
     limit: SocketLimit
     batch: list[Any]  # those who send in the next turn of the loop, all together
@@ -3807,10 +3726,9 @@ def resources_of(loop: Loop) -> LoopResources:
         other = reference()
         if other is not None and other.is_closed() and RESOURCES.pop(key, None) is not None:
             ended.limit.abandon()
-    sockets: Epoll | Readers | Endpoints
     # AbstractEventLoop's own raises NotImplementedError, and the loop of Windows has no other.
     if getattr(loop.add_reader, '__func__', None) is asyncio.AbstractEventLoop.add_reader:
-        sockets = Endpoints()
+        sockets: Epoll = Endpoints()
     else:
         sockets = Epoll() if hasattr(select, 'epoll') else Readers()
     resources = LoopResources(sockets, Timers(), SocketLimit(max_open_sockets()), [])
@@ -4013,6 +3931,8 @@ def open_socket(
     """
     sock = socket.SocketType(server.family, kind)
     try:
+        if not NONBLOCK:
+            sock.setblocking(False)
         if kind == TCP:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a query is urgent
         address = scoped(server.address, server.scope) if server.scope else server.address
@@ -4405,12 +4325,7 @@ class Stream(Pipeline):
         try:
             self.flush()
             self.receive()
-            if (
-                self.live
-                and self.is_open
-                and QUICKACK
-                and isinstance(self.sock, socket.SocketType)
-            ):
+            if QUICKACK and self.live and self.is_open:
                 # The system acknowledges what has come at once: a server may hold its next words
                 # back until then (RFC 896), and who only waits for them does so after 40 ms.
                 self.sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
