@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
 import errno
 import functools
 import itertools
@@ -3758,11 +3759,10 @@ NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
 QUICKACK: int = getattr(socket, 'TCP_QUICKACK', 0)
 UDP = socket.SOCK_DGRAM | NONBLOCK
 TCP = socket.SOCK_STREAM | NONBLOCK
-DATAGRAM, STREAM, ALONE = range(3)  # how a nameserver is asked; the last is one query at a time
+# How a nameserver is asked, ALONE is one query at a time; or what was so, and is not any more.
+DATAGRAM, STREAM, ALONE, RETIRED = range(4)
 OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS', 'https': 'HTTPS'}  # what a stream there is
 PROBE_ORDER: itertools.count[int] = itertools.count(1)  # of unresponsive nameservers
-
-
 GIVEN_UP = errno.ECONNRESET, 'The stream was given up'
 
 
@@ -3773,13 +3773,11 @@ class Server:
     """
 
     def __init__(
-        self,
-        address: IPv4Address | IPv6Address,
-        port: int,
-        scheme: str = 'udp',
-        name: str = '',
-        path: str = '',
+        self, where: Any, port: Any, scheme: str = 'udp', name: str = '', path: str = ''
     ) -> None:
+        """Raises InvalidName for what is no address or port, or TypeError."""
+        address = to_address(where)
+        check_port(port)
         text = str(address)
         host, _, scope = text.partition('%')
         is_ipv4 = isinstance(address, IPv4Address)
@@ -3795,11 +3793,9 @@ class Server:
         self.is_stream = scheme != 'udp'  # it is to be asked over streams only
         self.text = f'{text}:{port}' if is_ipv4 else f'[{text}]:{port}'
         self.idle_seconds = IDLE_SECONDS  # for how long its stream is kept when nothing is asked
-        # At most two streams are open: the first, and beside it one for what is asked alone, or
-        # one that is not used any more, and on which some still wait.
-        self.stream: Stream | None = None
-        self.second_stream: Stream | None = None
-        self.retired: Stream | None = None
+        # At most two are open: the first, and beside it one for what is asked alone, or one that
+        # is not used any more, and on which some still wait.
+        self.streams: dict[int, Stream] = {}
         self.folds_case_until = 0.0
         self.no_edns_until = 0.0
         self.edns_unanswered = 0  # names in a row that it answered only without EDNS
@@ -3814,13 +3810,6 @@ class Server:
         """What it is called, whatever else it may be called."""
         return f'{self.scheme}://{self.text}{self.path}#{self.name}'
 
-    @property
-    def authority(self) -> str:
-        """What HTTP calls it: its name, and its port unless it is the usual one."""
-        host = f'[{self.name}]' if ':' in self.name else self.name
-        port = self.address[1]
-        return host if port == DEFAULT_PORTS['https'] else f'{host}:{port}'
-
     def may_be_asked(self, now: float) -> bool:
         """Says whether it may be asked now. When it has been skipped for long enough, the first
         caller is to find out whether it responds: all others are told False meanwhile.
@@ -3831,14 +3820,6 @@ class Server:
             self.unresponsive_until = now + PROBE_SECONDS
         return True
 
-    def did_not_respond(self, since: float, now: float) -> None:
-        """It gave no reply in time: it is unresponsive, unless it replied to others meanwhile.
-
-        Otherwise one slow name would get the server skipped for every name.
-        """
-        if self.responded_at < since:
-            self.found_unresponsive(now)
-
     def found_unresponsive(self, now: float) -> None:
         """It is skipped for a while where others can be asked."""
         if self.unresponsive_until <= now:
@@ -3846,38 +3827,43 @@ class Server:
         self.unresponsive_until = now + UNRESPONSIVE_SECONDS
 
     def stream_for(self, way: int, loop: Loop) -> Stream | None:
-        """Returns the stream on which to ask it in this way, if there is one that is good."""
-        stream = self.second_stream if way == ALONE else self.stream
-        if stream is None or stream.is_good(loop):
-            return stream
-        streams = [each for each in (self.stream, self.second_stream, self.retired) if each]
+        """Returns the stream on which to ask it in this way, if there is one that is good.
+
+        It is not if much was asked in vain, if the server goes away, or if no reply has come,
+        whatever octets have, for long after something was asked.
+        """
+        stream = self.streams.get(way)
+        if stream is None:
+            return None
         if stream.loop is not loop:  # that has ended, and cannot be asked for anything
-            for each in streams:
+            for each in self.streams.values():
                 each.abandon()
-            self.stream = self.second_stream = self.retired = None
-        elif stream.is_slow() and any([each.live for each in streams if each is not stream]):
-            return stream  # a third would cost those who wait on another their replies
-        else:
-            self.retire(stream)
+            self.streams.clear()
+            return None
+        is_usable = stream.is_open and not stream.framing.is_going
+        if is_usable and len(stream.pending) - stream.live <= MAX_GIVEN_UP:
+            since = stream.silent_since
+            if since is None or since > loop.time() - SILENT_SECONDS:
+                return stream
+            if any([each.live for each in self.streams.values() if each is not stream]):
+                return stream  # a third would cost those who wait on another their replies
+        self.retire(stream)
         return None
 
     def retire(self, stream: Stream) -> None:
         """Has a stream take no new query; it is closed once nobody waits for it."""
-        if self.stream is stream:
-            self.stream = None
-        elif self.second_stream is stream:
-            self.second_stream = None
+        self.forget(stream)
         if not stream.live:
             stream.close()
         elif stream.is_open:
             self.close_retired()
-            self.retired = stream
-            if self.stream is not None or self.second_stream is not None:
+            self.streams[RETIRED] = stream
+            if len(self.streams) > 1:
                 self.close_retired()
 
     def close_retired(self) -> None:
         """Ends the stream that is not used any more; what waits on it is asked elsewhere."""
-        retired, self.retired = self.retired, None
+        retired = self.streams.pop(RETIRED, None)
         if retired is not None and retired.loop.is_closed():
             retired.abandon()
         elif retired is not None and retired.is_open:
@@ -3885,12 +3871,10 @@ class Server:
             error = ConnectionResetError(*GIVEN_UP)
             retired.loop.call_soon(retired.fail, error, context=Context())
 
-
-def server_at(host: Any, port: Any, scheme: str, name: str = '', path: str = '') -> Server:
-    """Returns a nameserver of which nothing is known yet. Raises InvalidName or TypeError."""
-    address = to_address(host)
-    check_port(port)
-    return Server(address, port, scheme, name, path)
+    def forget(self, stream: Stream) -> None:
+        """Has a stream no longer."""
+        for way in [way for way, each in self.streams.items() if each is stream]:
+            del self.streams[way]
 
 
 def to_server(nameserver: Nameserver) -> Server:
@@ -3900,14 +3884,20 @@ def to_server(nameserver: Nameserver) -> Server:
     and MissingDependency.
     """
     if isinstance(nameserver, tuple) and len(nameserver) == 2:
-        return server_at(*nameserver, 'udp')
+        return Server(*nameserver)
     if not isinstance(nameserver, str):
         raise TypeError(f'A nameserver is an address and a port, or a URL, not {nameserver!r}')
     url = parse_url(nameserver)
     if url.scheme == 'https':
         http_library()
     port = DEFAULT_PORTS[url.scheme] if url.port is None else url.port
-    return server_at(url.host, port, url.scheme, url.name, url.path)
+    return Server(url.host, port, url.scheme, url.name, url.path)
+
+
+def authority_of(host: str, port: int | None) -> str:
+    """Returns what HTTP calls a host: its name, and the port unless it is the usual one."""
+    name = f'[{host}]' if ':' in host else host
+    return name if port == DEFAULT_PORTS['https'] else f'{name}:{port}'
 
 
 def scoped(address: tuple[str, int], scope: str) -> Address:
@@ -4043,56 +4033,6 @@ class DatagramExchange:
         self.on_outcome(self, error)
 
 
-class CallersSocket:
-    """A socket of a caller's, for datagrams: what comes is octets and where they came from."""
-
-    __slots__ = ('recv',)
-
-    def __init__(self, sock: socket.SocketType) -> None:
-        self.recv = sock.recvfrom
-
-
-ANYWHERE = Server(IPv4Address(0), 0)  # where what comes to a socket of a caller's is from
-
-
-class CallersDatagramExchange(DatagramExchange):
-    """Waits for what comes to a socket of a caller's, which stays open and needs no permit."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        sock: socket.SocketType,
-        query: Query,
-        read: Read,
-        on_outcome: OnOutcome,
-        loop: Loop,
-    ) -> None:
-        """Raises OSError, also if another call receives from this socket."""
-        self.query = query
-        self.server = ANYWHERE
-        self.read = read
-        self.on_outcome = on_outcome
-        self.resources = resources_of(loop)
-        self.context = copy_context() if logger.isEnabledFor(logging.DEBUG) else None
-        self.dropped = None
-        self.sent_at = loop.time()
-        self.sock = CallersSocket(sock)
-        self.fd = sock.fileno()
-        if self.fd < 0:
-            raise OSError(errno.EBADF, 'The socket is closed')
-        try:
-            self.resources.sockets.watch(self.fd, self, loop)
-        except FileExistsError as error:
-            raise OSError(errno.EEXIST, 'Another call receives from this socket') from error
-
-    def close(self) -> None:
-        """Leaves the socket open, and as it was."""
-        if self.fd >= 0:
-            self.resources.sockets.unwatch(self.fd, self)
-            self.fd = -1
-
-
 class StreamExchange:
     """A query on its way over a stream."""
 
@@ -4114,7 +4054,13 @@ class StreamExchange:
     dropped = None  # what is no answer is the outcome
 
     def __init__(
-        self, query: Query, server: Server, read: Read, on_outcome: OnOutcome, stream: Any
+        self,
+        query: Query,
+        server: Server,
+        read: Read,
+        on_outcome: OnOutcome,
+        stream: Any,
+        now: float,
     ) -> None:
         self.query = query
         self.server = server
@@ -4124,7 +4070,7 @@ class StreamExchange:
         self.key: Any = None  # by which the framing tells it apart, once it is sent
         self.is_sent = False
         self.is_late = False  # others are sent though it has not been answered
-        self.sent_at = stream.loop.time()
+        self.sent_at = now
         self.replies_before = 0  # on its stream, when it was sent
         self.asked_set: Any = None  # for its owner
 
@@ -4148,8 +4094,6 @@ class StreamExchange:
 class Pipeline:
     """Queries on one stream, and their replies in any order (RFC 7766 6.2.1.1)."""
 
-    loop: Any  # on which it is
-
     def __init__(self, framing: Any) -> None:
         self.framing = framing  # Frames or Http
         self.pending: dict[Any, list[StreamExchange]] = {}  # those sent, by key
@@ -4170,14 +4114,11 @@ class Pipeline:
         exchanges = self.pending.get(key)
         if exchanges is None:
             return False
-        at = 0
+        exchange = exchanges[0]
         if len(exchanges) > 1 and isinstance(reply, bytes):
-            order = sorted(range(len(exchanges)), key=lambda at: exchanges[at].on_outcome is None)
-            is_for = (at for at in order if has_question(exchanges[at].query, reply))
-            at = next(is_for, order[0])
-        exchange = exchanges.pop(at)
-        if not exchanges:
-            del self.pending[key]
+            order = sorted(exchanges, key=lambda each: each.on_outcome is None)
+            exchange = next((each for each in order if has_question(each.query, reply)), order[0])
+        self.forget(exchange)
         outcome: Any = reply
         if isinstance(reply, bytes):
             try:
@@ -4186,6 +4127,13 @@ class Pipeline:
                 outcome = error.with_traceback(None)
         exchange.finish(outcome)
         return True
+
+    def forget(self, exchange: StreamExchange) -> None:
+        """Has no exchange any more that was sent."""
+        exchanges = self.pending[exchange.key]
+        exchanges.remove(exchange)
+        if not exchanges:
+            del self.pending[exchange.key]
 
     def leave(self) -> None:
         """One who waited waits no longer."""
@@ -4204,21 +4152,15 @@ class Stream(Pipeline):
     `Server.retire` it takes no new query, and is closed once nobody waits.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        way: int,
-        resources: LoopResources,
-        loop: Loop,
-    ) -> None:
+    def __init__(self, server: Server, way: int, resources: LoopResources, loop: Loop) -> None:
         """Begins to connect. Raises OSError, and the maker still has the permit then."""
-        framing = Http(server.authority, server.path, server.is_post) if server.path else Frames()
-        super().__init__(framing)
+        authority = authority_of(server.name, server.address[1])
+        super().__init__(Http(authority, server.path, server.is_post) if server.path else Frames())
         self.loop = loop
         self.server = server
         self.resources = resources
         self.context: Context | None = None  # in which to log, if at all
-        self.is_alone = way == ALONE
+        self.way = way
         self.queue: deque[StreamExchange] = deque()  # those not sent yet
         self.outgoing = bytearray()
         self.idle_seconds = server.idle_seconds
@@ -4235,17 +4177,15 @@ class Stream(Pipeline):
         self.is_open = True
         self.is_connected = False
         resources.sockets.writable(self.fd)
-        if self.is_alone:
-            server.second_stream = self
+        server.streams[way] = self
+        if way == ALONE:
             server.close_retired()  # two at most
-        else:
-            server.stream = self
 
     def send(self, query: Query, read: Read, on_outcome: OnOutcome) -> StreamExchange:
         """Sends a query: a lone one at once, others in the next turn of the loop, all together."""
         if self in self.resources.limit.idle:
             self.wake()
-        exchange = StreamExchange(query, self.server, read, on_outcome, self)
+        exchange = StreamExchange(query, self.server, read, on_outcome, self, self.loop.time())
         self.live += 1
         if self.silent_since is None:
             self.silent_since = exchange.sent_at
@@ -4260,15 +4200,11 @@ class Stream(Pipeline):
         """Sends in the next turn of the loop what there is to send by then."""
         if not self.is_flush_due:
             self.is_flush_due = True
-            self.loop.call_soon(self.flush_due, context=Context())
-
-    def flush_due(self) -> None:
-        """Sends what was asked in the turn of the loop before this one."""
-        self.is_flush_due = False
-        self.flush_queue()
+            self.loop.call_soon(self.flush_queue, context=Context())
 
     def flush_queue(self) -> None:
         """Sends the queries that wait for it: one at a time if that is better."""
+        self.is_flush_due = False
         now = self.loop.time()
         if self.framing.is_going:  # what is not sent yet is asked elsewhere
             queue, self.queue = self.queue, deque()
@@ -4276,7 +4212,7 @@ class Stream(Pipeline):
                 exchange.finish(ConnectionResetError(*GIVEN_UP))
         if not self.is_open:
             return
-        is_alone = self.is_alone or self.server.one_at_a_time_until > now
+        is_alone = self.way == ALONE or self.server.one_at_a_time_until > now
         while self.queue and not (is_alone and self.is_busy()):  # each turn takes one out
             exchange = self.queue.popleft()
             if exchange.on_outcome is not None:  # else it was given up
@@ -4385,29 +4321,12 @@ class Stream(Pipeline):
         if self.queue:
             self.flush_soon()
 
-    def is_good(self, loop: Loop) -> bool:
-        """Whether a query may be sent on it: it is of this loop, and does not seem to be dead.
-
-        It seems so when no reply has come, whatever octets have, for long after something was
-        asked. Neither is it good if much was asked in vain, or the server goes away.
-        """
-        if self.loop is not loop or self.framing.is_going or not self.is_open:
-            return False
-        if len(self.pending) - self.live > MAX_GIVEN_UP:
-            return False
-        return self.silent_since is None or self.silent_since > loop.time() - SILENT_SECONDS
-
-    def is_slow(self) -> bool:
-        """Whether nothing but silence speaks against it."""
-        is_usable = self.is_open and not self.framing.is_going
-        return is_usable and len(self.pending) - self.live <= MAX_GIVEN_UP
-
     def leave(self) -> None:
         """One who waited waits no longer. The last one puts it to rest."""
         self.live -= 1
         if self.live or not self.is_open:
             return
-        is_kept = self.server.stream is self and self.idle_seconds > 0
+        is_kept = self.server.streams.get(STREAM) is self and self.idle_seconds > 0
         if is_kept and self.resources.limit.rest(self):
             self.resources.timers.start(self.idle_seconds, self, self.loop)
         else:
@@ -4420,29 +4339,15 @@ class Stream(Pipeline):
         """
         is_forgotten = exchange.is_sent and self.framing.give_up(exchange.key)
         if is_forgotten:
-            del self.pending[exchange.key]
+            self.forget(exchange)
         if is_forgotten or self.queue:  # another may be sent in its place
             self.flush_soon()
         self.leave()
-
-    def send_others(self, exchange: StreamExchange) -> None:
-        """Sends others though this query has not been answered."""
-        exchange.is_late = True
-        if self.queue:
-            self.flush_soon()
 
     def wake(self) -> None:
         """It is idle no longer."""
         del self.resources.limit.idle[self]
         self.resources.timers.stop(self.idle_seconds, self)
-
-    def on_timeout(self) -> None:
-        """It has been idle for long enough."""
-        self.close()
-
-    def evict(self) -> None:
-        """Its permit is wanted."""
-        self.close()
 
     def fail(self, error: OSError | ResolverError) -> None:
         """Tells all who wait why there is no more to come."""
@@ -4462,13 +4367,7 @@ class Stream(Pipeline):
 
     def close(self) -> None:
         """Closes it, and releases its permit. Those who wait are not told."""
-        server = self.server
-        if server.stream is self:
-            server.stream = None
-        elif server.second_stream is self:
-            server.second_stream = None
-        elif server.retired is self:
-            server.retired = None
+        self.server.forget(self)
         if not self.is_open:
             return
         self.is_open = False
@@ -4484,6 +4383,8 @@ class Stream(Pipeline):
         self.resources.sockets.close(self.fd)
         self.sock.close()
         self.resources.limit.release()
+
+    on_timeout = evict = close  # it has been idle for long enough; its permit is wanted
 
     def abandon(self) -> None:
         """Closes it when its loop is closed, and cannot be asked for anything."""
@@ -4538,8 +4439,9 @@ class CallersStream(Pipeline):
         self.given_up: deque[StreamExchange] = deque()  # the last ones that were
         self.forgotten = 0  # how many before them were
 
-    def take(self, key: Any, reply: bytes) -> None:
+    def take(self) -> None:
         """Delivers a message. Raises BadResponse or MalformedMessage if nobody asked for it."""
+        key, reply = self.backlog.popleft()
         if not self.deliver(key, reply):
             if not self.forgotten:
                 raise unsolicited(reply)
@@ -4551,12 +4453,9 @@ class CallersStream(Pipeline):
         self.given_up.append(exchange)
         if len(self.given_up) > MAX_GIVEN_UP:
             oldest = self.given_up.popleft()
-            others = self.pending.get(oldest.key, [])
-            if oldest in others:
+            if oldest in self.pending.get(oldest.key, ()):
                 self.forgotten += 1
-                others.remove(oldest)
-                if not others:
-                    del self.pending[oldest.key]
+                self.forget(oldest)
 
     async def read(self, reader: asyncio.StreamReader, news: asyncio.Future[None]) -> None:
         """Reads what comes next; or, if another does, waits for `news`: to be told, or to read.
@@ -4587,16 +4486,11 @@ class CallersStream(Pipeline):
             if not news.done():
                 return news.set_result(None)
 
-    @property
-    def loop(self) -> Loop:
-        """The loop that is running: kept here, it would live for as long as the stream."""
-        return asyncio.get_running_loop()
-
     async def next_message(self, reader: asyncio.StreamReader) -> bytes:
         """Returns what comes next, whatever it is. Raises OSError."""
         try:
             while not self.backlog:  # each turn something comes, or the stream ends
-                await self.read(reader, self.loop.create_future())
+                await self.read(reader, asyncio.get_running_loop().create_future())
             return self.backlog.popleft()[1]
         finally:
             self.hand_over()
@@ -4608,22 +4502,23 @@ class CallersStream(Pipeline):
         read: Read,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-    ) -> Any:
-        """Returns the outcome of a query. Raises OSError or ResolverError."""
+    ) -> Message:
+        """Returns the reply to a query. Raises OSError or ResolverError."""
         while self.backlog:  # each turn takes one out, of what came before this is asked
             try:
-                self.take(*self.backlog.popleft())
+                self.take()
             except ResolverError as error:
                 logger.debug('Dropped: %s', error)
         outcomes: list[Any] = []
-        news = self.loop.create_future()
+        loop = asyncio.get_running_loop()
+        news = loop.create_future()
 
         def on_outcome(_: Any, outcome: Any) -> None:
             outcomes.append(outcome)
             if not news.done():
                 news.set_result(None)
 
-        exchange = StreamExchange(query, server, read, on_outcome, self)
+        exchange = StreamExchange(query, server, read, on_outcome, self, loop.time())
         self.live += 1
         self.pack(exchange)
         try:
@@ -4634,12 +4529,15 @@ class CallersStream(Pipeline):
             write_on(writer, octets)
             while not outcomes:  # each turn takes a message, or something comes, or it ends
                 if self.backlog:
-                    self.take(*self.backlog.popleft())
+                    self.take()
                 else:
                     if news.done():
-                        news = self.loop.create_future()
+                        news = loop.create_future()
                     await self.read(reader, news)
-            return outcomes[0]
+            if isinstance(outcomes[0], Exception):
+                raise outcomes[0]
+            reply: Message = outcomes[0]
+            return reply
         finally:
             exchange.close()
             self.hand_over()
@@ -4659,6 +4557,7 @@ StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 NO_QUERY = Query(b'', 0, b'', 0)  # of who waits for any message
+ON_A_STREAM = 'A stream of the caller'  # for the text of an error
 
 
 def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> ResolverError:
@@ -4671,20 +4570,33 @@ def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> 
     return ours
 
 
-class ErrorContext:
-    """Has an error say what was asked and of whom: `what(*arguments)`. Of the system's, too."""
+@contextlib.contextmanager
+def error_context(what: Callable[[], str]) -> Iterator[None]:
+    """Has an error, also of the system's, say what was asked and of whom."""
+    try:
+        yield
+    except (ResolverError, OSError) as error:
+        ours = with_context(error, what())
+        raise ours from ours.__cause__
 
-    def __init__(self, what: Callable[..., str], *arguments: Any) -> None:
-        self.what = what
-        self.arguments = arguments
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
-        if isinstance(error, (ResolverError, OSError)):
-            ours = with_context(error, self.what(*self.arguments))
-            raise ours from ours.__cause__
+@contextlib.asynccontextmanager
+async def in_time(
+    seconds: float | None,
+    late: str = 'no usable reply in time',
+    dropped: Sequence[ResolverError] = (),
+) -> AsyncGenerator[None, None]:
+    """Raises QueryTimeout if that takes too long, with what was dropped last as its cause."""
+    limit = asyncio.timeout(seconds)
+    try:
+        if seconds == 0:
+            raise QueryTimeout(late)
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise QueryTimeout(late) from (dropped[-1] if dropped else None)
+        raise
 
 
 def parts_of(address: Any) -> tuple[IPv4Address | IPv6Address, int, int]:
@@ -4723,43 +4635,13 @@ def message_reader(ignore_trailing: bool, raise_on_truncation: bool, ignore_erro
     return read
 
 
-def datagram_reader(read: Read, destination: Any, ignore_unexpected: bool) -> Read:
-    """Returns how a datagram is read: as a message, when it came and from where, or an error.
-
-    With `ignore_unexpected` what is from elsewhere than `destination` is raised.
-    """
-    loop = asyncio.get_running_loop()
-
-    def read_from(query: Query, came: tuple[bytes, Any], now: float) -> Any:
-        octets, source = came
-        if destination is not None and not is_from(source, destination):
-            error = UnexpectedSource(f'A datagram came from {source}')
-            if ignore_unexpected:
-                raise error
-            return error
-        message = read(query, octets, now)
-        return (message, loop.time(), source) if isinstance(message, Message) else message
-
-    return read_from
-
-
-def to_seconds(timeout: float | None) -> float | None:
-    """Returns a timeout of a caller's, in its bounds. Raises TypeError."""
+def to_seconds(timeout: float | None, now: float = 0.0) -> float | None:
+    """Returns how long it is until a time of a caller's, in its bounds. Raises TypeError."""
     if timeout is None:
         return None
     if not isinstance(timeout, (int, float)):
-        raise TypeError(f'A timeout is None or a number of seconds, not {timeout!r}')
-    return min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
-
-
-def seconds_until(expiration: float | None) -> float | None:
-    """Returns how long it is until a time on the loop's clock. Raises TypeError."""
-    if expiration is None:
-        return None
-    if not isinstance(expiration, (int, float)):
-        raise TypeError(f'An expiration is None or a time, not {expiration!r}')
-    now = asyncio.get_running_loop().time()
-    return min(max(now, expiration), now + MAX_TIMEOUT) - now  # in this order, so that nan is now
+        raise TypeError(f'A timeout or an expiration is None or a number, not {timeout!r}')
+    return min(max(now, timeout), now + MAX_TIMEOUT) - now  # in this order, so that nan is now
 
 
 def to_source(server: Server, source: Any, port: Any) -> Address | None:
@@ -4780,70 +4662,29 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
 
 
 class Call:
-    """What a query function waits with: for a permit, its outcome or its deadline."""
+    """Wakes a query function: for a permit, an outcome, something to read, or its deadline."""
 
     def __init__(self, loop: Loop) -> None:
-        self.loop = loop
         self.future = loop.create_future()
         self.has_permit = False
         self.is_late = False
 
-    def resume(self, outcome: Any) -> None:
+    def wake(self, outcome: Any) -> None:
         if not self.future.done():
             self.future.set_result(outcome)
 
+    on_readable = wake
+
     def on_outcome(self, _: Any, outcome: Any) -> None:
-        self.resume(outcome)
+        self.wake(outcome)
 
     def on_permit(self) -> None:
         self.has_permit = True
-        self.resume(None)
+        self.wake(None)
 
     def on_timeout(self) -> None:
         self.is_late = True
-        self.resume(None)
-
-    async def outcome_of(
-        self,
-        begin: Callable[[OnOutcome], Exchange],
-        timeout: float | None,
-        resources: LoopResources,
-    ) -> Any:
-        """Returns the outcome of the exchange that `begin` makes. In the end all is closed.
-
-        Raises ResolverError or OSError.
-        """
-        timers, limit = resources.timers, resources.limit
-        late = QueryTimeout('no usable reply in time')
-        exchange = None
-        if timeout == 0:
-            raise late
-        if timeout is not None:
-            timers.start(timeout, self, self.loop)
-        try:
-            self.has_permit = limit.acquire()
-            if not self.has_permit:
-                limit.wait(self, False)
-                await self.future
-                self.future = self.loop.create_future()
-            if self.is_late:
-                raise late
-            exchange = begin(self.on_outcome)
-            self.has_permit = False
-            outcome = await self.future
-            if outcome is None:
-                raise late from exchange.dropped
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-        finally:
-            if timeout is not None:
-                timers.stop(timeout, self)
-            if exchange is not None:
-                exchange.close()
-            limit.queue.pop(self, None)
-            if self.has_permit:
-                limit.release()
+        self.wake(None)
 
 
 def asked_of(query: Query, server: Server) -> str:
@@ -4855,19 +4696,46 @@ def asked_of(query: Query, server: Server) -> str:
 async def ask(
     query: Query, server: Server, timeout: float | None, source: tuple[Any, Any], read: Read
 ) -> Message:
-    """Returns the reply to a query, over a socket or a stream of its own."""
+    """Returns the reply to a query, over a socket or a stream of its own, which is closed."""
     loop = asyncio.get_running_loop()
     resources = resources_of(loop)
-    way = STREAM if server.is_stream else DATAGRAM
+    timers, limit = resources.timers, resources.limit
+    call = Call(loop)
+    exchange: Exchange | None = None
     server.idle_seconds = 0.0  # its stream is not kept
-    with ErrorContext(asked_of, query, server):
+    with error_context(lambda: asked_of(query, server)):
         server.source = to_source(server, *source)
-        reply: Message = await Call(loop).outcome_of(
-            lambda on_outcome: send(server, way, query, read, on_outcome, resources, loop),
-            timeout,
-            resources,
-        )
-        return reply
+        try:
+            if timeout is not None:
+                call.is_late = timeout == 0
+                timers.start(timeout, call, loop)
+            if not call.is_late:
+                call.has_permit = limit.acquire()
+                if not call.has_permit:
+                    limit.wait(call, False)
+                    await call.future
+                    call.future = loop.create_future()
+            outcome = None
+            if not call.is_late:
+                way = STREAM if server.is_stream else DATAGRAM
+                exchange = send(server, way, query, read, call.on_outcome, resources, loop)
+                call.has_permit = False
+                outcome = await call.future
+            if outcome is None:
+                cause = None if exchange is None else exchange.dropped
+                raise QueryTimeout('no usable reply in time') from cause
+            if isinstance(outcome, Exception):
+                raise outcome
+            reply: Message = outcome
+            return reply
+        finally:
+            if timeout is not None:
+                timers.stop(timeout, call)
+            if exchange is not None:
+                exchange.close()
+            limit.queue.pop(call, None)
+            if call.has_permit:
+                limit.release()
 
 
 def outgoing(what: Message | bytes) -> bytes:
@@ -4896,7 +4764,7 @@ def to_destination(sock: socket.SocketType, destination: Any) -> Any:
     """Returns where to send a datagram from a socket. Raises InvalidName, TypeError or OSError."""
     if not isinstance(destination, tuple) or not 2 <= len(destination) <= 4:
         raise TypeError(f'A destination is an address and a port, not {destination!r}')
-    server = server_at(destination[0], destination[1], 'udp')
+    server = Server(destination[0], destination[1], 'udp')
     more = destination[2:]  # of IPv6: the flow and the scope
     flow, scope = (*more, 0, 0)[:2]
     are_numbers = isinstance(flow, int) and isinstance(scope, int)
@@ -4919,11 +4787,6 @@ def is_connected(sock: socket.SocketType, destination: Any) -> bool:
     return True
 
 
-def datagram_to(destination: Any) -> str:
-    """Returns what is sent, for the text of an error."""
-    return 'A datagram' if destination is None else f'A datagram to {destination}'
-
-
 async def send_udp(
     sock: socket.SocketType,
     what: Message | bytes,
@@ -4938,9 +4801,10 @@ async def send_udp(
     check_datagram_socket(sock)
     octets = outgoing(what)
     loop = asyncio.get_running_loop()
-    with ErrorContext(datagram_to, destination):
+    to = '' if destination is None else f' to {destination}'
+    with error_context(lambda: f'A datagram{to}'):
         address = None if destination is None else to_destination(sock, destination)
-        while seconds_until(expiration) != 0:  # each turn sends it, or waits for room
+        while to_seconds(expiration, loop.time()) != 0:  # each turn sends it, or waits for room
             sent_at = loop.time()
             try:
                 sent = sock.send(octets) if address is None else sock.sendto(octets, address)
@@ -4957,10 +4821,50 @@ def check_no_keys(keyring: Any, request_mac: Any) -> None:
         raise TypeError('Transaction signatures (TSIG) are not supported: no keyring, no MAC')
 
 
-def datagram_from(query: Query, destination: Any) -> str:
-    """Returns what is waited for, for the text of an error."""
-    what = 'A datagram' if query is NO_QUERY else describe(query.fqdn, query.qtype)
-    return what if destination is None else f'{what} from {destination}'
+async def next_datagram(
+    sock: socket.SocketType,
+    query: Query,
+    read: Read,
+    source: Any,
+    ignore_unexpected: bool,
+    dropped: deque[ResolverError],
+) -> tuple[Message, float, Any]:
+    """Returns the first datagram that is not dropped: as a message, when it came, and from where.
+
+    Raises ResolverError, or OSError, also if another call receives from this socket.
+    """
+    loop = asyncio.get_running_loop()
+    sockets, call, fd = resources_of(loop).sockets, Call(loop), sock.fileno()
+    if fd < 0:
+        raise OSError(errno.EBADF, 'The socket is closed')
+    try:
+        sockets.watch(fd, call, loop)
+    except FileExistsError as error:
+        raise OSError(errno.EEXIST, 'Another call receives from this socket') from error
+    try:
+        while True:  # each turn takes a datagram, or waits for one
+            try:
+                octets, came_from = sock.recvfrom(MAX_MESSAGE)
+            except BlockingIOError:
+                await call.future
+                call.future = loop.create_future()
+                continue
+            try:
+                if source is not None and not is_from(came_from, source):
+                    raise UnexpectedSource(f'A datagram came from {came_from}')
+                message = read(query, octets, 0.0)
+            except ResolverError as error:
+                if isinstance(error, UnexpectedSource) and not ignore_unexpected:
+                    raise
+                dropped.append(error.with_traceback(None))
+                logger.debug('Dropped what came from %s: %s', came_from, error)
+                await asyncio.sleep(0)  # a flood of them must not stop the loop
+                continue
+            if isinstance(message, ResolverError):
+                raise message
+            return message, loop.time(), came_from
+    finally:
+        sockets.unwatch(fd, call)
 
 
 async def receive_udp(
@@ -4985,18 +4889,14 @@ async def receive_udp(
     check_no_keys(keyring, request_mac)
     asked = NO_QUERY if query is None else query_in(query)
     read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
-    timeout = seconds_until(expiration)
-    with ErrorContext(datagram_from, asked, destination):
-        expected = None if destination is None else to_destination(sock, destination)
-        reader = datagram_reader(read, expected, ignore_unexpected)
-        loop = asyncio.get_running_loop()
-        call = Call(loop)
-        received: tuple[Message, float, Any] = await call.outcome_of(
-            lambda on_outcome: CallersDatagramExchange(sock, asked, reader, on_outcome, loop),
-            timeout,
-            resources_of(loop)._replace(limit=SocketLimit(1)),  # it opens no socket
-        )
-        return received
+    seconds = to_seconds(expiration, asyncio.get_running_loop().time())
+    dropped: deque[ResolverError] = deque(maxlen=1)
+    what = 'A datagram' if query is None else describe(asked.fqdn, asked.qtype)
+    where = '' if destination is None else f' from {destination}'
+    with error_context(lambda: what + where):
+        source = None if destination is None else to_destination(sock, destination)
+        async with in_time(seconds, dropped=dropped):
+            return await next_datagram(sock, asked, read, source, ignore_unexpected, dropped)
 
 
 async def udp(
@@ -5019,14 +4919,14 @@ async def udp(
     BadResponse, UnexpectedSource, Truncated, InvalidName, and TypeError.
     """
     query = query_in(q)
-    server = server_at(where, port, 'udp')
+    server = Server(where, port, 'udp')
     seconds = to_seconds(timeout)
     if sock is None:
         read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
         return await ask(query, server, seconds, (source, source_port), read)
     check_datagram_socket(sock)
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    with ErrorContext(asked_of, query, server):
+    with error_context(lambda: asked_of(query, server)):
         destination = scoped(server.address, server.scope)
         to = None if is_connected(sock, destination) else destination
     await send_udp(sock, query.octets, to, expiration)
@@ -5055,25 +4955,6 @@ def callers_stream(sock: Any) -> tuple[CallersStream, asyncio.StreamReader, asyn
     return stream, reader, writer
 
 
-async def in_time(
-    awaitable: Awaitable[Any], timeout: float | None, late: str = 'no usable reply in time'
-) -> Any:
-    """Returns what comes of something, or raises QueryTimeout."""
-    limit = asyncio.timeout(timeout)
-    try:
-        async with limit:
-            return await awaitable
-    except TimeoutError:
-        if limit.expired():
-            raise QueryTimeout(late) from None
-        raise
-
-
-def on_a_stream() -> str:
-    """Returns where a message is sent or received, for the text of an error."""
-    return 'A stream of the caller'
-
-
 async def send_tcp(
     sock: StreamPair, what: Message | bytes, expiration: float | None = None
 ) -> tuple[int, float]:
@@ -5083,13 +4964,12 @@ async def send_tcp(
     """
     _, _, writer = callers_stream(sock)
     octets = to_frame(outgoing(what))
-    seconds = seconds_until(expiration)
     sent_at = asyncio.get_running_loop().time()
-    with ErrorContext(on_a_stream):
-        if seconds == 0:
-            raise QueryTimeout('not sent in time')
-        write_on(writer, octets)
-        await in_time(writer.drain(), seconds)
+    seconds = to_seconds(expiration, sent_at)
+    with error_context(lambda: ON_A_STREAM):
+        async with in_time(seconds, 'not sent in time'):
+            write_on(writer, octets)
+            await writer.drain()
     return len(octets), sent_at
 
 
@@ -5109,16 +4989,16 @@ async def receive_tcp(
     stream, reader, _ = callers_stream(sock)
     check_no_keys(keyring, request_mac)
     loop = asyncio.get_running_loop()
-    with ErrorContext(on_a_stream):
-        while (seconds := seconds_until(expiration)) != 0:  # each turn takes a message
-            octets = await in_time(stream.next_message(reader), seconds)
-            try:
-                return parse_message(octets, ignore_trailing, True), loop.time()
-            except MalformedMessage:
-                if not ignore_errors:
-                    raise
-                await asyncio.sleep(0)  # a flood of them must not stop the loop
-        raise QueryTimeout('no message in time')
+    with error_context(lambda: ON_A_STREAM):
+        async with in_time(to_seconds(expiration, loop.time()), 'no message in time'):
+            while True:  # each turn takes a message
+                octets = await stream.next_message(reader)
+                try:
+                    return parse_message(octets, ignore_trailing, True), loop.time()
+                except MalformedMessage:
+                    if not ignore_errors:
+                        raise
+                    await asyncio.sleep(0)  # a flood of them must not stop the loop
 
 
 async def over_stream(
@@ -5134,15 +5014,9 @@ async def over_stream(
     if sock is None:
         return await ask(query, server, timeout, source, read)
     stream, reader, writer = callers_stream(sock)
-    with ErrorContext(asked_of, query, server):
-        if timeout == 0:
-            raise QueryTimeout('no usable reply in time')
-        outcome: Message | ResolverError = await in_time(
-            stream.ask(query, server, read, reader, writer), timeout
-        )
-        if isinstance(outcome, ResolverError):
-            raise outcome
-        return outcome
+    with error_context(lambda: asked_of(query, server)):
+        async with in_time(timeout):
+            return await stream.ask(query, server, read, reader, writer)
 
 
 async def tcp(
@@ -5161,7 +5035,7 @@ async def tcp(
     may be asked at once; it stays open. Else as `udp`.
     """
     query = query_in(q)
-    server = server_at(where, port, 'tcp')
+    server = Server(where, port, 'tcp')
     seconds = to_seconds(timeout)
     return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
 
@@ -5188,11 +5062,11 @@ async def tls(
     """
     query = query_in(q)
     name = certificate_name(server_hostname) if server_hostname is not None else ''
-    server = server_at(where, port, 'tls', name)
+    server = Server(where, port, 'tls', name)
     if ssl_context is not None and not hasattr(ssl_context, 'wrap_bio'):
         raise TypeError(f'ssl_context is None or an SSLContext, not {ssl_context!r}')
     if sock is None:
-        with ErrorContext(asked_of, query, server):
+        with error_context(lambda: asked_of(query, server)):
             server.context = to_context(verify, 'dot') if ssl_context is None else ssl_context
     seconds = to_seconds(timeout)
     return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
@@ -5216,28 +5090,13 @@ def https_url(where: Any, port: Any, path: Any) -> Url:
     return url
 
 
-async def addresses_of(host: str, resolver: Any, family: int) -> list[Any]:
-    """Returns the addresses of a host by a resolver of ours. Raises what that raises."""
-    qtypes: dict[int, list[TYPES]] = {
-        socket.AF_INET: [TYPES.A],
-        socket.AF_INET6: [TYPES.AAAA],
-    }
-    addresses: list[Any] = []
-    absence = DoesNotExist(f'{host!r} has no address')
-    for qtype in qtypes.get(family, [TYPES.A, TYPES.AAAA]):
-        try:
-            addresses += await resolver(host, qtype)
-        except DoesNotExist as error:
-            absence = error
-    if not addresses:
-        raise absence
-    return addresses
-
-
 async def find_addresses(
     host: str, bootstrap_address: Any, resolver: Any, family: int, timeout: float | None
 ) -> list[Any]:
-    """Returns the addresses to connect to for a host, an address itself or the name of one."""
+    """Returns the addresses to connect to for a host, an address itself or the name of one.
+
+    Raises what `resolver`, a `resolve` of ours, does, QueryTimeout, or InvalidName without one.
+    """
     if bootstrap_address is not None:
         return [bootstrap_address]
     try:
@@ -5247,80 +5106,60 @@ async def find_addresses(
             raise InvalidName(
                 f'{host!r} is no address, and there is neither bootstrap_address nor resolver'
             ) from error
-    late = f'no address of {host!r} in time'
-    if timeout == 0:
-        raise QueryTimeout(late)
-    found: list[Any] = await in_time(addresses_of(host, resolver, family), timeout, late)
-    return found
+    qtypes = {socket.AF_INET: [TYPES.A], socket.AF_INET6: [TYPES.AAAA]}
+    addresses: list[Any] = []
+    absence = DoesNotExist(f'{host!r} has no address')
+    async with in_time(timeout, f'no address of {host!r} in time'):
+        for qtype in qtypes.get(family, [TYPES.A, TYPES.AAAA]):  # type: ignore[call-overload]
+            try:
+                addresses += await resolver(host, qtype)
+            except DoesNotExist as error:
+                absence = error
+    if not addresses:
+        raise absence
+    return addresses
 
 
-def servers_at(
-    url: Url, addresses: Iterable[Any], family: int, verify: Any, post: bool
-) -> list[Server]:
-    """Returns what is meant by a URL: a server at each of the addresses. Raises InvalidName."""
-    name = url.name or certificate_name(url.host.partition('%')[0])
-    servers = [server_at(address, url.port, 'https', name, url.path) for address in addresses]
-    for server in servers:
-        if family not in (socket.AF_UNSPEC, server.family):
-            raise InvalidName(f'{server.text} is of another family than is asked for')
-        server.context = to_context(verify, ALPN['https'])
-        server.is_post = post
-    return servers
-
-
-def head_of(response: Any) -> list[str]:
-    """Returns what matters of the header fields of a client's response."""
-    return [response.headers.get(name, '') for name in ('content-type', 'age')]
-
-
-async def fetch(client: Any, exchange: HttpExchange, base: str) -> bytes:
-    """Returns the reply to a query by an HTTP client of the caller's.
+async def fetch(client: Any, exchange: HttpExchange, base: str) -> None:
+    """Has an HTTP client of the caller's fetch the reply to a query.
 
     Raises BadResponse, or OSError for whatever else the client raises.
     """
-    url = base + exchange.target
+    request = exchange.method, base + exchange.target
     fields = exchange.fields | {'accept-encoding': 'identity'}
     body = exchange.body or None
     aiohttp = sys.modules.get('aiohttp')
     try:
         if aiohttp is not None and isinstance(client, aiohttp.ClientSession):
-            async with client.request(
-                exchange.method,
-                url,
-                data=body,
-                headers=fields,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(),
-            ) as response:
-                exchange.head(str(response.status), *head_of(response))
-                async for piece in response.content.iter_any():
-                    exchange.add(piece)
+            limit = aiohttp.ClientTimeout()
+            responding = client.request(
+                *request, data=body, headers=fields, allow_redirects=False, timeout=limit
+            )
         else:
-            async with client.stream(
-                exchange.method,
-                url,
-                content=body,
-                headers=fields,
-                follow_redirects=False,
-                timeout=None,
-            ) as response:
-                exchange.head(str(response.status_code), *head_of(response))
-                async for piece in response.aiter_raw():
-                    exchange.add(piece)
+            responding = client.stream(
+                *request, content=body, headers=fields, follow_redirects=False, timeout=None
+            )
+        async with responding as response:
+            is_httpx = hasattr(response, 'aiter_raw')
+            status = str(response.status_code if is_httpx else response.status)
+            names = 'content-type', 'age'
+            exchange.head(status, *[response.headers.get(name, '') for name in names])
+            pieces = response.aiter_raw() if is_httpx else response.content.iter_any()
+            async for piece in pieces:
+                exchange.add(piece)
     except Exception as error:  # a client has errors of its own kinds
         if isinstance(error, ResolverError) or (isinstance(error, OSError) and error.errno):
             raise
         raise OSError(errno.EIO, f'{type(error).__name__}: {error}') from error
-    return exchange.reply()
-
-
-def asked_at(query: Query, base: str) -> str:
-    """Returns what is asked, and of whom, for the text of an error."""
-    return f'{describe(query.fqdn, query.qtype)} from {base}'
 
 
 async def over_client(
-    client: Any, query: Query, url: Url, post: bool, read: Read, timeout: float | None
+    client: Any,
+    query: Query,
+    url: Url,
+    post: bool,
+    ignore_trailing: bool,
+    timeout: float | None,
 ) -> Message:
     """Returns the reply to a query over a client of the caller's, to which all else is left."""
     is_httpx = hasattr(client, 'stream') and hasattr(client, 'aclose')
@@ -5328,17 +5167,12 @@ async def over_client(
         raise TypeError(f'A client is one of httpx or aiohttp, not {client!r}')
     if url.name:
         raise InvalidName(f'A client finds {url.name!r} by the host of the URL only')
-    host = certificate_name(url.host)
-    base = f'https://[{host}]:{url.port}' if ':' in host else f'https://{host}:{url.port}'
-    with ErrorContext(asked_at, query, base):
-        if timeout == 0:
-            raise QueryTimeout('no usable reply in time')
+    base = 'https://' + authority_of(certificate_name(url.host), url.port)
+    with error_context(lambda: f'{describe(query.fqdn, query.qtype)} from {base}'):
         exchange = HttpExchange(query.octets, url.path, post)
-        octets = await in_time(fetch(client, exchange, base), timeout)
-        outcome: Message | ResolverError = read(query, octets, 0.0)
-        if isinstance(outcome, ResolverError):
-            raise outcome
-        return outcome
+        async with in_time(timeout):
+            await fetch(client, exchange, base)
+        return parse_answer(query, exchange.reply(), ignore_trailing)
 
 
 async def https(
@@ -5372,21 +5206,28 @@ async def https(
     query = query_in(q)
     seconds = to_seconds(timeout)
     url = https_url(where, port, path)
-    read = message_reader(ignore_trailing, False, False)
     if client is not None:
-        return await over_client(client, query, url, post, read, seconds)
+        return await over_client(client, query, url, post, ignore_trailing, seconds)
     http_library()
-    expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    loop = asyncio.get_running_loop()
+    expiration = None if seconds is None else loop.time() + seconds
     addresses = await find_addresses(url.host, bootstrap_address, resolver, family, seconds)
-    with ErrorContext(asked_at, query, url.host):
-        servers = servers_at(url, addresses, family, verify, post)
+    with error_context(lambda: f'{describe(query.fqdn, query.qtype)} from {url.host}'):
+        name = url.name or certificate_name(url.host.partition('%')[0])
+        servers = [Server(address, url.port, 'https', name, url.path) for address in addresses]
+        for server in servers:
+            if family not in (socket.AF_UNSPEC, server.family):
+                raise InvalidName(f'{server.text} is of another family than is asked for')
+            server.context = to_context(verify, ALPN['https'])
+            server.is_post = post
+    read = message_reader(ignore_trailing, False, False)
     for server in servers[:-1]:
-        left = seconds_until(expiration)
+        left = to_seconds(expiration, loop.time())
         try:
             return await ask(query, server, left, (source, source_port), read)
         except SocketError as error:
             logger.debug('Trying another address: %s', error)
-    left = seconds_until(expiration)
+    left = to_seconds(expiration, loop.time())
     return await ask(query, servers[-1], left, (source, source_port), read)
 
 
@@ -5431,7 +5272,7 @@ async def udp_with_fallback(
         return message, False
     except Truncated:
         pass
-    left = seconds_until(expiration)
+    left = to_seconds(expiration, loop.time())
     message = await tcp(query, where, left, port, source, source_port, ignore_trailing, tcp_sock)
     return message, True
 
@@ -5955,8 +5796,7 @@ class Lookup:
         for exchange in self.exchanges:
             if not isinstance(exchange, StreamExchange) or exchange.server is not server:
                 continue
-            way = ALONE if exchange.stream.is_alone else STREAM
-            if server.stream_for(way, self.loop) is exchange.stream:
+            if server.stream_for(exchange.stream.way, self.loop) is exchange.stream:
                 return exchange
         return None
 
@@ -6190,7 +6030,7 @@ class Lookup:
             server.folds_case_until = now + FOLDING_SECONDS
         if tried is not None and tried.was_late and isinstance(exchange, StreamExchange):
             is_unanswered = any([each.is_stream for each in self.exchanges])
-            if exchange.stream.is_alone and is_unanswered:
+            if exchange.stream.way == ALONE and is_unanswered:
                 server.answered_alone += 1
                 if server.answered_alone >= MAX_ANSWERED_ALONE:
                     server.answered_alone = 0
@@ -6207,8 +6047,9 @@ class Lookup:
             exchange.asked_set = NO_SET
             server = exchange.server
             tried = self.tried_with(server)
-            if exchange.is_stream == server.is_stream:  # else it says nothing of datagrams
-                server.did_not_respond(exchange.sent_at, now)
+            # Over another way it says nothing, nor if others got replies: then the name is slow.
+            if exchange.is_stream == server.is_stream and server.responded_at < exchange.sent_at:
+                server.found_unresponsive(now)
             error = QueryTimeout('no usable reply in time')
             error.__cause__ = exchange.dropped
             self.note(error, server, exchange.is_stream)
@@ -6219,9 +6060,10 @@ class Lookup:
             # One that waits to be sent alone has not been asked yet.
             is_late = exchange.is_sent and exchange.sent_at + self.current.timeout <= now
             if is_late:
-                exchange.stream.send_others(exchange)
+                exchange.is_late = True
+                exchange.stream.flush_soon()  # others are sent though it has not been answered
             are_others_answered = is_late and exchange.stream.replies > exchange.replies_before
-            has_room = server.retired is None or not server.retired.live
+            has_room = RETIRED not in server.streams
             if are_others_answered and has_room and not tried.was_late:
                 tried.was_late = True  # it stays where it is, and is asked once more
                 self.ask_again(server, ALONE)
@@ -6261,8 +6103,8 @@ class Lookup:
         is_our_doing = not exchange.is_sent or error.args == GIVEN_UP
         if is_our_doing and self.attempts < MAX_SETS:
             self.attempts -= 1
-            self.ask_again(server, ALONE if stream.is_alone else STREAM)
-        elif was_good and not stream.is_alone and tried.losses < MAX_LOSSES:
+            self.ask_again(server, stream.way)
+        elif was_good and stream.way != ALONE and tried.losses < MAX_LOSSES:
             tried.losses += 1
             self.ask_again(server, STREAM if tried.losses < MAX_LOSSES else ALONE)
         else:
@@ -6453,9 +6295,8 @@ def forget(settings: Settings) -> None:
     settings.cache.clear()
     settings.lookups.clear()
     for server in settings.servers.values():
-        for stream in (server.stream, server.second_stream):
-            if stream is not None:
-                server.retire(stream)
+        for stream in [*server.streams.values()]:
+            server.retire(stream)
     settings.servers.clear()
     settings.config.sets = []
 
