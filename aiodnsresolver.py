@@ -3347,7 +3347,7 @@ class Epoll:
         return sock
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
-        """Calls the owner of a socket that stays open. Raises OSError if there is another."""
+        """Calls the owner of a socket that stays open. Raises OSError."""
         if self.epoll is None:
             epoll = select.epoll()
             # In an empty context: the loop would call in that of the first caller of all.
@@ -3399,8 +3399,6 @@ class Readers(Epoll):
     """Waits with a reader of the loop's for each socket: where there is no epoll, as on macOS."""
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
-        if fd in self.owners:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self.owners[fd] = owner, loop
         Context().run(loop.add_reader, fd, call_back, owner, owner.on_readable, fd)
 
@@ -3439,7 +3437,7 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         # Of the class to which Windows' loop can have weak references.
         self.sock = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
         self.sock.setblocking(False)
-        self.setsockopt = self.sock.setsockopt
+        self.fileno, self.setsockopt = self.sock.fileno, self.sock.setsockopt
         self.fd = self.sock.fileno()
         self.owner: Any = owner
         self.received: bytes | Exception | None = None
@@ -3448,18 +3446,18 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         self.task.add_done_callback(self.on_made)
 
     async def make_transport(self, address: Address, loop: Loop) -> None:
-        if self.sock.type == socket.SOCK_STREAM:
-            await loop.sock_connect(self.sock, address)
-            await loop.create_connection(lambda: self, sock=self.sock)
-        else:
-            await loop.create_datagram_endpoint(lambda: self, sock=self.sock)
+        try:
+            if self.sock.type == socket.SOCK_STREAM:
+                await loop.sock_connect(self.sock, address)
+                await loop.create_connection(lambda: self, sock=self.sock)
+            else:
+                await loop.create_datagram_endpoint(lambda: self, sock=self.sock)
+        except OSError as error:
+            self.tell(error)
 
-    def on_made(self, task: asyncio.Task[None]) -> None:
+    def on_made(self, _: asyncio.Task[None]) -> None:
         if self.transport is None:
             self.sock.close()
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
-            self.tell(error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -3484,9 +3482,6 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.tell(error or b'')
-
-    def fileno(self) -> int:
-        return self.fd
 
     def recv(self, _: int, /) -> bytes:
         received, self.received = self.received, None
@@ -3531,8 +3526,6 @@ class Endpoints(Readers):
         return endpoint
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
-        if fd in self.owners:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self.owners[fd] = owner, loop.call_soon(self.poll, fd, loop, context=Context())
 
     def poll(self, fd: int, loop: Loop) -> None:
@@ -3792,6 +3785,7 @@ class Server:
         self.source: Address | None = None  # to send from, or None for any
         self.is_stream = scheme != 'udp'  # it is to be asked over streams only
         self.text = f'{text}:{port}' if is_ipv4 else f'[{text}]:{port}'
+        self.url = f'{scheme}://{self.text}{path}#{self.name}'  # the same in all spellings
         self.idle_seconds = IDLE_SECONDS  # for how long its stream is kept when nothing is asked
         # At most two are open: the first, and beside it one for what is asked alone, or one that
         # is not used any more, and on which some still wait.
@@ -3804,11 +3798,6 @@ class Server:
         self.unresponsive_until = 0.0
         self.probe_order = 0  # of the unresponsive ones the lowest is tried first
         self.responded_at = -1.0
-
-    @property
-    def url(self) -> str:
-        """What it is called, whatever else it may be called."""
-        return f'{self.scheme}://{self.text}{self.path}#{self.name}'
 
     def may_be_asked(self, now: float) -> bool:
         """Says whether it may be asked now. When it has been skipped for long enough, the first
@@ -3852,7 +3841,7 @@ class Server:
 
     def retire(self, stream: Stream) -> None:
         """Has a stream take no new query; it is closed once nobody waits for it."""
-        self.forget(stream)
+        self.streams = {way: each for way, each in self.streams.items() if each is not stream}
         if not stream.live:
             stream.close()
         elif stream.is_open:
@@ -3870,11 +3859,6 @@ class Server:
             retired.close()  # those who wait are told when whoever wants a stream has it
             error = ConnectionResetError(*GIVEN_UP)
             retired.loop.call_soon(retired.fail, error, context=Context())
-
-    def forget(self, stream: Stream) -> None:
-        """Has a stream no longer."""
-        for way in [way for way, each in self.streams.items() if each is stream]:
-            del self.streams[way]
 
 
 def to_server(nameserver: Nameserver) -> Server:
@@ -4036,34 +4020,14 @@ class DatagramExchange:
 class StreamExchange:
     """A query on its way over a stream."""
 
-    __slots__ = (
-        'asked_set',
-        'is_late',
-        'is_sent',
-        'key',
-        'on_outcome',
-        'query',
-        'read',
-        'replies_before',
-        'sent_at',
-        'server',
-        'stream',
-    )
-
     is_stream = True
     dropped = None  # what is no answer is the outcome
 
     def __init__(
-        self,
-        query: Query,
-        server: Server,
-        read: Read,
-        on_outcome: OnOutcome,
-        stream: Any,
-        now: float,
+        self, query: Query, read: Read, on_outcome: OnOutcome, stream: Any, now: float
     ) -> None:
         self.query = query
-        self.server = server
+        self.server = stream.server
         self.read = read
         self.on_outcome: OnOutcome | None = on_outcome
         self.stream = stream
@@ -4185,7 +4149,7 @@ class Stream(Pipeline):
         """Sends a query: a lone one at once, others in the next turn of the loop, all together."""
         if self in self.resources.limit.idle:
             self.wake()
-        exchange = StreamExchange(query, self.server, read, on_outcome, self, self.loop.time())
+        exchange = StreamExchange(query, read, on_outcome, self, self.loop.time())
         self.live += 1
         if self.silent_since is None:
             self.silent_since = exchange.sent_at
@@ -4315,9 +4279,7 @@ class Stream(Pipeline):
                 log_debug(self.context, text, len(reply))
                 self.unsolicited += 1
                 if self.unsolicited > MAX_UNSOLICITED:
-                    raise ConnectionAbortedError(
-                        errno.EPROTO, 'The stream brought much that nobody asked for'
-                    )
+                    raise ConnectionAbortedError(errno.EPROTO, 'Much came that nobody asked for')
         if self.queue:
             self.flush_soon()
 
@@ -4367,7 +4329,8 @@ class Stream(Pipeline):
 
     def close(self) -> None:
         """Closes it, and releases its permit. Those who wait are not told."""
-        self.server.forget(self)
+        streams = self.server.streams.items()
+        self.server.streams = {way: each for way, each in streams if each is not self}
         if not self.is_open:
             return
         self.is_open = False
@@ -4428,13 +4391,55 @@ def write_on(writer: asyncio.StreamWriter, octets: bytes | bytearray) -> None:
         raise OSError(errno.EPIPE, str(error)) from error
 
 
+class Call:
+    """One who waits in a coroutine, and what has come of that."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[None] | None = None
+        self.outcome: Any = None
+        self.has_permit = False
+        self.is_late = False
+
+    async def woken(self) -> None:
+        self.future = self.loop.create_future()
+        await self.future
+
+    def wake(self, _: Any = None) -> None:
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+    on_readable = wake
+
+    def on_permit(self) -> None:
+        self.has_permit = True
+        self.wake()
+
+    def on_timeout(self) -> None:
+        self.is_late = True
+        self.wake()
+
+    def on_outcome(self, _: Any, outcome: Any) -> None:
+        self.outcome = outcome
+        self.wake()
+
+    def reply(self) -> Message:
+        """Returns the outcome, or raises it."""
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        message: Message = self.outcome
+        return message
+
+
 class CallersStream(Pipeline):
     """A stream of a caller's, on which several may ask; one of them reads for all."""
+
+    server = None  # it is not known which
 
     def __init__(self) -> None:
         super().__init__(Frames())
         self.is_read = False
-        self.waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # who do not read
+        self.waiting: OrderedDict[Call, None] = OrderedDict()  # those who do not read
         self.backlog: deque[tuple[Any, bytes]] = deque()  # messages that nobody has taken yet
         self.given_up: deque[StreamExchange] = deque()  # the last ones that were
         self.forgotten = 0  # how many before them were
@@ -4457,17 +4462,17 @@ class CallersStream(Pipeline):
                 self.forgotten += 1
                 self.forget(oldest)
 
-    async def read(self, reader: asyncio.StreamReader, news: asyncio.Future[None]) -> None:
-        """Reads what comes next; or, if another does, waits for `news`: to be told, or to read.
+    async def read(self, reader: asyncio.StreamReader, call: Call) -> None:
+        """Reads what comes next; or, if another does, waits to be told, or to read.
 
         Raises OSError. What has come is not lost if this is cancelled.
         """
         if self.is_read:
-            self.waiting[news] = None
+            self.waiting[call] = None
             try:
-                return await news
+                return await call.woken()
             finally:
-                self.waiting.pop(news, None)
+                self.waiting.pop(call, None)
         self.is_read = True
         try:
             octets = await reader.read(MAX_MESSAGE)
@@ -4482,26 +4487,22 @@ class CallersStream(Pipeline):
     def hand_over(self) -> None:
         """Lets somebody else read."""
         while self.waiting and not self.is_read:  # each turn takes one out
-            news, _ = self.waiting.popitem(last=False)
-            if not news.done():
-                return news.set_result(None)
+            call, _ = self.waiting.popitem(last=False)
+            if call.outcome is None:
+                return call.wake()
 
     async def next_message(self, reader: asyncio.StreamReader) -> bytes:
         """Returns what comes next, whatever it is. Raises OSError."""
+        call = Call(asyncio.get_running_loop())
         try:
             while not self.backlog:  # each turn something comes, or the stream ends
-                await self.read(reader, asyncio.get_running_loop().create_future())
+                await self.read(reader, call)
             return self.backlog.popleft()[1]
         finally:
             self.hand_over()
 
     async def ask(
-        self,
-        query: Query,
-        server: Server,
-        read: Read,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, query: Query, read: Read, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Message:
         """Returns the reply to a query. Raises OSError or ResolverError."""
         while self.backlog:  # each turn takes one out, of what came before this is asked
@@ -4509,16 +4510,8 @@ class CallersStream(Pipeline):
                 self.take()
             except ResolverError as error:
                 logger.debug('Dropped: %s', error)
-        outcomes: list[Any] = []
-        loop = asyncio.get_running_loop()
-        news = loop.create_future()
-
-        def on_outcome(_: Any, outcome: Any) -> None:
-            outcomes.append(outcome)
-            if not news.done():
-                news.set_result(None)
-
-        exchange = StreamExchange(query, server, read, on_outcome, self, loop.time())
+        call = Call(asyncio.get_running_loop())
+        exchange = StreamExchange(query, read, call.on_outcome, self, 0.0)
         self.live += 1
         self.pack(exchange)
         try:
@@ -4527,17 +4520,12 @@ class CallersStream(Pipeline):
             if writer.transport.get_write_buffer_size() > MAX_OUTGOING:
                 raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
             write_on(writer, octets)
-            while not outcomes:  # each turn takes a message, or something comes, or it ends
+            while call.outcome is None:  # each turn takes a message, or something comes
                 if self.backlog:
                     self.take()
                 else:
-                    if news.done():
-                        news = loop.create_future()
-                    await self.read(reader, news)
-            if isinstance(outcomes[0], Exception):
-                raise outcomes[0]
-            reply: Message = outcomes[0]
-            return reply
+                    await self.read(reader, call)
+            return call.reply()
         finally:
             exchange.close()
             self.hand_over()
@@ -4557,6 +4545,7 @@ StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 NO_QUERY = Query(b'', 0, b'', 0)  # of who waits for any message
+LATE = 'no usable reply in time'
 ON_A_STREAM = 'A stream of the caller'  # for the text of an error
 
 
@@ -4582,9 +4571,7 @@ def error_context(what: Callable[[], str]) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def in_time(
-    seconds: float | None,
-    late: str = 'no usable reply in time',
-    dropped: Sequence[ResolverError] = (),
+    seconds: float | None, late: str = LATE, dropped: Sequence[ResolverError | None] = ()
 ) -> AsyncGenerator[None, None]:
     """Raises QueryTimeout if that takes too long, with what was dropped last as its cause."""
     limit = asyncio.timeout(seconds)
@@ -4646,45 +4633,16 @@ def to_seconds(timeout: float | None, now: float = 0.0) -> float | None:
 
 def to_source(server: Server, source: Any, port: Any) -> Address | None:
     """Returns what to bind a socket to, or None. Raises InvalidName, TypeError or OSError."""
-    if not isinstance(port, int):
-        raise TypeError(f'A source port is a number, not {port!r}')
-    if not 0 <= port < 65536:
-        raise InvalidName(f'{port} is no port')
-    if source is None and port == 0:
+    if port != 0:
+        check_port(port)
+    elif source is None:
         return None
-    if source is None:
-        source = '0.0.0.0' if server.family == socket.AF_INET else '::'
-    address = to_address(source)
-    if isinstance(address, IPv4Address) != (server.family == socket.AF_INET):
+    is_ipv4 = server.family == socket.AF_INET
+    address = to_address(('0.0.0.0' if is_ipv4 else '::') if source is None else source)
+    if isinstance(address, IPv4Address) != is_ipv4:
         raise InvalidName(f'{source} is of another family than {server.text}')
     host, _, scope = str(address).partition('%')
     return scoped((host, port), scope)
-
-
-class Call:
-    """Wakes a query function: for a permit, an outcome, something to read, or its deadline."""
-
-    def __init__(self, loop: Loop) -> None:
-        self.future = loop.create_future()
-        self.has_permit = False
-        self.is_late = False
-
-    def wake(self, outcome: Any) -> None:
-        if not self.future.done():
-            self.future.set_result(outcome)
-
-    on_readable = wake
-
-    def on_outcome(self, _: Any, outcome: Any) -> None:
-        self.wake(outcome)
-
-    def on_permit(self) -> None:
-        self.has_permit = True
-        self.wake(None)
-
-    def on_timeout(self) -> None:
-        self.is_late = True
-        self.wake(None)
 
 
 def asked_of(query: Query, server: Server) -> str:
@@ -4700,42 +4658,37 @@ async def ask(
     loop = asyncio.get_running_loop()
     resources = resources_of(loop)
     timers, limit = resources.timers, resources.limit
+    way = STREAM if server.is_stream else DATAGRAM
     call = Call(loop)
     exchange: Exchange | None = None
     server.idle_seconds = 0.0  # its stream is not kept
-    with error_context(lambda: asked_of(query, server)):
+    try:
         server.source = to_source(server, *source)
-        try:
-            if timeout is not None:
-                call.is_late = timeout == 0
-                timers.start(timeout, call, loop)
-            if not call.is_late:
-                call.has_permit = limit.acquire()
-                if not call.has_permit:
-                    limit.wait(call, False)
-                    await call.future
-                    call.future = loop.create_future()
-            outcome = None
-            if not call.is_late:
-                way = STREAM if server.is_stream else DATAGRAM
-                exchange = send(server, way, query, read, call.on_outcome, resources, loop)
-                call.has_permit = False
-                outcome = await call.future
-            if outcome is None:
-                cause = None if exchange is None else exchange.dropped
-                raise QueryTimeout('no usable reply in time') from cause
-            if isinstance(outcome, Exception):
-                raise outcome
-            reply: Message = outcome
-            return reply
-        finally:
-            if timeout is not None:
-                timers.stop(timeout, call)
-            if exchange is not None:
-                exchange.close()
-            limit.queue.pop(call, None)
-            if call.has_permit:
-                limit.release()
+        if timeout is not None:
+            call.is_late = timeout == 0
+            timers.start(timeout, call, loop)
+        call.has_permit = limit.acquire()
+        if not call.has_permit:
+            limit.wait(call, False)
+            await call.woken()
+        if not call.is_late:
+            exchange = send(server, way, query, read, call.on_outcome, resources, loop)
+            call.has_permit = False
+            await call.woken()
+        if call.outcome is None:
+            raise QueryTimeout(LATE) from (exchange.dropped if exchange is not None else None)
+        return call.reply()
+    except (ResolverError, OSError) as error:
+        ours = with_context(error, asked_of(query, server))
+        raise ours from ours.__cause__
+    finally:
+        if timeout is not None:
+            timers.stop(timeout, call)
+        if exchange is not None:
+            exchange.close()
+        limit.queue.pop(call, None)
+        if call.has_permit:
+            limit.release()
 
 
 def outgoing(what: Message | bytes) -> bytes:
@@ -4776,17 +4729,6 @@ def to_destination(sock: socket.SocketType, destination: Any) -> Any:
     return (*server.address, *more) if more else scoped(server.address, server.scope)
 
 
-def is_connected(sock: socket.SocketType, destination: Any) -> bool:
-    """Whether a socket is connected. Raises InvalidName if it is so to another address."""
-    try:
-        peer = sock.getpeername()
-    except OSError:
-        return False
-    if not is_from(peer, destination):
-        raise InvalidName(f'The socket is connected to {peer[0]}, port {peer[1]}')
-    return True
-
-
 async def send_udp(
     sock: socket.SocketType,
     what: Message | bytes,
@@ -4821,48 +4763,17 @@ def check_no_keys(keyring: Any, request_mac: Any) -> None:
         raise TypeError('Transaction signatures (TSIG) are not supported: no keyring, no MAC')
 
 
-async def next_datagram(
-    sock: socket.SocketType,
-    query: Query,
-    read: Read,
-    source: Any,
-    ignore_unexpected: bool,
-    dropped: deque[ResolverError],
-) -> tuple[Message, float, Any]:
-    """Returns the first datagram that is not dropped: as a message, when it came, and from where.
-
-    Raises ResolverError, or OSError, also if another call receives from this socket.
-    """
-    loop = asyncio.get_running_loop()
+@contextlib.contextmanager
+def watching(sock: socket.SocketType, loop: Loop) -> Iterator[Call]:
+    """Wakes a call when there is something to read. Raises OSError, also if another call reads."""
     sockets, call, fd = resources_of(loop).sockets, Call(loop), sock.fileno()
     if fd < 0:
         raise OSError(errno.EBADF, 'The socket is closed')
+    if fd in sockets.owners:
+        raise OSError(errno.EEXIST, 'Another call receives from this socket')
+    sockets.watch(fd, call, loop)
     try:
-        sockets.watch(fd, call, loop)
-    except FileExistsError as error:
-        raise OSError(errno.EEXIST, 'Another call receives from this socket') from error
-    try:
-        while True:  # each turn takes a datagram, or waits for one
-            try:
-                octets, came_from = sock.recvfrom(MAX_MESSAGE)
-            except BlockingIOError:
-                await call.future
-                call.future = loop.create_future()
-                continue
-            try:
-                if source is not None and not is_from(came_from, source):
-                    raise UnexpectedSource(f'A datagram came from {came_from}')
-                message = read(query, octets, 0.0)
-            except ResolverError as error:
-                if isinstance(error, UnexpectedSource) and not ignore_unexpected:
-                    raise
-                dropped.append(error.with_traceback(None))
-                logger.debug('Dropped what came from %s: %s', came_from, error)
-                await asyncio.sleep(0)  # a flood of them must not stop the loop
-                continue
-            if isinstance(message, ResolverError):
-                raise message
-            return message, loop.time(), came_from
+        yield call
     finally:
         sockets.unwatch(fd, call)
 
@@ -4889,14 +4800,33 @@ async def receive_udp(
     check_no_keys(keyring, request_mac)
     asked = NO_QUERY if query is None else query_in(query)
     read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
-    seconds = to_seconds(expiration, asyncio.get_running_loop().time())
+    loop = asyncio.get_running_loop()
+    seconds = to_seconds(expiration, loop.time())
     dropped: deque[ResolverError] = deque(maxlen=1)
     what = 'A datagram' if query is None else describe(asked.fqdn, asked.qtype)
     where = '' if destination is None else f' from {destination}'
     with error_context(lambda: what + where):
-        source = None if destination is None else to_destination(sock, destination)
+        expected = None if destination is None else to_destination(sock, destination)
         async with in_time(seconds, dropped=dropped):
-            return await next_datagram(sock, asked, read, source, ignore_unexpected, dropped)
+            with watching(sock, loop) as call:
+                while True:  # each turn takes a datagram, or waits for one
+                    try:
+                        octets, source = sock.recvfrom(MAX_MESSAGE)
+                        if expected is not None and not is_from(source, expected):
+                            raise UnexpectedSource(f'A datagram came from {source}')
+                        message = read(asked, octets, 0.0)
+                    except BlockingIOError:
+                        await call.woken()
+                    except ResolverError as error:
+                        if isinstance(error, UnexpectedSource) and not ignore_unexpected:
+                            raise
+                        dropped.append(error.with_traceback(None))
+                        logger.debug('Dropped what came from %s: %s', source, error)
+                        await asyncio.sleep(0)  # a flood of them must not stop the loop
+                    else:
+                        if isinstance(message, ResolverError):
+                            raise message
+                        return message, loop.time(), source
 
 
 async def udp(
@@ -4928,7 +4858,13 @@ async def udp(
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
     with error_context(lambda: asked_of(query, server)):
         destination = scoped(server.address, server.scope)
-        to = None if is_connected(sock, destination) else destination
+        try:
+            peer = sock.getpeername()
+        except OSError:  # it is not connected
+            peer = None
+        if peer is not None and not is_from(peer, destination):
+            raise InvalidName(f'The socket is connected to {peer[0]}, port {peer[1]}')
+        to = destination if peer is None else None
     await send_udp(sock, query.octets, to, expiration)
     message, _, _ = await receive_udp(
         sock,
@@ -5016,7 +4952,7 @@ async def over_stream(
     stream, reader, writer = callers_stream(sock)
     with error_context(lambda: asked_of(query, server)):
         async with in_time(timeout):
-            return await stream.ask(query, server, read, reader, writer)
+            return await stream.ask(query, read, reader, writer)
 
 
 async def tcp(
@@ -5154,12 +5090,7 @@ async def fetch(client: Any, exchange: HttpExchange, base: str) -> None:
 
 
 async def over_client(
-    client: Any,
-    query: Query,
-    url: Url,
-    post: bool,
-    ignore_trailing: bool,
-    timeout: float | None,
+    client: Any, query: Query, url: Url, post: bool, ignore_trailing: bool, timeout: float | None
 ) -> Message:
     """Returns the reply to a query over a client of the caller's, to which all else is left."""
     is_httpx = hasattr(client, 'stream') and hasattr(client, 'aclose')
@@ -5255,25 +5186,14 @@ async def udp_with_fallback(
         callers_stream(tcp_sock)  # if it is none, nothing is sent
     loop = asyncio.get_running_loop()
     expiration = None if seconds is None else loop.time() + seconds
+    at = port, source, source_port
+    strict = ignore_unexpected, ignore_trailing, True
     try:
-        message = await udp(
-            query,
-            where,
-            seconds,
-            port,
-            source,
-            source_port,
-            ignore_unexpected,
-            ignore_trailing,
-            raise_on_truncation=True,
-            sock=udp_sock,
-            ignore_errors=ignore_errors,
-        )
-        return message, False
+        return await udp(query, where, seconds, *at, *strict, udp_sock, ignore_errors), False
     except Truncated:
         pass
     left = to_seconds(expiration, loop.time())
-    message = await tcp(query, where, left, port, source, source_port, ignore_trailing, tcp_sock)
+    message = await tcp(query, where, left, *at, ignore_trailing, tcp_sock)
     return message, True
 
 
