@@ -3471,17 +3471,13 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         if self.owner is not None:
             call_back(self.owner, self.owner.on_readable, self.fd)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes, addr: Any = None) -> None:
         self.tell(bytes(data))
 
-    def datagram_received(self, data: bytes, _: Any) -> None:
-        self.tell(data)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.tell(exc or b'')
 
-    def error_received(self, error: Exception) -> None:
-        self.tell(error)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.tell(error or b'')
+    datagram_received, error_received = data_received, connection_lost
 
     def recv(self, _: int, /) -> bytes:
         received, self.received = self.received, None
@@ -4064,7 +4060,6 @@ class Pipeline:
         self.live = 0  # those that somebody waits for, sent or not
 
     def pack(self, exchange: StreamExchange) -> None:
-        """Has the framing send a query next."""
         exchange.is_sent = True
         exchange.key = self.framing.pack(exchange.query.octets)
         self.pending.setdefault(exchange.key, []).append(exchange)
@@ -4093,14 +4088,12 @@ class Pipeline:
         return True
 
     def forget(self, exchange: StreamExchange) -> None:
-        """Has no exchange any more that was sent."""
         exchanges = self.pending[exchange.key]
         exchanges.remove(exchange)
         if not exchanges:
             del self.pending[exchange.key]
 
     def leave(self) -> None:
-        """One who waited waits no longer."""
         self.live -= 1
 
 
@@ -4307,7 +4300,6 @@ class Stream(Pipeline):
         self.leave()
 
     def wake(self) -> None:
-        """It is idle no longer."""
         del self.resources.limit.idle[self]
         self.resources.timers.stop(self.idle_seconds, self)
 
@@ -4319,7 +4311,6 @@ class Stream(Pipeline):
             exchange.finish(error)
 
     def lose(self, error: OSError) -> None:
-        """Closes it, and tells all who wait why."""
         self.close()
         self.fail(error)
 
@@ -4542,8 +4533,6 @@ CALLERS_STREAMS: WeakKeyDictionary[asyncio.StreamReader, CallersStream] = WeakKe
 # opens it closes. Arguments are those of dnspython.
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
 NO_QUERY = Query(b'', 0, b'', 0)  # of who waits for any message
 LATE = 'no usable reply in time'
 ON_A_STREAM = 'A stream of the caller'  # for the text of an error
@@ -4701,13 +4690,10 @@ def outgoing(what: Message | bytes) -> bytes:
     return octets
 
 
-FAMILIES = socket.AF_INET, socket.AF_INET6
-
-
 def check_datagram_socket(sock: Any) -> None:
     """Raises TypeError for what is no socket for datagrams that never blocks."""
-    is_socket = isinstance(sock, socket.SocketType)
-    if not is_socket or sock.type != socket.SOCK_DGRAM or sock.family not in FAMILIES:
+    kinds = (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_DGRAM)
+    if not isinstance(sock, socket.SocketType) or (sock.family, sock.type) not in kinds:
         raise TypeError(f'A socket for datagrams is needed, not {sock!r}')
     if sock.gettimeout() != 0:
         raise TypeError('The socket has to be one that never blocks: sock.setblocking(False)')
@@ -4717,7 +4703,7 @@ def to_destination(sock: socket.SocketType, destination: Any) -> Any:
     """Returns where to send a datagram from a socket. Raises InvalidName, TypeError or OSError."""
     if not isinstance(destination, tuple) or not 2 <= len(destination) <= 4:
         raise TypeError(f'A destination is an address and a port, not {destination!r}')
-    server = Server(destination[0], destination[1], 'udp')
+    server = Server(*destination[:2])
     more = destination[2:]  # of IPv6: the flow and the scope
     flow, scope = (*more, 0, 0)[:2]
     are_numbers = isinstance(flow, int) and isinstance(scope, int)
@@ -4744,7 +4730,7 @@ async def send_udp(
     octets = outgoing(what)
     loop = asyncio.get_running_loop()
     to = '' if destination is None else f' to {destination}'
-    with error_context(lambda: f'A datagram{to}'):
+    with error_context(lambda: 'A datagram' + to):
         address = None if destination is None else to_destination(sock, destination)
         while to_seconds(expiration, loop.time()) != 0:  # each turn sends it, or waits for room
             sent_at = loop.time()
@@ -4849,11 +4835,11 @@ async def udp(
     BadResponse, UnexpectedSource, Truncated, InvalidName, and TypeError.
     """
     query = query_in(q)
-    server = Server(where, port, 'udp')
+    server = Server(where, port)
     seconds = to_seconds(timeout)
+    reading = ignore_trailing, raise_on_truncation, ignore_errors
     if sock is None:
-        read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
-        return await ask(query, server, seconds, (source, source_port), read)
+        return await ask(query, server, seconds, (source, source_port), message_reader(*reading))
     check_datagram_socket(sock)
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
     with error_context(lambda: asked_of(query, server)):
@@ -4867,14 +4853,7 @@ async def udp(
         to = destination if peer is None else None
     await send_udp(sock, query.octets, to, expiration)
     message, _, _ = await receive_udp(
-        sock,
-        destination,
-        expiration,
-        ignore_unexpected,
-        ignore_trailing=ignore_trailing,
-        raise_on_truncation=raise_on_truncation,
-        ignore_errors=ignore_errors,
-        query=query.octets,
+        sock, destination, expiration, ignore_unexpected, None, b'', *reading, query.octets
     )
     return message
 
@@ -4938,20 +4917,16 @@ async def receive_tcp(
 
 
 async def over_stream(
-    query: Query,
-    server: Server,
-    timeout: float | None,
-    source: tuple[Any, Any],
-    ignore_trailing: bool,
-    sock: StreamPair | None,
+    query: Query, server: Server, timeout: Any, source: Any, ignore_trailing: bool, sock: Any
 ) -> Message:
     """Returns the reply to a query over a stream of its own, or of the caller's."""
     read = message_reader(ignore_trailing, False, False)
+    seconds = to_seconds(timeout)
     if sock is None:
-        return await ask(query, server, timeout, source, read)
+        return await ask(query, server, seconds, source, read)
     stream, reader, writer = callers_stream(sock)
     with error_context(lambda: asked_of(query, server)):
-        async with in_time(timeout):
+        async with in_time(seconds):
             return await stream.ask(query, read, reader, writer)
 
 
@@ -4972,8 +4947,7 @@ async def tcp(
     """
     query = query_in(q)
     server = Server(where, port, 'tcp')
-    seconds = to_seconds(timeout)
-    return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
+    return await over_stream(query, server, timeout, (source, source_port), ignore_trailing, sock)
 
 
 async def tls(
@@ -5004,8 +4978,7 @@ async def tls(
     if sock is None:
         with error_context(lambda: asked_of(query, server)):
             server.context = to_context(verify, 'dot') if ssl_context is None else ssl_context
-    seconds = to_seconds(timeout)
-    return await over_stream(query, server, seconds, (source, source_port), ignore_trailing, sock)
+    return await over_stream(query, server, timeout, (source, source_port), ignore_trailing, sock)
 
 
 def https_url(where: Any, port: Any, path: Any) -> Url:
@@ -5042,11 +5015,11 @@ async def find_addresses(
             raise InvalidName(
                 f'{host!r} is no address, and there is neither bootstrap_address nor resolver'
             ) from error
-    qtypes = {socket.AF_INET: [TYPES.A], socket.AF_INET6: [TYPES.AAAA]}
+    qtypes: dict[int, list[TYPES]] = {socket.AF_INET: [TYPES.A], socket.AF_INET6: [TYPES.AAAA]}
     addresses: list[Any] = []
     absence = DoesNotExist(f'{host!r} has no address')
     async with in_time(timeout, f'no address of {host!r} in time'):
-        for qtype in qtypes.get(family, [TYPES.A, TYPES.AAAA]):  # type: ignore[call-overload]
+        for qtype in qtypes.get(family, [TYPES.A, TYPES.AAAA]):
             try:
                 addresses += await resolver(host, qtype)
             except DoesNotExist as error:
