@@ -4140,8 +4140,9 @@ class Stream(Pipeline):
 
     def send(self, query: Query, read: Read, on_outcome: OnOutcome) -> StreamExchange:
         """Sends a query: a lone one at once, others in the next turn of the loop, all together."""
-        if self in self.resources.limit.idle:
-            self.wake()
+        if self in self.resources.limit.idle:  # it is so no longer
+            del self.resources.limit.idle[self]
+            self.resources.timers.stop(self.idle_seconds, self)
         exchange = StreamExchange(query, read, on_outcome, self, self.loop.time())
         self.live += 1
         if self.silent_since is None:
@@ -4154,7 +4155,6 @@ class Stream(Pipeline):
         return exchange
 
     def flush_soon(self) -> None:
-        """Sends in the next turn of the loop what there is to send by then."""
         if not self.is_flush_due:
             self.is_flush_due = True
             self.loop.call_soon(self.flush_queue, context=Context())
@@ -4200,12 +4200,7 @@ class Stream(Pipeline):
         self.outgoing += octets if self.tls is None else self.tls.wrap(octets)
         if len(self.outgoing) > MAX_OUTGOING:
             raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
-        if self.is_connected:
-            self.flush()
-
-    def flush(self) -> None:
-        """Sends as much as there is room for. Raises OSError."""
-        while self.outgoing:  # each turn sends some
+        while self.outgoing and self.is_connected:  # each turn sends some
             try:
                 sent = self.sock.send(self.outgoing)
             except BlockingIOError:
@@ -4216,7 +4211,8 @@ class Stream(Pipeline):
         """Sends what there is to send, and takes what has come."""
         self.is_connected = True  # or it cannot be, which is found out now
         try:
-            self.flush()
+            if self.outgoing:
+                self.put()
             self.receive()
             if QUICKACK and self.live and self.is_open:
                 # The system acknowledges what has come at once: a server may hold its next words
@@ -4299,10 +4295,6 @@ class Stream(Pipeline):
             self.flush_soon()
         self.leave()
 
-    def wake(self) -> None:
-        del self.resources.limit.idle[self]
-        self.resources.timers.stop(self.idle_seconds, self)
-
     def fail(self, error: OSError | ResolverError) -> None:
         """Tells all who wait why there is no more to come."""
         lost, self.pending = self.pending, {}
@@ -4325,8 +4317,9 @@ class Stream(Pipeline):
         if not self.is_open:
             return
         self.is_open = False
-        if self in self.resources.limit.idle:
-            self.wake()
+        if self in self.resources.limit.idle:  # it is so no longer
+            del self.resources.limit.idle[self]
+            self.resources.timers.stop(self.idle_seconds, self)
         if self.tls is not None and self.is_connected and not self.outgoing:
             octets = self.tls.end()
             try:
@@ -5002,10 +4995,7 @@ def https_url(where: Any, port: Any, path: Any) -> Url:
 async def find_addresses(
     host: str, bootstrap_address: Any, resolver: Any, family: int, timeout: float | None
 ) -> list[Any]:
-    """Returns the addresses to connect to for a host, an address itself or the name of one.
-
-    Raises what `resolver`, a `resolve` of ours, does, QueryTimeout, or InvalidName without one.
-    """
+    """Returns the addresses to connect to for a host. Raises what a resolver of ours does, too."""
     if bootstrap_address is not None:
         return [bootstrap_address]
     try:
@@ -5029,27 +5019,25 @@ async def find_addresses(
     return addresses
 
 
-async def fetch(client: Any, exchange: HttpExchange, base: str) -> None:
-    """Has an HTTP client of the caller's fetch the reply to a query.
+async def fetch(client: Any, is_httpx: bool, exchange: HttpExchange, base: str) -> None:
+    """Has an HTTP client of the caller's, of httpx or aiohttp, fetch the reply to a query.
 
     Raises BadResponse, or OSError for whatever else the client raises.
     """
-    request = exchange.method, base + exchange.target
+    what = exchange.method, base + exchange.target
     fields = exchange.fields | {'accept-encoding': 'identity'}
     body = exchange.body or None
-    aiohttp = sys.modules.get('aiohttp')
     try:
-        if aiohttp is not None and isinstance(client, aiohttp.ClientSession):
-            limit = aiohttp.ClientTimeout()
-            responding = client.request(
-                *request, data=body, headers=fields, allow_redirects=False, timeout=limit
+        if is_httpx:
+            request = client.stream(
+                *what, content=body, headers=fields, follow_redirects=False, timeout=None
             )
         else:
-            responding = client.stream(
-                *request, content=body, headers=fields, follow_redirects=False, timeout=None
+            limit = sys.modules['aiohttp'].ClientTimeout()  # there is none here
+            request = client.request(
+                *what, data=body, headers=fields, allow_redirects=False, timeout=limit
             )
-        async with responding as response:
-            is_httpx = hasattr(response, 'aiter_raw')
+        async with request as response:
             status = str(response.status_code if is_httpx else response.status)
             names = 'content-type', 'age'
             exchange.head(status, *[response.headers.get(name, '') for name in names])
@@ -5075,7 +5063,7 @@ async def over_client(
     with error_context(lambda: f'{describe(query.fqdn, query.qtype)} from {base}'):
         exchange = HttpExchange(query.octets, url.path, post)
         async with in_time(timeout):
-            await fetch(client, exchange, base)
+            await fetch(client, is_httpx, exchange, base)
         return parse_answer(query, exchange.reply(), ignore_trailing)
 
 
