@@ -3443,7 +3443,6 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         self.received: bytes | Exception | None = None
         self.transport: Any = None
         self.task = Context().run(loop.create_task, self.make_transport(address, loop))
-        self.task.add_done_callback(self.on_made)
 
     async def make_transport(self, address: Address, loop: Loop) -> None:
         try:
@@ -3454,10 +3453,6 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
                 await loop.create_datagram_endpoint(lambda: self, sock=self.sock)
         except OSError as error:
             self.tell(error)
-
-    def on_made(self, _: asyncio.Task[None]) -> None:
-        if self.transport is None:
-            self.sock.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -3502,6 +3497,8 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         self.task.cancel()
         if self.transport is not None:
             self.transport.abort()
+        else:
+            self.task.add_done_callback(lambda _: self.sock.close())
 
 
 class Endpoints(Readers):
@@ -4556,10 +4553,10 @@ async def in_time(
     seconds: float | None, late: str = LATE, dropped: Sequence[ResolverError | None] = ()
 ) -> AsyncGenerator[None, None]:
     """Raises QueryTimeout if that takes too long, with what was dropped last as its cause."""
+    if seconds == 0:
+        raise QueryTimeout(late)
     limit = asyncio.timeout(seconds)
     try:
-        if seconds == 0:
-            raise QueryTimeout(late)
         async with limit:
             yield
     except TimeoutError:
@@ -4782,6 +4779,7 @@ async def receive_udp(
     loop = asyncio.get_running_loop()
     seconds = to_seconds(expiration, loop.time())
     dropped: deque[ResolverError] = deque(maxlen=1)
+    drops = itertools.count(1)
     what = 'A datagram' if query is None else describe(asked.fqdn, asked.qtype)
     where = '' if destination is None else f' from {destination}'
     with error_context(lambda: what + where):
@@ -4801,7 +4799,8 @@ async def receive_udp(
                             raise
                         dropped.append(error.with_traceback(None))
                         logger.debug('Dropped what came from %s: %s', source, error)
-                        await asyncio.sleep(0)  # a flood of them must not stop the loop
+                        if next(drops) % MAX_READS == 0:
+                            await asyncio.sleep(0)  # a flood of them must not stop the loop
                     else:
                         if isinstance(message, ResolverError):
                             raise message
