@@ -4261,8 +4261,7 @@ class Stream(Pipeline):
             elif not self.server.idle_seconds:  # it is for one query only
                 self.fail(unsolicited(reply))
             else:
-                text = 'Dropped a message of %d octets: nobody asked for it'
-                log_debug(self.context, text, len(reply))
+                log_debug(self.context, 'Dropped %d octets that nobody asked for', len(reply))
                 self.unsolicited += 1
                 if self.unsolicited > MAX_UNSOLICITED:
                     raise ConnectionAbortedError(errno.EPROTO, 'Much came that nobody asked for')
@@ -4304,7 +4303,6 @@ class Stream(Pipeline):
         self.fail(error)
 
     def abort(self, error: Exception) -> None:
-        """Ends it with an error that is none of the nameserver's."""
         self.lose(OSError(errno.EIO, f'{type(error).__name__}: {error}'))
 
     def close(self) -> None:
@@ -4836,10 +4834,9 @@ async def udp(
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
     with error_context(lambda: asked_of(query, server)):
         destination = scoped(server.address, server.scope)
-        try:
+        peer = None
+        with contextlib.suppress(OSError):  # raised if it is not connected
             peer = sock.getpeername()
-        except OSError:  # it is not connected
-            peer = None
         if peer is not None and not is_from(peer, destination):
             raise InvalidName(f'The socket is connected to {peer[0]}, port {peer[1]}')
         to = destination if peer is None else None
