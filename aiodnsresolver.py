@@ -3765,11 +3765,10 @@ class Server:
         address = to_address(where)
         check_port(port)
         text = str(address)
-        host, _, scope = text.partition('%')
+        host, _, self.scope = text.partition('%')  # of an IPv6 address, or empty
         is_ipv4 = isinstance(address, IPv4Address)
         self.family = socket.AF_INET if is_ipv4 else socket.AF_INET6
         self.address = host, port
-        self.scope = scope  # of an IPv6 address, or empty
         self.scheme = scheme
         self.name = name or host  # what its certificate has to be for
         self.path = path  # of HTTP, or empty
@@ -4316,12 +4315,8 @@ class Stream(Pipeline):
             del self.resources.limit.idle[self]
             self.resources.timers.stop(self.idle_seconds, self)
         if self.tls is not None and self.is_connected and not self.outgoing:
-            octets = self.tls.end()
-            try:
-                if octets:
-                    self.sock.send(octets)
-            except OSError:
-                pass  # the other side has closed it
+            with contextlib.suppress(OSError):  # the other side may have closed it
+                self.sock.send(self.tls.end())
         self.resources.sockets.close(self.fd)
         self.sock.close()
         self.resources.limit.release()
@@ -5145,10 +5140,8 @@ async def udp_with_fallback(
     expiration = None if seconds is None else loop.time() + seconds
     at = port, source, source_port
     strict = ignore_unexpected, ignore_trailing, True
-    try:
+    with contextlib.suppress(Truncated):
         return await udp(query, where, seconds, *at, *strict, udp_sock, ignore_errors), False
-    except Truncated:
-        pass
     left = to_seconds(expiration, loop.time())
     message = await tcp(query, where, left, *at, ignore_trailing, tcp_sock)
     return message, True
