@@ -4290,6 +4290,30 @@ async def test_a_timeout_counts_while_a_permit_is_waited_for(call):
 
 
 @on_every_loop
+@pytest.mark.parametrize('is_late', [False, True])
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_a_permit_that_was_waited_for_is_used_or_given_back_if_it_comes_too_late(
+    call, is_late
+):
+    async with Nameserver(silent) as server:
+        with permits(1) as limit:
+            first = asyncio.ensure_future(call(Q, '127.0.0.1', None, server.port))
+            await server.asked(1)
+            second = asyncio.ensure_future(call(Q, '127.0.0.1', 1, server.port))
+            await settle()
+            server.answer = server.answer_over_tcp = echo
+            first.cancel()
+            while limit.queue:
+                await asyncio.sleep(0)
+            if is_late:
+                turn(1)  # in the same turn of the loop
+                assert isinstance(await raised_by(second), QueryTimeout)
+            else:
+                assert await second == echo(Q)
+        assert len(server.queries) == (1 if is_late else 2)
+
+
+@on_every_loop
 @pytest.mark.parametrize('call', [udp, tcp, tls, https])
 async def test_a_port_where_nobody_listens_is_an_error_at_once(call):
     host, port = closed_port()
