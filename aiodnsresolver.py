@@ -5153,8 +5153,8 @@ async def udp_with_fallback(
 # answers are come by.
 
 Known = Answer | NegativeAnswer
-Key = tuple[str, int]  # a canonical name in lower case, and a type
-Cache = OrderedDict[Key, Known]
+CacheKey = tuple[str, int]  # a canonical name in lower case, and a type
+Cache = OrderedDict[CacheKey, Known]
 
 
 class CallersError(NamedTuple):
@@ -5192,7 +5192,7 @@ def recall(known: Known, now: float) -> Known | None:
     return Answer(known.expires_at, (), alias, known.is_cacheable)
 
 
-def remember(cache: Cache, key: Key, known: Known, now: float) -> None:
+def remember(cache: Cache, key: CacheKey, known: Known, now: float) -> None:
     """Puts in the cache what may be kept, in place of what has been there for longest.
 
     What may be kept takes the place of what was known before, even if it expires at once.
@@ -5281,7 +5281,7 @@ class Settings(NamedTuple):
     get_nameservers: GetNameservers
     transform_fqdn: TransformFqdn | None  # None: mix_case
     cache: Cache
-    lookups: dict[Key, Lookup]
+    lookups: dict[CacheKey, Lookup]
     servers: Servers
     notice: Callable[[], None] | None  # called when there are records of a type
     config: SystemConfig
@@ -5465,7 +5465,7 @@ class Lookup:
         self,
         settings: Settings,
         loop: Loop,
-        key: Key,
+        key: CacheKey,
         fqdn: bytes,
         sets: list[NameserverSet | None],
         waiter: Waiter,
