@@ -16,6 +16,7 @@ The map. Each section, and each definition, uses only those above it.
      7  Records                   one table: a row for each type
      8  Wire                      pack, parse, presentation
      9  Questions and answers     make_query, mix_case; checking a reply, reading its answer
+    10  TSIG                      Key, sign; messages signed and verified as octets
     12  TLS and HTTP              TLS and HTTP without I/O; HTTP/2 itself comes from an extra
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
@@ -83,6 +84,7 @@ __all__ = [
     'IPv4AddressExpiresAt',
     'IPv6AddressExpiresAt',
     'InvalidName',
+    'Key',
     'MalformedMessage',
     'Message',
     'MissingDependency',
@@ -110,6 +112,7 @@ __all__ = [
     'receive_udp',
     'send_tcp',
     'send_udp',
+    'sign',
     'tcp',
     'tls',
     'udp',
@@ -253,6 +256,7 @@ class RCODES(Mnemonic):
     NOTZONE = 10
     DSOTYPENI = 11
     BADVERS = 16
+    BADSIG = 16  # the same number, in TSIG
     BADKEY = 17
     BADTIME = 18
     BADMODE = 19
@@ -390,6 +394,8 @@ MAX_SERVERS = 1000  # nameservers that a resolver remembers this of
 DESCRIPTOR_PAUSE = 0.05  # seconds between two tries to open a socket when no descriptor is free
 MAX_STALE = 366 * 24 * 3600.0  # seconds: a longer time is a mistake, or too large for a float
 STALE_SECONDS = 30.0  # RFC 8767 4: the TTL with which an expired answer is returned
+FUDGE = 300  # seconds that two clocks may differ (RFC 8945 10)
+MAX_UNSIGNED = 99  # messages of a stream between two that are signed (RFC 8945 5.3.1)
 STAT_SECONDS = 2.0  # between two checks whether a system file has changed
 
 
@@ -461,7 +467,15 @@ class CnameChainTooLong(ResolverError):
 
 
 class BadSignature(ResolverError):
-    """The key, the time or the MAC of a transaction signature is wrong."""
+    """The key, the time or the MAC of a transaction signature is wrong, or there is none.
+
+    `error` is what is wrong by RFC 8945 3, BADKEY, BADSIG, BADTIME or BADTRUNC, found here or told
+    by the server; None where there is no signature.
+    """
+
+    def __init__(self, text: str = '', error: int | None = None) -> None:
+        super().__init__(text)
+        self.error = error
 
 
 class TransferError(ResolverError):
@@ -2665,6 +2679,304 @@ def unsolicited(message: bytes) -> MalformedMessage | BadResponse:
     if len(message) < HEADER.size:
         return MalformedMessage(f'{len(message)} octets are not even a header')
     return BadResponse('A message came that belongs to nobody')
+
+
+# --- 10. TSIG ----------------------------------------------------------------
+#
+# Transaction signatures (RFC 8945): messages are signed and verified as octets, by a key
+# that both sides have. The clock is an argument. Nothing that a message says is believed
+# before its MAC is; its id is not part of it, as forwarders change that. Which messages
+# have to be signed, and in reply to what, is for the caller to know.
+
+# By the name of an algorithm: its hash, and how many octets a MAC has (RFC 8945 6).
+ALGORITHMS = {
+    b'hmac-md5.sig-alg.reg.int': ('md5', 16),
+    b'hmac-sha1': ('sha1', 20),
+    b'hmac-sha224': ('sha224', 28),
+    b'hmac-sha256': ('sha256', 32),
+    b'hmac-sha256-128': ('sha256', 16),
+    b'hmac-sha384': ('sha384', 48),
+    b'hmac-sha384-192': ('sha384', 24),
+    b'hmac-sha512': ('sha512', 64),
+    b'hmac-sha512-256': ('sha512', 32),
+}
+
+
+class Key:
+    """A secret that two sides share, and sign messages with (RFC 8945).
+
+    `name` is what both call it, `secret` is bytes, or str in base64, and `algorithm` is
+    `hmac-sha256`, `hmac-md5` (short for `hmac-md5.sig-alg.reg.int`), `hmac-sha1`, `-sha224`,
+    `-sha384`, `-sha512`, or with a truncated MAC `hmac-sha256-128`, `hmac-sha384-192` or
+    `hmac-sha512-256`. The secret is not in its `repr`. Raises InvalidName, or TypeError.
+    """
+
+    __slots__ = ('algorithm', 'name', 'secret')
+
+    def __init__(
+        self, name: str | bytes, secret: bytes | str, algorithm: str | bytes = 'hmac-sha256'
+    ) -> None:
+        self.name = to_name(name).lower()
+        self.algorithm = to_name(algorithm).lower()
+        if self.algorithm == b'hmac-md5':
+            self.algorithm += b'.sig-alg.reg.int'
+        if self.algorithm not in ALGORITHMS:
+            raise InvalidName(f'There is no algorithm {self.algorithm!r:.64} for signatures')
+        if not isinstance(secret, (bytes, str)):
+            raise TypeError(f'A secret is bytes or str, not {type(secret).__name__}')
+        try:
+            if isinstance(secret, str):
+                secret = binascii.a2b_base64(''.join(secret.split()), strict_mode=True)
+            if not secret:
+                raise ValueError('the secret is empty')
+            self.secret = secret
+            self.digest_after(b'')  # the system may refuse a hash, as MD5
+        except ValueError as error:
+            raise InvalidName(f'{self!r} is of no use: {error}') from error
+
+    def __repr__(self) -> str:
+        return f'<Key {present_name(self.name)} {self.algorithm.decode()}>'
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError('A Key is no rdata: `sign`, or what asks a query, signs with it')
+
+    def digest_after(self, prior_mac: bytes) -> Any:
+        """Returns an HMAC that has the MAC of the request, or of the message before (4.3.1)."""
+        import hmac  # when it is used: most programs sign nothing
+
+        digest = hmac.new(self.secret, digestmod=ALGORITHMS[self.algorithm][0])
+        if prior_mac:
+            digest.update(LENGTH.pack(len(prior_mac)) + prior_mac)
+        return digest
+
+
+Keyring = Mapping[bytes, Key]  # by name, in lower case
+
+
+class Signature(NamedTuple):
+    """The TSIG record of a message: where it begins, the name of the key, and the rdata."""
+
+    start: int
+    key_name: bytes  # in lower case
+    rdata: Any
+
+    def timers(self) -> bytes:
+        """Returns what of it is digested in any message (RFC 8945 4.3.3, 5.3.1)."""
+        seconds = self.rdata.time_signed
+        return struct.pack('>HIH', seconds >> 32, seconds & 0xFFFFFFFF, self.rdata.fudge)
+
+    def variables(self) -> bytes:
+        """Returns what of it is digested in a message that follows no other (RFC 8945 4.3.3)."""
+        algorithm, *_, error, other_data = self.rdata
+        names = pack_name(self.key_name), pack_name(algorithm.lower())
+        tail: bytes = struct.pack('>HH', error, len(other_data)) + other_data
+        return struct.pack('>HI', CLASSES.ANY, 0).join(names) + self.timers() + tail
+
+
+def find_signature(octets: bytes) -> Signature | None:
+    """Returns the signature of a message, or None. One loop over offsets; no more is decoded.
+
+    Raises MalformedMessage for a message that is cut short, or has TSIG where or as it must not
+    be (RFC 8945 5.1, 5.2).
+    """
+    try:
+        _, _, questions, an, ns, ar = HEADER.unpack_from(octets)
+        records = an + ns + ar
+        offset = HEADER.size
+        for left in range(questions + records - 1, -1, -1):
+            start = offset
+            while size := octets[offset]:  # each turn passes a label
+                if size >= 0xC0:
+                    offset += 1
+                    break
+                offset += size + 1
+            offset += 1
+            if left >= records:
+                offset += QUESTION_TAIL.size
+                continue
+            qtype, qclass, ttl, length = RECORD_TAIL.unpack_from(octets, offset)
+            offset += RECORD_TAIL.size + length
+            if qtype == TYPES.TSIG:
+                if left or not ar or qclass != CLASSES.ANY or ttl or offset > len(octets):
+                    raise MalformedMessage('There is TSIG where it must not be, or a broken one')
+                names: Names = {}
+                key_name, _ = parse_name(octets, start, offset, names)
+                rdata = parse_rdata(qtype, qclass, octets, offset - length, offset, names)
+                return Signature(start, key_name.lower(), rdata)
+    except (IndexError, struct.error) as error:
+        raise MalformedMessage(f'The message of {len(octets)} octets is cut short') from error
+    return None
+
+
+def refusal(rdata: Any, tail: str = '') -> BadSignature:
+    """Returns the error for what a server says is wrong with a request (RFC 8945 3)."""
+    error = RCODE_OF.get(rdata.error, rdata.error)
+    text = 'BADSIG' if error == RCODES.BADSIG else str(error)
+    if error == RCODES.BADTIME and len(rdata.other_data) == 6:
+        ahead = int.from_bytes(rdata.other_data, 'big') - rdata.time_signed
+        text += f' (its clock is {abs(ahead)} seconds {"ahead" if ahead > 0 else "behind"})'
+    return BadSignature(f'The server says {text}{tail}', error)
+
+
+def other_key(signature: Signature) -> BadSignature:
+    """Returns the error for a key that is not the one agreed, or an algorithm."""
+    names = map(present_name, (signature.key_name, signature.rdata.algorithm_name))
+    return BadSignature(f'The key is another: {" ".join(names)} (BADKEY)', RCODES.BADKEY)
+
+
+def no_signature(octets: bytes) -> BadSignature:
+    """Returns the error for a message without a signature, which may say why there is none."""
+    rcode = RCODE_OF.get(octets[3] & 15, octets[3] & 15)
+    says = f', and says {rcode}' if rcode else ''
+    return BadSignature(f'The message is not signed{says}')
+
+
+def check_signature(
+    octets: bytes, signature: Signature, key: Key, digest: Any, is_first: bool, now: float
+) -> None:
+    """Raises BadSignature unless a message is signed by `key`, and in time.
+
+    `digest` has what comes before the message, and takes it. The order is that of RFC 8945 5.2:
+    key, MAC, time, truncation; then what the server says is wrong. Raises MalformedMessage for a
+    MAC of a length that there cannot be (RFC 8945 5.2.2.1).
+    """
+    start, key_name, rdata = signature
+    mac, algorithm = rdata.mac, rdata.algorithm_name.lower()
+    if rdata.error and not mac:  # RFC 8945 5.3.2: of BADKEY and BADSIG
+        raise refusal(rdata, ', and does not sign that')
+    if (key_name, algorithm) != (key.name, key.algorithm):
+        raise other_key(signature)
+    size = ALGORITHMS[key.algorithm][1]
+    if not max(10, digest.digest_size // 2) <= len(mac) <= size:
+        raise MalformedMessage(f'No MAC of {present_name(algorithm)} has {len(mac)} octets')
+    import hmac
+
+    (count,) = LENGTH.unpack_from(octets, 10)
+    digest.update(LENGTH.pack(rdata.original_id) + octets[2:10] + LENGTH.pack(count - 1))
+    digest.update(memoryview(octets)[HEADER.size : start])
+    digest.update(signature.variables() if is_first else signature.timers())
+    if not hmac.compare_digest(digest.digest()[: len(mac)], mac):
+        raise BadSignature('The MAC is wrong (BADSIG)', RCODES.BADSIG)
+    away = abs(now - rdata.time_signed)
+    if not away <= rdata.fudge:
+        text = f'It was signed {away:.0f} seconds from now, by the clock here (BADTIME)'
+        raise BadSignature(text, RCODES.BADTIME)
+    if len(mac) < size:  # RFC 8945 5.2.4: the policy here is what the name of the algorithm says
+        raise BadSignature(f'Its MAC has only {len(mac)} octets (BADTRUNC)', RCODES.BADTRUNC)
+    if rdata.error:
+        raise refusal(rdata)
+    if rdata.other_data and not is_first:
+        raise MalformedMessage('There are data in its TSIG that nothing vouches for')
+
+
+def verify(octets: bytes, keyring: Keyring, request_mac: bytes, now: float) -> None:
+    """Raises BadSignature or MalformedMessage unless a message is signed as it has to be.
+
+    The reply to a signed request, of which `request_mac` is, has to be signed itself. Without one
+    the message may be a request, and have no signature.
+    """
+    signature = find_signature(octets)
+    if signature is None:
+        if request_mac:
+            raise no_signature(octets)
+        return
+    key = keyring.get(signature.key_name)
+    if key is None:
+        raise other_key(signature)
+    check_signature(octets, signature, key, key.digest_after(request_mac), True, now)
+
+
+class Verifier:
+    """Verifies the messages that come on a stream in reply to one signed request (RFC 8945 5.3.1).
+
+    `take` is given the octets of each as it comes. The first has to be signed, and the last, as
+    `finish` sees to; up to 99 in between may be covered by the signature of a later one: nothing
+    of them is proven before that. After an error it is of no more use.
+    """
+
+    def __init__(
+        self, key: Key, request_mac: bytes, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.key = key
+        self.clock = clock
+        self.digest = key.digest_after(request_mac)
+        self.is_first = True
+        self.unsigned = 0  # messages since the last signed one
+
+    def take(self, octets: bytes) -> None:
+        """Takes the next message. Raises BadSignature or MalformedMessage."""
+        signature = find_signature(octets)
+        if signature is None:
+            self.unsigned += 1
+            if self.is_first or self.unsigned > MAX_UNSIGNED:
+                raise no_signature(octets)
+            self.digest.update(octets)
+            return
+        check_signature(octets, signature, self.key, self.digest, self.is_first, self.clock())
+        self.digest = self.key.digest_after(signature.rdata.mac)
+        self.is_first = False
+        self.unsigned = 0
+
+    def finish(self) -> None:
+        """Raises BadSignature unless the message taken last was signed."""
+        if self.is_first or self.unsigned:
+            raise BadSignature('The last message is not signed')
+
+
+def split_key(message: Any) -> tuple[Any, Key | None]:
+    """Returns a message without the Key that `make_query` put in it, and that."""
+    if isinstance(message, Message) and message.ar:
+        key = getattr(message.ar[-1], 'rdata', None)
+        if isinstance(key, Key):
+            return message._replace(ar=message.ar[:-1]), key
+    return message, None
+
+
+def sign(
+    message: Message | bytes, key: Key, request_mac: bytes = b'', time_signed: float | None = None
+) -> tuple[bytes, bytes]:
+    """Returns the octets of a message, signed with a Key, and the MAC (RFC 8945).
+
+    To sign a reply give the MAC of the request, which is in its TSIG record. `time_signed` is in
+    seconds since 1970, now if None. Raises as `pack` does; MalformedMessage also for a message
+    that is signed already.
+    """
+    if not isinstance(key, Key) or not isinstance(request_mac, bytes):
+        raise TypeError('A message is signed with a Key, and the MAC of a request is bytes')
+    message, _ = split_key(message)
+    octets = pack(message) if isinstance(message, Message) else message
+    if not isinstance(octets, bytes):
+        raise TypeError(f'What is signed is a Message or bytes, not {type(octets).__name__}')
+    if find_signature(octets) is not None:
+        raise MalformedMessage('The message is signed already')
+    seconds = time.time() if time_signed is None else time_signed
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f'time_signed is a number of seconds, not {seconds!r}')
+    if not 0 <= seconds < 1 << 48 or len(request_mac) > MAX_MESSAGE:
+        raise MalformedMessage(f'{seconds} is no time for a signature, or the MAC is none')
+    rdata = LAYOUTS[TYPES.TSIG].record(
+        key.algorithm, int(seconds), FUDGE, b'', int.from_bytes(octets[:2], 'big'), 0, b''
+    )
+    digest = key.digest_after(request_mac)
+    digest.update(octets)
+    digest.update(Signature(len(octets), key.name, rdata).variables())
+    mac = digest.digest()[: ALGORITHMS[key.algorithm][1]]
+    tail = bytearray()
+    LAYOUTS[TYPES.TSIG].pack(rdata._replace(mac=mac), tail, {})
+    record = pack_name(key.name) + RECORD_TAIL.pack(TYPES.TSIG, CLASSES.ANY, 0, len(tail)) + tail
+    if len(octets) + len(record) > MAX_MESSAGE:
+        raise MalformedMessage(f'{len(octets)} octets leave no room for a signature')
+    (count,) = LENGTH.unpack_from(octets, 10)
+    return octets[:10] + LENGTH.pack(count + 1) + octets[HEADER.size :] + record, mac
+
+
+def query_to_ask(q: Message | bytes) -> tuple[Query, Keyring | None, bytes]:
+    """Returns what `query_in` does, signed if there is a Key in it, and what verifies a reply."""
+    message, key = split_key(q)
+    if key is None:
+        return query_in(q), None, b''
+    octets, mac = sign(message, key)
+    return query_in(octets), {key.name: key}, mac
 
 
 # --- 12. TLS and HTTP --------------------------------------------------------

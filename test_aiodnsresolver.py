@@ -17,6 +17,7 @@ import errno
 import faulthandler
 import functools
 import gc
+import hmac
 import inspect
 import itertools
 import json
@@ -57,6 +58,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import dns.tsig
 import dns.update
 import httpx
 import httpx2
@@ -81,12 +83,14 @@ from aiodnsresolver import (
     RESPONSE,
     TYPES,
     BadResponse,
+    BadSignature,
     BytesExpiresAt,
     CnameChainTooLong,
     DoesNotExist,
     InvalidName,
     IPv4AddressExpiresAt,
     IPv6AddressExpiresAt,
+    Key,
     MalformedMessage,
     Message,
     MissingDependency,
@@ -112,6 +116,7 @@ from aiodnsresolver import (
     receive_udp,
     send_tcp,
     send_udp,
+    sign,
     tcp,
     tls,
     udp,
@@ -778,6 +783,7 @@ def test_errors_are_what_their_kin_are_too():
         ResponseCode('no', RCODES.REFUSED),
         Truncated('cut', make_query('x', TYPES.A)),
         SocketError(111, 'refused'),
+        BadSignature('wrong', RCODES.BADKEY),
         module.TransferError('no', 5),
     ],
 )
@@ -3282,6 +3288,610 @@ def test_a_question_is_told_apart_in_any_letter_case():
     for other in ((b'two.example', TYPES.HTTPS), (name, TYPES.HTTPS | 0x20)):
         asked = module.to_query(*other, module.EDNS_FORMS[0])
         assert not module.has_question(query, pack(reply_to(parse(asked.octets))))
+
+
+# --- 10. TSIG ----------------------------------------------------------------
+
+NOW = 1_700_000_000
+KEY = Key('Key.example', bytes(range(32)))
+OTHER_KEY = Key('key.example', b'another secret')
+KEYRING = {KEY.name: KEY}
+HASHES = {  # by algorithm: its hash, and how many octets a MAC has
+    'hmac-md5.sig-alg.reg.int': ('md5', 16),
+    'hmac-sha1': ('sha1', 20),
+    'hmac-sha224': ('sha224', 28),
+    'hmac-sha256': ('sha256', 32),
+    'hmac-sha256-128': ('sha256', 16),
+    'hmac-sha384': ('sha384', 48),
+    'hmac-sha384-192': ('sha384', 24),
+    'hmac-sha512': ('sha512', 64),
+    'hmac-sha512-256': ('sha512', 32),
+}
+ASKED = make_query('www.example', TYPES.TXT, qid=0x1234)
+REQUEST, REQUEST_MAC = sign(ASKED, KEY, b'', NOW)
+REPLY = pack(reply_to(ASKED, rr(b'www.example', TYPES.TXT, (b'text',))))
+NOTAUTH = pack(reply_to(ASKED, rcode=RCODES.NOTAUTH))
+KEY_NAME = b'\3key\7example\0'
+SHA256 = b'\x0bhmac-sha256\0'
+
+
+def with_one_more(octets, record, section=10):
+    """A message with another record at its end, counted in a section."""
+    (count,) = struct.unpack_from('>H', octets, section)
+    return octets[:section] + struct.pack('>H', count + 1) + octets[section + 2 :] + record
+
+
+def signed_by_hand(
+    octets,
+    prior_mac=REQUEST_MAC,
+    unsigned=(),  # messages before it, on a stream
+    *,
+    key=KEY,
+    at=NOW,
+    fudge=300,
+    error=0,
+    other=b'',
+    size=None,
+    owner=KEY_NAME,
+    algorithm=SHA256,
+    qclass=255,
+    ttl=0,
+    tail=b'',
+    is_later=False,
+):
+    """A message as another hand than the module's signs it, as odd as is wanted."""
+    mac = hmac.new(key.secret, digestmod=HASHES[key.algorithm.decode()][0])
+    if prior_mac:
+        mac.update(struct.pack('>H', len(prior_mac)) + prior_mac)
+    timers = at.to_bytes(6, 'big') + struct.pack('>H', fudge)
+    rest = struct.pack('>HH', error, len(other)) + other
+    mac.update(b''.join(unsigned) + octets)
+    if is_later:
+        mac.update(timers)
+    else:
+        mac.update(KEY_NAME + b'\0\xff\0\0\0\0' + algorithm.lower() + timers + rest)
+    mac = mac.digest()[:size]
+    rdata = algorithm + timers + struct.pack('>H', len(mac)) + mac + octets[:2] + rest + tail
+    return with_one_more(
+        octets, owner + struct.pack('>HHIH', 250, qclass, ttl, len(rdata)) + rdata
+    )
+
+
+def mac_in(octets):
+    return parse(octets).ar[-1].rdata.mac
+
+
+def refusal_of(octets, keyring=KEYRING, request_mac=REQUEST_MAC, now=NOW):
+    """Why a message is refused: the number of the error, FORMERR where it is malformed."""
+    with pytest.raises((BadSignature, MalformedMessage)) as raised:
+        module.verify(octets, keyring, request_mac, now)
+    error = raised.value
+    return RCODES.FORMERR if isinstance(error, MalformedMessage) else error.error
+
+
+SIGNED = signed_by_hand(REPLY)
+TSIG_AT = len(REPLY)
+TSIG_NAMES = *range(TSIG_AT, TSIG_AT + 13), *range(TSIG_AT + 23, TSIG_AT + 36)
+
+
+def read_signed(octets):
+    """What the query functions make of a reply to the signed request."""
+    message = module.parse_answer(module.query_in(REQUEST), octets, False)
+    module.verify(octets, KEYRING, REQUEST_MAC, NOW)
+    return message
+
+
+def test_any_flipped_bit_of_a_signed_reply_is_refused():
+    message = read_signed(SIGNED)
+    assert message.an[0].rdata == (b'text',)
+    assert message.ar[-1].qtype == TYPES.TSIG
+    in_letter_case = 0  # of names in the TSIG record, where it says nothing
+    for bit in range(len(SIGNED) * 8):
+        octets = bytearray(SIGNED)
+        octets[bit // 8] ^= 1 << bit % 8
+        if bit // 8 in TSIG_NAMES and bit % 8 == 5 and octets[bit // 8 : bit // 8 + 1].isalpha():
+            read_signed(bytes(octets))
+            in_letter_case += 1
+        else:
+            with pytest.raises((BadSignature, BadResponse, MalformedMessage)):
+                read_signed(bytes(octets))
+    assert in_letter_case == len('keyexamplehmacsha')
+
+
+@pytest.mark.long
+def test_100_000_mutated_signed_replies_are_refused():
+    def in_lower_case(octets):
+        return bytes(
+            octet | 0x20 if at in TSIG_NAMES and octet in range(0x41, 0x5B) else octet
+            for at, octet in enumerate(octets)
+        )
+
+    draw = random.Random(8945)
+    for _ in range(100_000):
+        octets = mutated(SIGNED, draw)
+        if in_lower_case(octets) != SIGNED:
+            with pytest.raises((BadSignature, BadResponse, MalformedMessage)):
+                read_signed(octets)
+
+
+@given(st.binary(max_size=200), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+@example(b'', 0, 0, 0)
+def test_any_octets_are_refused(octets, qd, an, ar):
+    for data in (octets, header(qd, an, 0, ar) + octets, REPLY + octets, SIGNED[:-9] + octets):
+        if not data.startswith(SIGNED):
+            with pytest.raises((BadSignature, MalformedMessage)):
+                module.verify(data, KEYRING, REQUEST_MAC, NOW)
+
+
+OTHER_RECORD = wire_record(1, b'\1\2\3\4', name=b'\0')
+NO_ADDITIONAL = pack(reply_to(ASKED)._replace(ar=()))
+REFUSED = {
+    'there is none': (REPLY, None),
+    'no message': (b'', RCODES.FORMERR),
+    'no header': (SIGNED[:11], RCODES.FORMERR),
+    'cut short': (SIGNED[:-1], RCODES.FORMERR),
+    'cut in its head': (SIGNED[: TSIG_AT + 15], RCODES.FORMERR),
+    'cut before it': (SIGNED[:TSIG_AT], RCODES.FORMERR),
+    'not the last': (with_one_more(SIGNED, OTHER_RECORD), RCODES.FORMERR),
+    'two': (with_one_more(SIGNED, SIGNED[TSIG_AT:]), RCODES.FORMERR),
+    'two, the second of both': (signed_by_hand(SIGNED), RCODES.FORMERR),
+    'as an answer': (with_one_more(NO_ADDITIONAL, SIGNED[TSIG_AT:], 6), RCODES.FORMERR),
+    'as an authority': (with_one_more(NO_ADDITIONAL, SIGNED[TSIG_AT:], 8), RCODES.FORMERR),
+    'of class IN': (signed_by_hand(REPLY, qclass=1), RCODES.FORMERR),
+    'with a TTL': (signed_by_hand(REPLY, ttl=1), RCODES.FORMERR),
+    'more in its rdata': (signed_by_hand(REPLY, tail=b'\0'), RCODES.FORMERR),
+    'its owner is a pointer to itself': (
+        signed_by_hand(REPLY, owner=struct.pack('>H', 0xC000 | TSIG_AT)),
+        RCODES.FORMERR,
+    ),
+    'its owner has a label of another type': (
+        signed_by_hand(REPLY, owner=b'\x41' + b'a' * 65 + b'\0'),
+        RCODES.FORMERR,
+    ),
+    'no rdata': (with_one_more(REPLY, wire_record(250, b'', 255, KEY_NAME, 0)), RCODES.FORMERR),
+    'no MAC': (signed_by_hand(REPLY, size=0), RCODES.FORMERR),
+    'a MAC of one octet': (signed_by_hand(REPLY, size=1), RCODES.FORMERR),
+    'a MAC of less than half': (signed_by_hand(REPLY, size=15), RCODES.FORMERR),
+    'a MAC of half': (signed_by_hand(REPLY, size=16), RCODES.BADTRUNC),
+    'a MAC without its last octet': (signed_by_hand(REPLY, size=31), RCODES.BADTRUNC),
+    'a short MAC that is wrong': (signed_by_hand(REPLY, size=16, key=OTHER_KEY), RCODES.BADSIG),
+    'a MAC of another hash': (
+        signed_by_hand(REPLY, key=Key(KEY.name, KEY.secret, 'hmac-sha512')),
+        RCODES.FORMERR,
+    ),
+    'of no request': (signed_by_hand(REPLY, b''), RCODES.BADSIG),
+    'of another request': (signed_by_hand(REPLY, bytes(32)), RCODES.BADSIG),
+    'of another key': (signed_by_hand(REPLY, owner=b'\5other\7example\0'), RCODES.BADKEY),
+    'of another algorithm': (signed_by_hand(REPLY, algorithm=b'\x09hmac-sha1\0'), RCODES.BADKEY),
+    'of no algorithm': (signed_by_hand(REPLY, algorithm=b'\0'), RCODES.BADKEY),
+    'of another secret': (signed_by_hand(REPLY, key=OTHER_KEY), RCODES.BADSIG),
+    'digested as a later one': (signed_by_hand(REPLY, is_later=True), RCODES.BADSIG),
+    'too old': (signed_by_hand(REPLY, at=NOW - 301), RCODES.BADTIME),
+    'too new': (signed_by_hand(REPLY, at=NOW + 301), RCODES.BADTIME),
+    'an hour old': (signed_by_hand(REPLY, at=NOW - 3600), RCODES.BADTIME),
+    'an hour new': (signed_by_hand(REPLY, at=NOW + 3600), RCODES.BADTIME),
+    'of the last of seconds': (signed_by_hand(REPLY, at=(1 << 48) - 1), RCODES.BADTIME),
+    'of 1970': (signed_by_hand(REPLY, at=0, fudge=65535), RCODES.BADTIME),
+    'no fudge, a second old': (signed_by_hand(REPLY, at=NOW - 1, fudge=0), RCODES.BADTIME),
+    'old, and of another secret': (signed_by_hand(REPLY, at=0, key=OTHER_KEY), RCODES.BADSIG),
+    'old, and its MAC short': (signed_by_hand(REPLY, at=0, size=16), RCODES.BADTIME),
+}
+
+
+@pytest.mark.parametrize('octets, error', REFUSED.values(), ids=REFUSED)
+def test_a_message_that_is_not_signed_as_it_has_to_be_is_refused(octets, error):
+    assert refusal_of(octets) == error
+
+
+FORWARDED = b'\x99\x99' + SIGNED[2:]  # with another id, as a forwarder may send it
+ACCEPTED = {
+    'as it is': SIGNED,
+    'five minutes old': signed_by_hand(REPLY, at=NOW - 300),
+    'five minutes new': signed_by_hand(REPLY, at=NOW + 300),
+    'no fudge, at the moment': signed_by_hand(REPLY, fudge=0),
+    'much fudge': signed_by_hand(REPLY, at=NOW - 65535, fudge=65535),
+    'the key in another letter case': signed_by_hand(REPLY, owner=b'\3KEY\7eXample\0'),
+    'the algorithm in another letter case': signed_by_hand(REPLY, algorithm=SHA256.upper()),
+    'the key compressed': signed_by_hand(REPLY, owner=b'\3key\xc0\x10'),
+    'another id': FORWARDED,
+    'other data that the MAC vouches for': signed_by_hand(REPLY, other=b'x' * 60000),
+    'octets after it': SIGNED + b'\0',  # which `parse` refuses, unless they are to be ignored
+}
+
+
+@pytest.mark.parametrize('octets', ACCEPTED.values(), ids=ACCEPTED)
+def test_a_message_that_is_signed_in_an_odd_way_is_accepted(octets):
+    module.verify(octets, KEYRING, REQUEST_MAC, NOW)
+
+
+@pytest.mark.parametrize('name', [b'a\\.b.\\000\\255.example', b'', b'\\065.example', 'x' * 63])
+def test_a_key_may_have_any_name(name):
+    key = Key(name, b'secret')
+    octets, mac = sign(ASKED, Key(name.upper(), b'secret'), b'', NOW)
+    module.verify(octets, {key.name: key}, b'', NOW)
+    assert parse(octets).ar[-1].name == key.name == module.to_name(name).lower()
+    assert mac_in(octets) == mac
+
+
+def hurtful_signatures():
+    """Messages of 64 KiB that may be signed, each made to cost as much as it can."""
+    yield from hurtful()
+    chain = b'\0' + b''.join(struct.pack('>H', 0xC000 | at) for at in [23, *range(24, 8190, 2)])
+    last = struct.pack('>H', 0xC000 | 23 + len(chain) - 2)
+    pointed = header(an=1) + wire_record(10, chain, name=b'\0')
+    yield 'the key is a pointer to pointers', signed_by_hand(pointed, owner=last)
+    yield (
+        'a huge MAC',
+        with_one_more(
+            REPLY,
+            wire_record(250, SHA256 + bytes(8) + b'\xfd\xe8' + bytes(65000 + 6), 255, KEY_NAME, 0),
+        ),
+    )
+    yield 'huge other data', signed_by_hand(REPLY, other=bytes(65000))
+    yield 'many of them', header(ar=3000) + SIGNED[TSIG_AT:] * 600
+    yield 'records', signed_by_hand(header(ar=5900) + wire_record(1, b'', name=b'\0') * 5900)
+
+
+@pytest.mark.parametrize(
+    'title, octets', list(hurtful_signatures()), ids=lambda value: repr(value)[:24]
+)
+def test_a_signature_made_to_hurt_costs_no_more_than_its_octets(title, octets):
+    def verify(octets):
+        with contextlib.suppress(BadSignature):
+            module.verify(octets[:65535], KEYRING, REQUEST_MAC, NOW)
+
+    assert lines_run(verify, octets) < 12 * len(octets)
+
+
+def test_what_the_server_says_is_wrong_is_told():
+    def told(octets):
+        with pytest.raises(BadSignature) as raised:
+            module.verify(octets, KEYRING, REQUEST_MAC, NOW)
+        assert raised.value.error == parse(octets).ar[-1].rdata.error
+        return str(raised.value)
+
+    badkey = signed_by_hand(NOTAUTH, size=0, error=17)
+    assert told(badkey) == 'The server says BADKEY, and does not sign that'
+    badsig = signed_by_hand(NOTAUTH, size=0, error=16)
+    assert told(badsig) == 'The server says BADSIG, and does not sign that'
+    theirs = (NOW + 3600).to_bytes(6, 'big')
+    badtime = signed_by_hand(NOTAUTH, error=18, other=theirs)
+    assert told(badtime) == 'The server says BADTIME (its clock is 3600 seconds ahead)'
+    behind = signed_by_hand(NOTAUTH, error=18, other=(NOW - 7).to_bytes(6, 'big'))
+    assert told(behind) == 'The server says BADTIME (its clock is 7 seconds behind)'
+    assert told(signed_by_hand(NOTAUTH, error=18)) == 'The server says BADTIME'
+    assert told(signed_by_hand(NOTAUTH, error=22)) == 'The server says BADTRUNC'
+    assert told(signed_by_hand(NOTAUTH, error=4711)) == 'The server says 4711'
+    forged = signed_by_hand(NOTAUTH, error=18, other=theirs, key=OTHER_KEY)
+    assert refusal_of(forged) == RCODES.BADSIG
+    with pytest.raises(BadSignature, match='not signed, and says NOTAUTH') as raised:
+        module.verify(NOTAUTH, KEYRING, REQUEST_MAC, NOW)
+    assert raised.value.error is None
+    with pytest.raises(BadSignature, match=r'other\.example\. hmac-sha256\. \(BADKEY'):
+        module.verify(REFUSED['of another key'][0], KEYRING, REQUEST_MAC, NOW)
+    copied = pickle.loads(pickle.dumps(raised.value))
+    assert (copied.args, copied.error) == (raised.value.args, None)
+
+
+def test_a_request_may_be_unsigned_but_not_wrongly_signed():
+    module.verify(pack(ASKED), KEYRING, b'', NOW)
+    module.verify(REQUEST, KEYRING, b'', NOW)
+    assert refusal_of(REQUEST, {}, b'') == RCODES.BADKEY
+    assert refusal_of(REQUEST, {KEY.name: OTHER_KEY}, b'') == RCODES.BADSIG
+    assert refusal_of(REQUEST, {KEY.name: Key('else.example', KEY.secret)}, b'') == RCODES.BADKEY
+    assert refusal_of(REQUEST, KEYRING, b'', NOW + 3600) == RCODES.BADTIME
+    assert refusal_of(REQUEST, KEYRING, REQUEST_MAC) == RCODES.BADSIG
+
+
+# What BIND's dig and named signed, by tests of Kea's. By what it is: the id, flags, the question,
+# an answer, the key, the MAC of the request, when it was signed, and the MAC.
+MD5_KEY = Key('www.example.com', 'SFuWd/q99SzF8Yzd1QbB9g==', 'hmac-md5')
+SHA1_KEY = Key('www.example.com', 'MA+QDhXbyqUak+qnMFyTyEirzng=', 'hmac-sha1')
+SERIAL = 2011041503, 7200, 3600, 2592000, 1200
+ZONE_SOA = module.LAYOUTS[TYPES.SOA].record(b'ns.example.com', b'root.example.com', *SERIAL)
+VECTORS_OF_BIND = {
+    'query': (
+        *(MD5_KEY, 0x4DA8877A, '', '227026ad297beee721ce6c6fff1e9ef3'),
+        Message(0x2D65, 0, 0, 0, 0, 1, 0, 0, 0, ((b'www.example.com', 1, 1),), (), (), ()),
+    ),
+    'query with SHA-1': (
+        *(SHA1_KEY, 0x4DAE7D5F, '', '415340c7daf824ed684ee586f7b5a67a2febc0d3'),
+        Message(0x0967, 0, 0, 0, 0, 1, 0, 0, 0, ((b'www.example.com', 1, 1),), (), (), ()),
+    ),
+    'reply': (
+        *(MD5_KEY, 0x4DA8877A, '227026ad297beee721ce6c6fff1e9ef3'),
+        '8fcda66a7cd1a3b9948eb1869d384a9f',
+        Message(
+            *(0x2D65, 1, 0, 1, 0, 1, 0, 0, 0, ((b'www.example.com', 1, 1),)),
+            *((a(b'www.example.com', ttl=86400),), (), ()),
+        ),
+    ),
+    'transfer': (
+        *(MD5_KEY, 0x4DA8E951, '', '35b2fd08268781634400c7c8a5533b13'),
+        Message(0x3410, 0, 0, 0, 0, 0, 0, 0, 0, ((b'example.com', 252, 1),), (), (), ()),
+    ),
+    'first message of it': (
+        *(MD5_KEY, 0x4DA8E951, '35b2fd08268781634400c7c8a5533b13'),
+        'bdd612cd2c7f9e0648bd6dc23713e83c',
+        Message(
+            *(0x3410, 1, 0, 1, 0, 0, 0, 0, 0, ((b'example.com', 252, 1),)),
+            *((rr(b'example.com', TYPES.SOA, ZONE_SOA, 86400),), (), ()),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    'key, at, request_mac, mac, message', VECTORS_OF_BIND.values(), ids=VECTORS_OF_BIND
+)
+def test_a_message_is_signed_as_by_bind(key, at, request_mac, mac, message):
+    octets, ours = sign(message, key, bytes.fromhex(request_mac), at)
+    assert ours.hex() == mac
+    assert parse(octets)._replace(ar=()) == message
+    module.verify(octets, {key.name: key}, bytes.fromhex(request_mac), at)
+    upper = Key(key.name.upper(), key.secret, key.algorithm.upper())
+    assert sign(message, upper, bytes.fromhex(request_mac), at) == (octets, ours)
+
+
+def test_a_stream_is_verified_as_bind_signs_it():
+    key, at, request_mac, _, message = VECTORS_OF_BIND['first message of it']
+    first, prior_mac = sign(message, key, bytes.fromhex(request_mac), at)
+    answer = rr(b'example.com', TYPES.NS, b'ns.example.com', 86400)
+    second = pack(message._replace(qd=(), an=(answer,)))
+    md5 = b'\x08hmac-md5\x07sig-alg\x03reg\x03int\0'
+    owner = b'\3www\7example\3com\0'
+    signed = signed_by_hand(
+        second, prior_mac, key=key, at=at, owner=owner, algorithm=md5, is_later=True
+    )
+    assert mac_in(signed).hex() == '102458f7f62ddd7d638d746034130968'
+    verifier = module.Verifier(key, bytes.fromhex(request_mac), lambda: at)
+    verifier.take(first)
+    verifier.take(signed)
+    verifier.finish()
+
+
+def test_a_bad_time_is_told_as_by_bind():
+    query = Message(0x7FC4, 0, 0, 0, 0, 0, 0, 0, 0, ((b'www.example.com', 6, 1),), (), (), ())
+    _, request_mac = sign(query, MD5_KEY, b'', 0x4DA8B9D6)
+    rdata = module.LAYOUTS[TYPES.TSIG].record(
+        *(MD5_KEY.algorithm, 0x4DA8B9D6, 300, bytes.fromhex('d4b043f6f44495ec8a01260e39159d76')),
+        *(0x7FC4, 18, bytes.fromhex('00004da8be86')),
+    )
+    record = ResourceRecord(b'www.example.com', TYPES.TSIG, CLASSES.ANY, 0, rdata)
+    reply = pack(query._replace(qr=1, rcode=9, ar=(record,)))
+    with pytest.raises(BadSignature, match='its clock is 1200 seconds ahead'):
+        module.verify(reply, {MD5_KEY.name: MD5_KEY}, request_mac, 0x4DA8B9D6)
+
+
+def keys_of(algorithm):
+    """A key, and the same of dnspython's."""
+    secret = bytes(range(40))
+    name = dns.name.from_text('Key.Example')
+    return Key('key.example.', secret, algorithm), dns.tsig.Key(name, secret, algorithm)
+
+
+@pytest.mark.parametrize('algorithm', HASHES)
+def test_dnspython_verifies_what_is_signed_and_signs_what_is_verified(algorithm):
+    key, theirs = keys_of(algorithm)
+    octets, mac = sign(make_query('www.example', TYPES.A), key)
+    assert len(mac) == HASHES[algorithm][1]
+    query = dns.message.from_wire(octets, keyring=theirs)
+    assert query.mac == mac
+    reply = dns.message.make_response(query)
+    module.verify(reply.to_wire(), {key.name: key}, mac, time.time())
+    assert refusal_of(reply.to_wire(), {key.name: key}, mac, time.time() + 3600) == RCODES.BADTIME
+
+    query = dns.message.make_query('www.example', 'A')
+    query.use_tsig(theirs)
+    octets = query.to_wire()
+    module.verify(octets, {key.name: key}, b'', time.time())
+    message = parse(octets)
+    reply, _ = sign(reply_to(message, a(b'www.example'), ar=()), key, message.ar[-1].rdata.mac)
+    assert dns.message.from_wire(reply, keyring=theirs, request_mac=query.mac).had_tsig
+    wrong = Key(key.name, b'wrong', key.algorithm)
+    reply, _ = sign(reply_to(message, a(b'www.example'), ar=()), wrong, query.mac)
+    with pytest.raises(dns.tsig.BadSignature):
+        dns.message.from_wire(reply, keyring=theirs, request_mac=query.mac)
+
+
+@pytest.mark.parametrize('algorithm', HASHES)
+def test_a_stream_is_verified_as_dnspython_signs_it(algorithm):
+    key, theirs = keys_of(algorithm)
+    octets, mac = sign(make_query('example', TYPES.AXFR), key)
+    query = dns.message.from_wire(octets, keyring=theirs)
+    verifier = module.Verifier(key, mac)
+    context = None
+    for _ in range(5):
+        message = dns.message.make_response(query)
+        octets = message.to_wire(multi=True, tsig_ctx=context)
+        context = message.tsig_ctx
+        verifier.take(octets)
+        unsigned = pack(reply_to(make_query('example', TYPES.AXFR)))
+        context.update(unsigned)
+        verifier.take(unsigned)
+        with pytest.raises(BadSignature, match='last message'):
+            verifier.finish()
+    verifier.take(dns.message.make_response(query).to_wire(multi=True, tsig_ctx=context))
+    verifier.finish()
+
+
+def messages_of_stream(is_signed, **how):
+    """Messages of a stream, each signed or not; `how` is for those after the first."""
+    prior_mac = REQUEST_MAC
+    unsigned = []
+    messages = []
+    for number, signed in enumerate(is_signed):
+        octets = pack(reply_to(ASKED, rr(b'www.example', TYPES.TXT, (b'%d' % number,))))
+        if signed:
+            later = how | {'is_later': True} if number else {}
+            messages.append(signed_by_hand(octets, prior_mac, unsigned, **later))
+            prior_mac = mac_in(messages[-1])
+            unsigned = []
+        else:
+            messages.append(octets)
+            unsigned.append(octets)
+    return messages
+
+
+def verify_stream(messages, request_mac=REQUEST_MAC):
+    verifier = module.Verifier(KEY, request_mac, lambda: NOW)
+    for octets in messages:
+        verifier.take(octets)
+    verifier.finish()
+
+
+def test_of_a_stream_the_first_the_last_and_one_in_a_hundred_are_signed():
+    verify_stream(messages_of_stream([True]))
+    verify_stream(messages_of_stream([True] * 300))
+    verify_stream(messages_of_stream([True, *[*[False] * 99, True] * 3]))
+    for is_signed in (
+        [],
+        [False],
+        [False, True],
+        [True, False],
+        [True, True, False],
+        [True, *[False] * 100, True],
+    ):
+        with pytest.raises(BadSignature, match='not signed') as raised:
+            verify_stream(messages_of_stream(is_signed))
+        assert raised.value.error is None
+
+
+def test_whatever_is_done_to_a_stream_it_is_refused():
+    good = messages_of_stream([True, False, True, False, False, True])
+    verify_stream(good)
+    streams = [good[:at] + good[at + 1 :] for at in range(6)]  # one is missing
+    streams += [good[: at + 1] + good[at:] for at in range(6)]  # one comes twice
+    streams += [[*good[:at], good[at + 1], good[at], *good[at + 2 :]] for at in range(5)]
+    for messages in streams:
+        with pytest.raises((BadSignature, MalformedMessage)):
+            verify_stream(messages)
+    with pytest.raises(BadSignature):
+        verify_stream(good, request_mac=bytes(32))
+    for number, octets in enumerate(good):
+        names = octets.find(KEY_NAME), octets.find(SHA256)
+        for bit in range(16 * (number not in (1, 3, 4)), len(octets) * 8):  # not the id
+            changed = bytearray(octets)
+            changed[bit // 8] ^= 1 << bit % 8
+            is_name = any(0 <= bit // 8 - at < 13 for at in names if at >= 0)
+            if not (is_name and bit % 8 == 5):
+                with pytest.raises((BadSignature, MalformedMessage)):
+                    verify_stream([*good[:number], bytes(changed), *good[number + 1 :]])
+
+
+@pytest.mark.parametrize(
+    'how, error',
+    [
+        ({'at': NOW - 301}, BadSignature),
+        ({'size': 16}, BadSignature),
+        ({'error': 18}, BadSignature),
+        ({'error': 16, 'size': 0}, BadSignature),
+        ({'other': b'x'}, MalformedMessage),
+        ({'size': 0}, MalformedMessage),
+        ({'key': OTHER_KEY}, BadSignature),
+        ({'owner': b'\5other\0'}, BadSignature),
+    ],
+)
+def test_a_later_message_of_a_stream_that_is_wrongly_signed_is_refused(how, error):
+    messages = messages_of_stream([True, True, False, True], **how)
+    with pytest.raises(error):
+        verify_stream(messages)
+    verify_stream(messages[:1])
+
+
+@pytest.mark.parametrize(
+    'arguments, error',
+    [
+        (('a..b', b'x'), InvalidName),
+        ((b'x' * 64, b'x'), InvalidName),
+        (('x', b''), InvalidName),
+        (('x', ''), InvalidName),
+        (('x', 'eA'), InvalidName),
+        (('x', 'e_-='), InvalidName),
+        (('x', '\u00e9A=='), InvalidName),
+        (('x', b'x', 'hmac-sha3'), InvalidName),
+        (('x', b'x', 'gss-tsig'), InvalidName),
+        (('x', b'x', ''), InvalidName),
+        ((1, b'x'), TypeError),
+        (('x', None), TypeError),
+        (('x', bytearray(b'x')), TypeError),
+        (('x', b'x', None), TypeError),
+    ],
+)
+def test_what_can_be_no_key_is_refused(arguments, error):
+    with pytest.raises(error) as raised:
+        Key(*arguments)
+    assert 'e_-' not in str(raised.value)
+
+
+def test_a_hash_that_the_system_refuses_makes_no_key(monkeypatch):
+    def new(*_, **__):
+        raise ValueError('[digital envelope routines] unsupported')
+
+    monkeypatch.setattr(hmac, 'new', new)
+    with pytest.raises(InvalidName, match='unsupported'):
+        Key('x', b'x', 'hmac-md5')
+
+
+def test_a_key_does_not_show_its_secret():
+    key = Key('Key.Example.', ' QUJD\nREVG ', 'HMAC-SHA512.')
+    assert (key.name, key.secret, key.algorithm) == (b'key.example', b'ABCDEF', b'hmac-sha512')
+    assert repr(key) == f'{key}' == '<Key key.example. hmac-sha512>'
+    for copied in (pickle.loads(pickle.dumps(key)), copy.copy(key), copy.deepcopy(key)):
+        assert sign(ASKED, copied, b'', NOW) == sign(ASKED, key, b'', NOW)
+    assert Key('x', b'x', 'hmac-md5').algorithm == b'hmac-md5.sig-alg.reg.int'
+
+
+def test_what_cannot_be_signed_is_refused():
+    for arguments in (
+        (ASKED, b'secret'),
+        (ASKED, KEY, None),
+        (ASKED, KEY, 'mac'),
+        (ASKED, KEY, b'', 'now'),
+        (None, KEY),
+        (bytearray(REQUEST), KEY),
+    ):
+        with pytest.raises(TypeError):
+            sign(*arguments)
+    full = pack(ASKED._replace(ar=(rr(b'', TYPES.NULL, b'x' * 65488),)))
+    assert len(full) == 65535 - 7
+    for arguments in (
+        (REQUEST, KEY),
+        (parse(REQUEST), KEY),
+        (b'', KEY),
+        (b'x' * 11, KEY),
+        (full, KEY),
+        (ASKED, KEY, bytes(65536)),
+        (ASKED, KEY, b'', -1),
+        (ASKED, KEY, b'', 1 << 48),
+        (ASKED, KEY, b'', float('nan')),
+        (ASKED, KEY, b'', float('inf')),
+    ):
+        with pytest.raises(MalformedMessage):
+            sign(*arguments)
+    octets, _ = sign(ASKED, KEY, b'', (1 << 48) - 1)
+    assert parse(octets).ar[-1].rdata.time_signed == (1 << 48) - 1
+    assert sign(ASKED, KEY, b'', NOW + 0.9) == (REQUEST, REQUEST_MAC)
+
+
+def test_a_message_is_signed_now_by_the_clock():
+    before = int(time.time())
+    octets, _ = sign(pack(ASKED), KEY)
+    rdata = parse(octets).ar[-1].rdata
+    assert before <= rdata.time_signed <= time.time()
+    assert (rdata.fudge, rdata.original_id, rdata.error, rdata.other_data) == (300, 0x1234, 0, b'')
+    assert octets.endswith(signed_by_hand(pack(ASKED), b'', at=rdata.time_signed)[12:])
+
+
+def test_who_signs_nothing_imports_nothing_for_it():
+    script = (
+        'import sys, asyncio; before = set(sys.modules); import aiodnsresolver;'
+        'print({"hmac", "hashlib"} & (set(sys.modules) - before))'
+    )
+    ran = subprocess.run(
+        [sys.executable, '-c', script], cwd=HERE, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == 'set()\n'
 
 
 # --- 13. The system's files --------------------------------------------------
