@@ -2091,24 +2091,31 @@ def make_query(
     payload: int | None = PAYLOAD,
     want_dnssec: bool = False,
     options: Iterable[tuple[int, bytes]] = (),
+    key: Key | None = None,
 ) -> Message:
     """Returns a query with one question, and with EDNS (RFC 6891) unless `payload` is None.
 
     `qid` is random unless given; `payload` is in octets; `options` are pairs of a code and octets.
-    Raises InvalidName, or TypeError for what only EDNS can carry without EDNS.
+    With a Key it is signed as it is sent, and so has its reply to be; until then its last record
+    is one of type TSIG with the Key as its rdata, which `pack` does not take. Raises InvalidName,
+    or TypeError for what only EDNS can carry without EDNS.
     """
     options = tuple(options)
     if payload is None and (want_dnssec or options):
         raise TypeError('want_dnssec and options need EDNS, and payload=None is without')
-    edns: tuple[ResourceRecord, ...] = ()
+    ar: tuple[ResourceRecord, ...] = ()
     if payload is not None:
         ttl = 0x8000 if want_dnssec else 0  # the bit DO (RFC 3225 3)
-        edns = (ResourceRecord(b'', TYPES.OPT, payload, ttl, options),)
+        ar = (ResourceRecord(b'', TYPES.OPT, payload, ttl, options),)
+    if key is not None:
+        if not hasattr(key, 'digest_after'):  # a Key of section 10
+            raise TypeError(f'A key is a Key, not {type(key).__name__}')
+        ar += (ResourceRecord(key.name, TYPES.TSIG, CLASSES.ANY, 0, key),)
     qtype, qclass = TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
     question = QuestionRecord(to_name(name), qtype, qclass)
     qid = int.from_bytes(os.urandom(2), 'big') if qid is None else qid  # RFC 5452 9.2
     opcode, rcode = OPCODES.QUERY, RCODES.NOERROR
-    return Message(qid, QUESTION, opcode, 0, 0, rd, 0, 0, rcode, (question,), (), (), edns)
+    return Message(qid, QUESTION, opcode, 0, 0, rd, 0, 0, rcode, (question,), (), (), ar)
 
 
 def mix_case(fqdn: bytes) -> bytes:

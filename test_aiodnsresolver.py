@@ -3837,9 +3837,26 @@ def test_a_key_does_not_show_its_secret():
     key = Key('Key.Example.', ' QUJD\nREVG ', 'HMAC-SHA512.')
     assert (key.name, key.secret, key.algorithm) == (b'key.example', b'ABCDEF', b'hmac-sha512')
     assert repr(key) == f'{key}' == '<Key key.example. hmac-sha512>'
+    query = make_query('x', TYPES.A, key=key)
+    assert 'ABCDEF' not in repr(query)
     for copied in (pickle.loads(pickle.dumps(key)), copy.copy(key), copy.deepcopy(key)):
-        assert sign(ASKED, copied, b'', NOW) == sign(ASKED, key, b'', NOW)
+        assert sign(query, copied, b'', NOW) == sign(query, key, b'', NOW)
     assert Key('x', b'x', 'hmac-md5').algorithm == b'hmac-md5.sig-alg.reg.int'
+
+
+def test_a_query_carries_its_key_until_it_is_signed():
+    query = make_query('www.example', TYPES.TXT, qid=0x1234, key=KEY)
+    assert query.ar[:-1] == ASKED.ar
+    assert query.ar[-1] == (b'key.example', TYPES.TSIG, CLASSES.ANY, 0, KEY)
+    assert sign(query, KEY, time_signed=NOW) == (REQUEST, REQUEST_MAC)
+    assert make_query('x', TYPES.A, payload=None, key=KEY).ar[0].rdata is KEY
+    for call in (lambda: pack(query), lambda: presentation(query.ar[-1])):
+        with pytest.raises(TypeError, match='Key'):
+            call()
+    for no_key in (b'secret', 'key', {KEY.name: KEY}, 1):
+        with pytest.raises(TypeError, match='Key') as raised:
+            make_query('x', TYPES.A, key=no_key)
+        assert 'secret' not in str(raised.value)
 
 
 def test_what_cannot_be_signed_is_refused():
