@@ -2977,13 +2977,16 @@ def sign(
     return octets[:10] + LENGTH.pack(count + 1) + octets[HEADER.size :] + record, mac
 
 
-def query_to_ask(q: Message | bytes) -> tuple[Query, Keyring | None, bytes]:
+Keys = tuple[Keyring | None, bytes]  # what verifies a reply: a keyring, the MAC of the request
+
+
+def query_to_ask(q: Message | bytes) -> tuple[Query, Keys]:
     """Returns what `query_in` does, signed if there is a Key in it, and what verifies a reply."""
     message, key = split_key(q)
     if key is None:
-        return query_in(q), None, b''
+        return query_in(q), (None, b'')
     octets, mac = sign(message, key)
-    return query_in(octets), {key.name: key}, mac
+    return query_in(octets), ({key.name: key}, mac)
 
 
 # --- 12. TLS and HTTP --------------------------------------------------------
@@ -4891,10 +4894,17 @@ def is_from(source: Any, destination: Any) -> bool:
     return port == expected_port and (is_host or expected.is_multicast)
 
 
-def message_reader(ignore_trailing: bool, raise_on_truncation: bool, ignore_errors: bool) -> Read:
+def message_reader(
+    ignore_trailing: bool,
+    raise_on_truncation: bool,
+    ignore_errors: bool,
+    keyring: Keyring | None,
+    request_mac: bytes,
+) -> Read:
     """Returns how a reply is read, or any message if there is no query: as a Message, or an error.
 
-    With `ignore_errors` what is no answer is raised, so that it is dropped.
+    With a `keyring` it is verified. With `ignore_errors` what is no answer is raised, so that it
+    is dropped.
     """
 
     def read(query: Query, octets: bytes, _: float) -> Message | ResolverError:
@@ -4903,6 +4913,8 @@ def message_reader(ignore_trailing: bool, raise_on_truncation: bool, ignore_erro
                 message = parse_message(octets, ignore_trailing, True)
             else:
                 message = parse_answer(query, octets, ignore_trailing)
+            if keyring is not None:
+                verify(octets, keyring, request_mac, time.time())
         except ResolverError as error:
             if ignore_errors:
                 raise
@@ -5045,10 +5057,15 @@ async def send_udp(
         raise QueryTimeout('not sent in time')
 
 
-def check_no_keys(keyring: Any, request_mac: Any) -> None:
-    """Raises TypeError: there are no transaction signatures yet."""
-    if keyring is not None or request_mac != b'':
-        raise TypeError('Transaction signatures (TSIG) are not supported: no keyring, no MAC')
+def check_keyring(keyring: Any, request_mac: Any) -> None:
+    """Raises TypeError for what is no keyring, or for a MAC that is none or without a keyring."""
+    keys = keyring.values() if isinstance(keyring, Mapping) else [None]
+    if keyring is not None and not all(isinstance(key, Key) for key in keys):
+        raise TypeError('A keyring is a mapping of names in lower case to Keys')
+    if not isinstance(request_mac, bytes) or len(request_mac) > MAX_MESSAGE:
+        raise TypeError(f'{request_mac!r:.64} is no MAC, which is bytes')
+    if keyring is None and request_mac:
+        raise TypeError('What has to be signed needs a keyring')
 
 
 @contextlib.contextmanager
@@ -5071,7 +5088,7 @@ async def receive_udp(
     destination: Any = None,
     expiration: float | None = None,
     ignore_unexpected: bool = False,
-    keyring: None = None,
+    keyring: Keyring | None = None,
     request_mac: bytes = b'',
     ignore_trailing: bool = False,
     raise_on_truncation: bool = False,
@@ -5081,13 +5098,18 @@ async def receive_udp(
     """Receives a message as a datagram; returns it, when it came, and from where.
 
     From `destination` only, if it is given: else UnexpectedSource, or it is skipped with
-    `ignore_unexpected`. With `query`, only what answers it. `ignore_errors` skips all else.
-    Raises QueryTimeout, SocketError, MalformedMessage, BadResponse, Truncated, and TypeError.
+    `ignore_unexpected`. With `query`, only what answers it. With a `keyring`, a message that has a
+    signature only if that is right, and with the `request_mac` that `sign` gave it has to have
+    one; without that look for TSIG as its last record. `ignore_errors` skips all else.
+    Raises QueryTimeout, SocketError, MalformedMessage, BadResponse, BadSignature, Truncated, and
+    TypeError.
     """
     check_datagram_socket(sock)
-    check_no_keys(keyring, request_mac)
+    check_keyring(keyring, request_mac)
     asked = NO_QUERY if query is None else query_in(query)
-    read = message_reader(ignore_trailing, raise_on_truncation, ignore_errors)
+    read = message_reader(
+        ignore_trailing, raise_on_truncation, ignore_errors, keyring, request_mac
+    )
     loop = asyncio.get_running_loop()
     seconds = to_seconds(expiration, loop.time())
     dropped: deque[ResolverError] = deque(maxlen=1)
@@ -5135,15 +5157,18 @@ async def udp(
     """Sends a query as a datagram and returns the reply, one with TC up to its last whole record.
 
     `where` and `source` are addresses, `timeout` is in seconds, and None waits for ever. A `sock`
-    of the caller's is used and stays open. Raises QueryTimeout, SocketError, MalformedMessage,
-    BadResponse, UnexpectedSource, Truncated, InvalidName, and TypeError.
+    of the caller's is used and stays open. A query with a Key is signed, and its reply has to be:
+    what is not may be forged, and `ignore_errors` waits for what is (RFC 8945 5.4). Raises
+    QueryTimeout, SocketError, MalformedMessage, BadResponse, BadSignature, UnexpectedSource,
+    Truncated, InvalidName, and TypeError.
     """
-    query = query_in(q)
+    query, keys = query_to_ask(q)
     server = Server(where, port)
     seconds = to_seconds(timeout)
     reading = ignore_trailing, raise_on_truncation, ignore_errors
     if sock is None:
-        return await ask(query, server, seconds, (source, source_port), message_reader(*reading))
+        read = message_reader(*reading, *keys)
+        return await ask(query, server, seconds, (source, source_port), read)
     check_datagram_socket(sock)
     expiration = None if seconds is None else asyncio.get_running_loop().time() + seconds
     with error_context(lambda: asked_of(query, server)):
@@ -5156,7 +5181,7 @@ async def udp(
         to = destination if peer is None else None
     await send_udp(sock, query.octets, to, expiration)
     message, _, _ = await receive_udp(
-        sock, destination, expiration, ignore_unexpected, None, b'', *reading, query.octets
+        sock, destination, expiration, ignore_unexpected, *keys, *reading, query.octets
     )
     return message
 
@@ -5194,36 +5219,46 @@ async def send_tcp(
 async def receive_tcp(
     sock: StreamPair,
     expiration: float | None = None,
-    keyring: None = None,
+    keyring: Keyring | None = None,
     request_mac: bytes = b'',
     ignore_trailing: bool = False,
     ignore_errors: bool = False,
 ) -> tuple[Message, float]:
     """Receives the next message on a stream; returns it, and when it came on the loop's clock.
 
-    `ignore_errors` skips those that are malformed. Raises QueryTimeout, SocketError, also when the
-    stream ends, MalformedMessage, and TypeError.
+    `keyring` and `request_mac` are as for `receive_udp`, and each message is verified by itself.
+    `ignore_errors` skips those that are malformed or wrongly signed. Raises QueryTimeout,
+    SocketError, also when the stream ends, MalformedMessage, BadSignature, and TypeError.
     """
     stream, reader, _ = callers_stream(sock)
-    check_no_keys(keyring, request_mac)
+    check_keyring(keyring, request_mac)
     loop = asyncio.get_running_loop()
     with error_context(lambda: ON_A_STREAM):
         async with in_time(to_seconds(expiration, loop.time()), 'no message in time'):
             while True:  # each turn takes a message
                 octets = await stream.next_message(reader)
                 try:
-                    return parse_message(octets, ignore_trailing, True), loop.time()
-                except MalformedMessage:
+                    message = parse_message(octets, ignore_trailing, True)
+                    if keyring is not None:
+                        verify(octets, keyring, request_mac, time.time())
+                    return message, loop.time()
+                except (MalformedMessage, BadSignature):
                     if not ignore_errors:
                         raise
                     await asyncio.sleep(0)  # a flood of them must not stop the loop
 
 
 async def over_stream(
-    query: Query, server: Server, timeout: Any, source: Any, ignore_trailing: bool, sock: Any
+    asked: tuple[Query, Keys],
+    server: Server,
+    timeout: Any,
+    source: Any,
+    ignore_trailing: bool,
+    sock: Any,
 ) -> Message:
     """Returns the reply to a query over a stream of its own, or of the caller's."""
-    read = message_reader(ignore_trailing, False, False)
+    query, keys = asked
+    read = message_reader(ignore_trailing, False, False, *keys)
     seconds = to_seconds(timeout)
     if sock is None:
         return await ask(query, server, seconds, source, read)
@@ -5248,9 +5283,9 @@ async def tcp(
     On a `sock` of the caller's, the pair that `asyncio.open_connection` returns, several queries
     may be asked at once; it stays open. Else as `udp`.
     """
-    query = query_in(q)
+    asked = query_to_ask(q)
     server = Server(where, port, 'tcp')
-    return await over_stream(query, server, timeout, (source, source_port), ignore_trailing, sock)
+    return await over_stream(asked, server, timeout, (source, source_port), ignore_trailing, sock)
 
 
 async def tls(
@@ -5273,15 +5308,15 @@ async def tls(
     `verify=False` there is no check; an `ssl_context` has its own. One that does not pass is
     SocketError, before anything is sent. Else as `tcp`.
     """
-    query = query_in(q)
+    asked = query_to_ask(q)
     name = certificate_name(server_hostname) if server_hostname is not None else ''
     server = Server(where, port, 'tls', name)
     if ssl_context is not None and not hasattr(ssl_context, 'wrap_bio'):
         raise TypeError(f'ssl_context is None or an SSLContext, not {ssl_context!r}')
     if sock is None:
-        with error_context(lambda: asked_of(query, server)):
+        with error_context(lambda: asked_of(asked[0], server)):
             server.context = to_context(verify, 'dot') if ssl_context is None else ssl_context
-    return await over_stream(query, server, timeout, (source, source_port), ignore_trailing, sock)
+    return await over_stream(asked, server, timeout, (source, source_port), ignore_trailing, sock)
 
 
 def https_url(where: Any, port: Any, path: Any) -> Url:
@@ -5361,7 +5396,7 @@ async def fetch(client: Any, is_httpx: bool, exchange: HttpExchange, base: str) 
 
 
 async def over_client(
-    client: Any, query: Query, url: Url, post: bool, ignore_trailing: bool, timeout: float | None
+    client: Any, query: Query, url: Url, post: bool, read: Read, timeout: float | None
 ) -> Message:
     """Returns the reply to a query over a client of the caller's, to which all else is left."""
     is_httpx = hasattr(client, 'stream') and hasattr(client, 'aclose')
@@ -5374,7 +5409,10 @@ async def over_client(
         exchange = HttpExchange(query.octets, url.path, post)
         async with in_time(timeout):
             await fetch(client, is_httpx, exchange, base)
-        return parse_answer(query, exchange.reply(), ignore_trailing)
+        outcome: Message | ResolverError = read(query, exchange.reply(), 0.0)
+        if isinstance(outcome, ResolverError):
+            raise outcome
+        return outcome
 
 
 async def https(
@@ -5405,11 +5443,12 @@ async def https(
     Raises what `tls` does, MissingDependency, and BadResponse, with its `status`, also for a
     response that is no success, or has another content type than a DNS message, or too much.
     """
-    query = query_in(q)
+    query, keys = query_to_ask(q)
     seconds = to_seconds(timeout)
     url = https_url(where, port, path)
+    read = message_reader(ignore_trailing, False, False, *keys)
     if client is not None:
-        return await over_client(client, query, url, post, ignore_trailing, seconds)
+        return await over_client(client, query, url, post, read, seconds)
     http_library()
     loop = asyncio.get_running_loop()
     expiration = None if seconds is None else loop.time() + seconds
@@ -5422,7 +5461,6 @@ async def https(
                 raise InvalidName(f'{server.text} is of another family than is asked for')
             server.context = to_context(verify, ALPN['https'])
             server.is_post = post
-    read = message_reader(ignore_trailing, False, False)
     for server in servers[:-1]:
         left = to_seconds(expiration, loop.time())
         try:
@@ -5451,7 +5489,7 @@ async def udp_with_fallback(
     Returns the reply, and whether it came over TCP. The `timeout` is for both. Else as `udp` and
     `tcp`.
     """
-    query = query_in(q).octets
+    query_to_ask(q)  # if it is none, nothing is sent
     seconds = to_seconds(timeout)
     if tcp_sock is not None:
         callers_stream(tcp_sock)  # if it is none, nothing is sent
@@ -5460,9 +5498,9 @@ async def udp_with_fallback(
     at = port, source, source_port
     strict = ignore_unexpected, ignore_trailing, True
     with contextlib.suppress(Truncated):
-        return await udp(query, where, seconds, *at, *strict, udp_sock, ignore_errors), False
+        return await udp(q, where, seconds, *at, *strict, udp_sock, ignore_errors), False
     left = to_seconds(expiration, loop.time())
-    message = await tcp(query, where, left, *at, ignore_trailing, tcp_sock)
+    message = await tcp(q, where, left, *at, ignore_trailing, tcp_sock)
     return message, True
 
 

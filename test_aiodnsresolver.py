@@ -5681,13 +5681,217 @@ def test_the_id_is_looked_at_before_a_message_is_parsed(monkeypatch):
         module.parse_answer(query, pack(wrong_id(Q)), False)
 
 
+SIGNED_Q = make_query('www.Example.com', TYPES.A, key=KEY)
+
+
+def signing(answer, key=KEY, shift=0, **how):
+    """An `answer` that is signed, by a clock that goes before; `how` by hand."""
+
+    def signed(query):
+        *rest, record = query.ar
+        query = query._replace(ar=tuple(rest))
+        original = query._replace(qid=record.rdata.original_id)
+        assert sign(original, KEY, b'', record.rdata.time_signed)[1] == record.rdata.mac
+        assert abs(record.rdata.time_signed - time.time()) < 60
+        at = int(time.time()) + shift
+        if how:
+            return signed_by_hand(pack(answer(query)), record.rdata.mac, key=key, at=at, **how)
+        return sign(answer(query), key, record.rdata.mac, at)[0]
+
+    return signed
+
+
+def without_tsig(answer):
+    """An `answer` that is not signed."""
+    return lambda query: answer(query._replace(ar=query.ar[:-1]))
+
+
+def not_authorized(query):
+    return reply_to(query, rcode=RCODES.NOTAUTH)
+
+
+# What a server may send to a signed query instead of a signed reply, and what is wrong with it.
+BADLY_SIGNED = {
+    'not signed': (without_tsig(echo), 'not signed'),
+    'not signed, an error': (without_tsig(not_authorized), 'not signed, and says NOTAUTH'),
+    'a request sent back': (lambda query: query._replace(qr=RESPONSE), 'BADSIG'),
+    'another secret': (signing(echo, OTHER_KEY), 'BADSIG'),
+    'another key': (signing(echo, Key('other', b'x')), 'other. hmac-sha256. .BADKEY'),
+    'another algorithm': (signing(echo, Key('key.example', b'x', 'hmac-sha1')), 'BADKEY'),
+    'an hour before': (signing(echo, shift=-3600), 'BADTIME'),
+    'an hour after': (signing(echo, shift=3600), 'BADTIME'),
+    'cut': (signing(echo, size=16), 'BADTRUNC'),
+    'it does not know the key': (
+        signing(not_authorized, size=0, error=17),
+        'BADKEY, and does not sign',
+    ),
+    'it is in another year': (signing(not_authorized, error=18, other=bytes(6)), 'its clock is 1'),
+}
+
+
 @on_every_loop
-async def test_there_are_no_transaction_signatures_yet():
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_a_query_with_a_key_is_signed_and_its_reply_verified(call):
+    async with Nameserver(signing(echo)) as server, stream_pair(server) as pair:
+        with datagram_socket() as sock:
+            for given in (None, sock if call is udp else pair):
+                reply = await soon(call(SIGNED_Q, '127.0.0.1', 5, server.port, sock=given))
+                assert reply._replace(ar=reply.ar[:-1]) == echo(SIGNED_Q)._replace(ar=Q.ar)
+                record = reply.ar[-1]
+                assert (record.name, record.qtype) == (KEY.name, TYPES.TSIG)
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_octets_that_are_signed_already_go_out_and_the_reply_is_not_verified(call):
+    octets, mac = sign(Q, KEY)
+    async with Nameserver(without_tsig(echo)) as server:
+        assert await call(octets, '127.0.0.1', 5, server.port) == echo(Q)
+        assert mac_in(pack(server.queries[0])) == mac
+
+
+@on_every_loop
+@pytest.mark.parametrize('scheme', ['tls', 'https'])
+async def test_a_query_with_a_key_is_signed_over_tls_and_https_too(authority, scheme):
+    for answer, is_good in ((signing(echo), True), (without_tsig(echo), False)):
+        async with SECURE[scheme](authority, answer) as server:
+            call = tls if scheme == 'tls' else https
+            for how in [{}] if scheme == 'tls' else [{}, {'post': False}]:
+                asked = call(SIGNED_Q, '127.0.0.1', 5, server.port, verify=authority.path, **how)
+                if is_good:
+                    assert (await asked).an == echo(Q).an
+                else:
+                    assert isinstance(await raised_by(asked), BadSignature)
+
+
+@on_every_loop
+async def test_a_signed_query_falls_back_to_tcp_signed():
+    over_tcp = signing(echo)
+    async with Nameserver(signing(answering(tc=1)), over_tcp=over_tcp) as server:
+        reply, used_tcp = await udp_with_fallback(SIGNED_Q, '127.0.0.1', 5, server.port)
+        assert (reply.an, used_tcp) == (echo(Q).an, True)
+        assert [query.ar[-1].qtype for query in server.queries] == [TYPES.TSIG] * 2
+    # Not for a reply with TC that anybody may have sent.
+    for cut in (without_tsig(answering(tc=1)), truncated):
+        async with Nameserver(cut, over_tcp=over_tcp) as server:
+            call = udp_with_fallback(SIGNED_Q, '127.0.0.1', 5, server.port)
+            assert isinstance(await raised_by(call), (BadSignature, MalformedMessage))
+            assert server.over_tcp == []
+
+
+@on_every_loop
+@pytest.mark.parametrize('call', [udp, tcp])
+async def test_a_reply_that_is_badly_signed_is_an_error(call):
+    for answer, text in BADLY_SIGNED.values():
+        async with Nameserver(answer) as server, stream_pair(server) as pair:
+            with datagram_socket() as sock:
+                for given in (None, sock if call is udp else pair):
+                    asked = call(SIGNED_Q, '127.0.0.1', 5, server.port, sock=given)
+                    error = await raised_by(soon(asked))
+                    assert isinstance(error, BadSignature)
+                    assert re.search(text, str(error))
+                    assert str(error).startswith('www.example.com. A from ')
+
+
+@in_one_way
+@pytest.mark.parametrize('fault', BADLY_SIGNED)
+async def test_with_ignore_errors_a_badly_signed_datagram_is_dropped(fault):
+    bad, text = BADLY_SIGNED[fault]
+    good = signing(echo)
+    async with Nameserver(lambda query: [bad(query), bad(query), good(query)]) as server:
+        with datagram_socket() as sock:
+            for given in (None, sock):
+                call = udp(SIGNED_Q, '127.0.0.1', 1, server.port, sock=given, ignore_errors=True)
+                assert (await call).an == echo(Q).an
+    async with Nameserver(bad) as server:
+        call = udp(SIGNED_Q, '127.0.0.1', 1, server.port, ignore_errors=True)
+        error = await raised_by(in_time(call))
+        assert isinstance(error, QueryTimeout)
+        assert isinstance(error.__cause__, BadSignature)
+        assert re.search(text, str(error.__cause__))
+
+
+@on_every_loop
+async def test_the_halves_sign_and_verify():
+    octets, mac = sign(SIGNED_Q, KEY)
+    async with Nameserver(signing(echo)) as server, stream_pair(server) as pair:
+        with datagram_socket() as sock:
+            await send_udp(sock, octets, server.nameserver)
+            keys = {'keyring': KEYRING, 'request_mac': mac}
+            reply, _, _ = await soon(receive_udp(sock, query=octets, **keys))
+            assert reply.an == echo(Q).an
+            await send_tcp(pair, octets)
+            reply, _ = await soon(receive_tcp(pair, **keys))
+            assert reply.an == echo(Q).an
+
+    def then_good(bad):
+        return lambda query: [bad(query), signing(echo)(query)]
+
+    for bad, text in BADLY_SIGNED.values():
+        async with Nameserver(then_good(bad)) as server, stream_pair(server) as pair:
+            for ignore_errors in (True, False):
+                with datagram_socket() as sock:
+                    await send_udp(sock, octets, server.nameserver)
+                    await send_tcp(pair, octets)
+                    over_udp = receive_udp(sock, ignore_errors=ignore_errors, **keys)
+                    over_tcp = receive_tcp(pair, ignore_errors=ignore_errors, **keys)
+                    if ignore_errors:
+                        assert (await soon(over_udp))[0].an == echo(Q).an
+                        assert (await soon(over_tcp))[0].an == echo(Q).an
+                    else:
+                        for call in (over_udp, over_tcp):
+                            error = await raised_by(soon(call))
+                            assert isinstance(error, BadSignature)
+                            assert re.search(text, str(error))
+
+
+@on_every_loop
+async def test_a_server_of_the_halves_verifies_what_is_signed():
+    with datagram_socket() as ours, datagram_socket() as theirs:
+        where = theirs.getsockname()
+        for octets, keyring, is_good in (
+            (pack(Q), KEYRING, True),
+            (sign(Q, KEY)[0], KEYRING, True),
+            (sign(Q, KEY)[0], None, True),  # who has no keyring looks at no signature
+            (sign(Q, KEY)[0], {}, False),
+            (sign(Q, OTHER_KEY)[0], KEYRING, False),
+        ):
+            await send_udp(ours, octets, where)
+            call = soon(receive_udp(theirs, keyring=keyring))
+            if is_good:
+                assert (await call)[0] == parse(octets)
+            else:
+                assert isinstance(await raised_by(call), BadSignature)
+
+
+@on_every_loop
+async def test_what_is_no_keyring_is_refused():
+    _, mac = sign(Q, KEY)
     async with Nameserver(silent) as server, stream_pair(server) as pair:
         with datagram_socket() as sock:
-            for call in (receive_udp(sock, keyring={}), receive_tcp(pair, request_mac=b'x')):
-                with pytest.raises(TypeError, match='TSIG'):
+            for keyring, request_mac in (
+                (KEY, b''),
+                ({KEY.name: KEY.secret}, b''),
+                ([KEY], b''),
+                (KEYRING, None),
+                (KEYRING, 'mac'),
+                (KEYRING, bytes(65536)),
+                (None, mac),
+            ):
+                keys = {'keyring': keyring, 'request_mac': request_mac}
+                for call in (receive_udp(sock, **keys), receive_tcp(pair, **keys)):
+                    with pytest.raises(TypeError) as raised:
+                        await call
+                    assert repr(KEY.secret) not in str(raised.value)
+            # A Key in a message is for who waits for the reply to it, and has the MAC.
+            for call in (
+                send_udp(sock, SIGNED_Q, server.nameserver),
+                send_tcp(pair, SIGNED_Q),
+                receive_udp(sock, query=SIGNED_Q),
+            ):
+                with pytest.raises(TypeError, match='Key'):
                     await call
+        await server.asked(0)
 
 
 @on_every_loop
