@@ -4909,12 +4909,13 @@ def message_reader(
 
     def read(query: Query, octets: bytes, _: float) -> Message | ResolverError:
         try:
+            # First, unless the id is wrong: what NSD refuses lacks the question.
+            if keyring is not None and octets.startswith(query.octets[:2]):
+                verify(octets, keyring, request_mac, time.time())
             if query is NO_QUERY:
                 message = parse_message(octets, ignore_trailing, True)
             else:
                 message = parse_answer(query, octets, ignore_trailing)
-            if keyring is not None:
-                verify(octets, keyring, request_mac, time.time())
         except ResolverError as error:
             if ignore_errors:
                 raise

@@ -5725,6 +5725,11 @@ BADLY_SIGNED = {
         signing(not_authorized, size=0, error=17),
         'BADKEY, and does not sign',
     ),
+    'it does not know the key, and what was asked': (  # as NSD says it
+        signing(lambda query: not_authorized(query)._replace(qd=(), ar=()), size=0, error=17),
+        'BADKEY, and does not sign',
+    ),
+    'another question': (without_tsig(wrong_name), 'not signed'),
     'it is in another year': (signing(not_authorized, error=18, other=bytes(6)), 'its clock is 1'),
 }
 
