@@ -11936,6 +11936,43 @@ mail  MF   mail
 mail  MF   mail.b
 """
 
+# A key of each algorithm that nameservers have, by the algorithm. All but Unbound know them.
+KEYS = {
+    algorithm: Key(f'{algorithm}.Keys.example', algorithm.encode() * 2, algorithm)
+    for algorithm in (
+        'hmac-md5',
+        'hmac-sha1',
+        'hmac-sha224',
+        'hmac-sha256',
+        'hmac-sha384',
+        'hmac-sha512',
+    )
+}
+
+
+def key_values(template):
+    """What a configuration says of each key."""
+    return ''.join(
+        template
+        % {
+            'name': key.name.decode(),
+            'algorithm': algorithm,
+            'secret': base64.b64encode(key.secret).decode(),
+        }
+        for algorithm, key in KEYS.items()
+    )
+
+
+BIND_KEYS = key_values('key "%(name)s" { algorithm %(algorithm)s; secret "%(secret)s"; };\n')
+NSD_KEYS = key_values(
+    'key:\n    name: "%(name)s"\n    algorithm: %(algorithm)s\n    secret: "%(secret)s"\n'
+)
+KNOT_KEYS = 'key:\n' + key_values(
+    '  - id: %(name)s\n    algorithm: %(algorithm)s\n    secret: %(secret)s\n'
+)
+KEY_NAMES = ', '.join(key.name.decode() for key in KEYS.values())
+KNOT_KEYS += f'acl:\n  - id: keys\n    action: [query, transfer]\n    key: [{KEY_NAMES}]\n'
+
 BIND_OPTIONS = """
 tls ours {
     cert-file "%(folder)s/certificate.pem";
@@ -11985,6 +12022,7 @@ zone:
   - domain: servers.example
     storage: "%(folder)s"
     file: zone
+    acl: keys
     semantic-checks: off
 """
 
@@ -12007,6 +12045,7 @@ zone:
     name: "obsolete.example"
     zonefile: "zone"
     provide-xfr: 127.0.0.1 NOKEY
+    provide-xfr: 127.0.0.1 hmac-sha256.keys.example
 """
 
 UNBOUND_OPTIONS = """
@@ -12162,7 +12201,7 @@ def bind(authority, tmp_path_factory):
     values = values_with_tls(folder, authority)
     (folder / 'zone').write_text(whole_zone())
     (folder / 'changing').write_text(CHANGING_ZONE)
-    (folder / 'named.conf').write_text(BIND_OPTIONS % values)
+    (folder / 'named.conf').write_text(BIND_KEYS + BIND_OPTIONS % values)
     command = [find_program('named', 'bind9'), '-g', '-n', '1', '-c', folder / 'named.conf']
     with running(command, address_of(values), folder / 'log') as server:
         yield server
@@ -12174,7 +12213,7 @@ def nsd(tmp_path_factory):
     folder = tmp_path_factory.mktemp('nsd')
     port = free_port()
     (folder / 'zone').write_text(whole_obsolete_zone())
-    (folder / 'nsd.conf').write_text(NSD_OPTIONS % {'folder': folder, 'port': port})
+    (folder / 'nsd.conf').write_text(NSD_KEYS + NSD_OPTIONS % {'folder': folder, 'port': port})
     command = [find_program('nsd', 'nsd'), '-d', '-c', folder / 'nsd.conf']
     with running(command, ('127.0.0.1', port), folder / 'log', 'obsolete.example') as server:
         yield server
@@ -12233,7 +12272,7 @@ def knot(tmp_path_factory):
     lines = [line for line in ZONE.splitlines() if not line.startswith('old-mail')]
     lines += [f'many A {address}' for address in MANY]
     (folder / 'zone').write_text('\n'.join(lines) + '\n')
-    (folder / 'knot.conf').write_text(KNOT_OPTIONS % {'folder': folder, 'port': port})
+    (folder / 'knot.conf').write_text(KNOT_KEYS + KNOT_OPTIONS % {'folder': folder, 'port': port})
     command = [find_program('knotd', 'knot'), '-c', folder / 'knot.conf']
     with running(command, ('127.0.0.1', port), folder / 'log') as server:
         yield server
@@ -12784,6 +12823,127 @@ def test_every_record_of_a_transfer_is_the_same_to_dnspython(server, zone, expec
                 types.add(qtype)
                 assert uncompressed(qtype, rdata) == theirs[0].to_wire()
     assert types == expected
+
+
+def on_each_with_keys(test):
+    """Makes a test one that runs on each nameserver that knows keys, with a zone of it."""
+    servers = [
+        ('bind', 'servers.example'),
+        ('knot', 'servers.example'),
+        ('nsd', 'obsolete.example'),
+    ]
+    return pytest.mark.servers(
+        pytest.mark.parametrize('server, zone', servers, indirect=['server'])(test)
+    )
+
+
+@on_each_with_keys
+@in_one_way
+@pytest.mark.parametrize('algorithm', KEYS)
+async def test_nameservers_sign_the_reply_to_a_signed_query(server, zone, algorithm):
+    query = make_query(f'ns.{zone}', TYPES.A, key=KEYS[algorithm])
+    for call in (udp, tcp, udp_with_fallback):
+        said = await call(query, server[0], 5, server[1])
+        reply = said[0] if call is udp_with_fallback else said
+        assert (reply.rcode, texts(record.rdata for record in reply.an)) == (0, ['127.0.0.1'])
+        assert reply.ar[-1].qtype == TYPES.TSIG
+
+
+@pytest.mark.servers
+@in_one_way
+async def test_bind_signs_over_tls_and_https_too(bind, authority):
+    query = make_query('ns.servers.example', TYPES.A, key=KEYS['hmac-sha512'])
+    for call, port, how in (
+        (tls, bind.tls, {}),
+        (https, bind.https, {}),
+        (https, bind.https, {'post': False}),
+    ):
+        reply = await call(query, bind[0], 5, port, verify=authority.path, **how)
+        assert reply.ar[-1].rdata.algorithm_name == b'hmac-sha512'
+
+
+@on_each_with_keys
+@in_one_way
+async def test_nameservers_say_what_is_wrong_with_a_key(server, zone):
+    key = KEYS['hmac-sha256']
+    for wrong, error in (
+        (Key(key.name, b'wrong'), RCODES.BADSIG),
+        (Key('unknown.example', key.secret), RCODES.BADKEY),
+        (Key(key.name, key.secret, 'hmac-sha256-128'), RCODES.BADKEY),
+    ):
+        query = make_query(f'ns.{zone}', TYPES.A, key=wrong)
+        for call in (udp, tcp):
+            raised = await raised_by(call(query, server[0], 5, server[1]))
+            assert isinstance(raised, BadSignature)
+            assert raised.error == error
+            assert f'The server says {"BADSIG" if error == 16 else error}' in str(raised)
+
+
+@on_each_with_keys
+@pytest.mark.parametrize('shift, where', [(-3600, 'ahead'), (3600, 'behind')])
+def test_nameservers_tell_how_far_a_clock_is_off(server, zone, shift, where):
+    key = KEYS['hmac-sha256']
+    at = int(time.time()) + shift
+    octets, mac = sign(make_query(f'ns.{zone}', TYPES.A), key, time_signed=at)
+    reply = exchange(server, octets)
+    keyring = {key.name: key}
+    with pytest.raises(BadSignature) as raised:
+        module.verify(reply, keyring, mac, at)
+    assert raised.value.error == RCODES.BADTIME
+    assert re.search(
+        f'says BADTIME .its clock is 3[56][0-9][0-9] seconds {where}', str(raised.value)
+    )
+    assert refusal_of(reply, keyring, mac, time.time()) == RCODES.BADTIME
+
+
+@on_each_with_keys
+@pytest.mark.parametrize('size', [0, 1, 9, 10, 15, 16, 31])
+def test_nameservers_refuse_a_truncated_mac(server, zone, size):
+    key = KEYS['hmac-sha256']
+    octets, mac = sign(make_query(f'ns.{zone}', TYPES.A), key)
+    *rest, record = parse(octets).ar
+    short = record._replace(rdata=record.rdata._replace(mac=mac[:size]))
+    reply = exchange(server, pack(parse(octets)._replace(ar=(*rest, short))))
+    error = refusal_of(reply, {key.name: key}, mac[:size] or b'none', time.time())
+    assert error in (RCODES.BADSIG, RCODES.BADTRUNC)
+
+
+@on_each_with_keys
+def test_nameservers_verify_what_was_forwarded_with_another_id(server, zone):
+    key = KEYS['hmac-sha256']
+    octets, mac = sign(make_query(f'ns.{zone}', TYPES.A, qid=1), key)
+    reply = exchange(server, b'\x12\x34' + octets[2:])
+    assert (reply[:2], parse(reply).rcode) == (b'\x12\x34', RCODES.NOERROR)
+    module.verify(reply, {key.name: key}, mac, time.time())
+
+
+def transfer_of(server, octets):
+    """The messages of a transfer: those up to the second SOA."""
+    with socket.create_connection(server, 5) as sock, sock.makefile('rb') as stream:
+        sock.sendall(module.to_frame(octets))
+        count = 0
+        while count < 2:
+            message = stream.read(int.from_bytes(stream.read(2), 'big'))
+            count += [record.qtype for record in parse(message).an].count(TYPES.SOA)
+            assert parse(message).an
+            yield message
+
+
+@on_each_with_keys
+def test_a_transfer_is_verified_as_nameservers_sign_it(server, zone):
+    key = KEYS['hmac-sha256']
+    octets, mac = sign(make_query(zone, TYPES.AXFR, payload=None), key)
+    messages = list(transfer_of(server, octets))
+    verifier = module.Verifier(key, mac)
+    for message in messages:
+        verifier.take(message)
+    verifier.finish()
+    changed = [*messages[:-1], messages[-1].replace(b'\x7f\0\0\1', b'\x7f\0\0\2')]
+    changed = changed if changed != messages else [messages[0][:-1] + b'\1', *messages[1:]]
+    verifier = module.Verifier(key, mac)
+    with pytest.raises((BadSignature, MalformedMessage)):
+        for message in changed:
+            verifier.take(message)
 
 
 # --- 21. Guests --------------------------------------------------------------
