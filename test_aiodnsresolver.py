@@ -5684,14 +5684,14 @@ def test_the_id_is_looked_at_before_a_message_is_parsed(monkeypatch):
 SIGNED_Q = make_query('www.Example.com', TYPES.A, key=KEY)
 
 
-def signing(answer, key=KEY, shift=0, **how):
+def signing(answer, key=KEY, shift=0, asked_with=KEY, **how):
     """An `answer` that is signed, by a clock that goes before; `how` by hand."""
 
     def signed(query):
         *rest, record = query.ar
         query = query._replace(ar=tuple(rest))
         original = query._replace(qid=record.rdata.original_id)
-        assert sign(original, KEY, b'', record.rdata.time_signed)[1] == record.rdata.mac
+        assert sign(original, asked_with, b'', record.rdata.time_signed)[1] == record.rdata.mac
         assert abs(record.rdata.time_signed - time.time()) < 60
         at = int(time.time()) + shift
         if how:
@@ -14035,7 +14035,7 @@ def test_type_checkers_know_the_answer_to_each_type(checker, tmp_path):
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 16
+    assert len(examples) == 17
 
     def answer(query):
         zone = {
@@ -14080,6 +14080,10 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
                     async with http_client('httpx2', authority, http2=True) as client:
                         assert len(await scope['ask_often'](client, '127.0.0.1')) == 3
                     assert len(over_http.streams) == 2
+            key = scope['key']
+            async with Nameserver(signing(answer, key, asked_with=key)) as signed:
+                scope['udp'] = functools.partial(udp, port=signed.port)
+                assert len(await scope['ask_signed']('127.0.0.1')) == 1
             with datagram_socket() as one:
                 where = one.getsockname()
                 serving = asyncio.ensure_future(scope['serve_datagrams'](one))
