@@ -2718,13 +2718,13 @@ class Key:
     `hmac-sha512-256`. The secret is not in its `repr`. Raises InvalidName, or TypeError.
     """
 
-    __slots__ = ('algorithm', 'name', 'secret')
+    secret: bytes
 
     def __init__(
         self, name: str | bytes, secret: bytes | str, algorithm: str | bytes = 'hmac-sha256'
     ) -> None:
-        self.name = to_name(name).lower()
-        self.algorithm = to_name(algorithm).lower()
+        self.name: bytes = to_name(name).lower()
+        self.algorithm: bytes = to_name(algorithm).lower()
         if self.algorithm == b'hmac-md5':
             self.algorithm += b'.sig-alg.reg.int'
         if self.algorithm not in ALGORITHMS:
@@ -2792,18 +2792,15 @@ def find_signature(octets: bytes) -> Signature | None:
         offset = HEADER.size
         for left in range(questions + records - 1, -1, -1):
             start = offset
-            while size := octets[offset]:  # each turn passes a label
-                if size >= 0xC0:
-                    offset += 1
-                    break
+            while 0 < (size := octets[offset]) < 0xC0:  # each turn passes a label
                 offset += size + 1
-            offset += 1
+            offset += 2 if size else 1
             if left >= records:
                 offset += QUESTION_TAIL.size
                 continue
-            qtype, qclass, ttl, length = RECORD_TAIL.unpack_from(octets, offset)
-            offset += RECORD_TAIL.size + length
-            if qtype == TYPES.TSIG:
+            qtype, qclass, ttl, length = unpack_record_tail(octets, offset)
+            offset += 10 + length
+            if qtype == 250:  # TSIG
                 if left or not ar or qclass != CLASSES.ANY or ttl or offset > len(octets):
                     raise MalformedMessage('There is TSIG where it must not be, or a broken one')
                 names: Names = {}
