@@ -17,6 +17,7 @@ import errno
 import faulthandler
 import functools
 import gc
+import hashlib
 import hmac
 import inspect
 import itertools
@@ -3483,6 +3484,22 @@ def test_a_message_that_is_not_signed_as_it_has_to_be_is_refused(octets, error):
     assert refusal_of(octets) == error
 
 
+@pytest.mark.parametrize('algorithm', HASHES)
+def test_a_mac_has_the_length_that_the_algorithm_says(algorithm):
+    hash_name, size = HASHES[algorithm]
+    key = Key(KEY.name, KEY.secret, algorithm)
+    least = max(10, hashlib.new(hash_name).digest_size // 2)
+    for length in range(hashlib.new(hash_name).digest_size + 1):
+        octets = signed_by_hand(
+            REPLY, key=key, size=length, algorithm=module.pack_name(key.algorithm)
+        )
+        if length == size:
+            module.verify(octets, {key.name: key}, REQUEST_MAC, NOW)
+        else:
+            expected = RCODES.BADTRUNC if least <= length < size else RCODES.FORMERR
+            assert refusal_of(octets, {key.name: key}) == expected
+
+
 FORWARDED = b'\x99\x99' + SIGNED[2:]  # with another id, as a forwarder may send it
 ACCEPTED = {
     'as it is': SIGNED,
@@ -3808,6 +3825,7 @@ def test_a_later_message_of_a_stream_that_is_wrongly_signed_is_refused(how, erro
         (('x', ''), InvalidName),
         (('x', 'eA'), InvalidName),
         (('x', 'e_-='), InvalidName),
+        (('x', 'e*A=='), InvalidName),
         (('x', '\u00e9A=='), InvalidName),
         (('x', b'x', 'hmac-sha3'), InvalidName),
         (('x', b'x', 'gss-tsig'), InvalidName),
