@@ -2718,13 +2718,15 @@ class Key:
     `hmac-sha512-256`. The secret is not in its `repr`. Raises InvalidName, or TypeError.
     """
 
+    name: bytes  # in lower case
+    algorithm: bytes  # in lower case
     secret: bytes
 
     def __init__(
         self, name: str | bytes, secret: bytes | str, algorithm: str | bytes = 'hmac-sha256'
     ) -> None:
-        self.name: bytes = to_name(name).lower()
-        self.algorithm: bytes = to_name(algorithm).lower()
+        self.name = to_name(name).lower()
+        self.algorithm = to_name(algorithm).lower()
         if self.algorithm == b'hmac-md5':
             self.algorithm += b'.sig-alg.reg.int'
         if self.algorithm not in ALGORITHMS:

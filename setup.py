@@ -92,13 +92,17 @@ def stub_of(node: ast.stmt, values: dict[str, Any]) -> ast.stmt:
 
 
 def attributes(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yields what `__init__` stores of its parameters, with their annotations."""
+    """Yields what `__init__` stores of its parameters, with their annotations.
+
+    What the class itself has an annotation for is another type there.
+    """
+    declared = {ast.unparse(each.target) for each in body if isinstance(each, ast.AnnAssign)}
     for method in body:
         if isinstance(method, ast.FunctionDef) and method.name == '__init__':
             targets = [each for each in ast.walk(method) if isinstance(each, ast.Attribute)]
             stored = {each.attr for each in targets if isinstance(each.ctx, ast.Store)}
             for each in [*method.args.args, *method.args.kwonlyargs]:
-                if each.arg in stored and each.annotation is not None:
+                if each.arg in stored - declared and each.annotation is not None:
                     yield ast.AnnAssign(ast.Name(each.arg, ast.Store()), each.annotation, None, 1)
 
 

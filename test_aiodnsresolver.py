@@ -14003,6 +14003,8 @@ def typed_program():
     yield '    assert_type(await resolve(b"x", qtype), tuple[Any, ...])'
     yield '    await resolve("x", "MX")  # wrong'
     yield '    await resolve(5, TYPES.MX)  # wrong'
+    yield '    key = aiodnsresolver.Key("x", "QUJD")'
+    yield '    assert_type((key.name, key.secret, key.algorithm), tuple[bytes, bytes, bytes])'
     for mnemonic, _, rdata, _ in VECTORS:
         if mnemonic not in TYPES.__members__:
             continue
