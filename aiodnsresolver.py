@@ -1662,15 +1662,8 @@ layout('NS', nsdname=NAME)  # RFC 1035 3.3.11
 layout('MD', madname=NAME)  # RFC 1035 3.3.4
 layout('MF', madname=NAME)  # RFC 1035 3.3.5
 layout('CNAME', cname=NAME)  # RFC 1035 3.3.1
-layout(
-    'SOA',  # RFC 1035 3.3.13
-    mname=NAME,
-    rname=NAME,
-    serial=U32,
-    refresh=U32,
-    retry=U32,
-    expire=U32,
-    minimum=U32,
+layout(  # RFC 1035 3.3.13
+    'SOA', mname=NAME, rname=NAME, serial=U32, refresh=U32, retry=U32, expire=U32, minimum=U32
 )
 layout('MB', madname=NAME)  # RFC 1035 3.3.3
 layout('MG', mgmname=NAME)  # RFC 1035 3.3.6
@@ -1781,20 +1774,12 @@ layout('CDNSKEY', **fields_of('DNSKEY'))  # RFC 7344 3.2
 layout('OPENPGPKEY', public_key=BASE64_REST)  # RFC 7929 2.1
 layout('CSYNC', soa_serial=U32, flags=U16, type_bit_map=TYPE_BITMAP)  # RFC 7477 2.1.1
 layout('ZONEMD', serial=U32, scheme=U8, hash_algorithm=U8, digest=HEX_REST)  # RFC 8976 2.2
-layout(
-    'SVCB',  # RFC 9460 2.2
-    CLASSES.IN,
-    svc_priority=U16,
-    target_name=PLAIN_NAME,
-    svc_params=SVC_PARAM_LIST,
+layout(  # RFC 9460 2.2
+    'SVCB', CLASSES.IN, svc_priority=U16, target_name=PLAIN_NAME, svc_params=SVC_PARAM_LIST
 )
 layout('HTTPS', CLASSES.IN, **fields_of('SVCB'))  # RFC 9460 9
-layout(
-    'DSYNC',  # RFC 9859 2.1
-    rrtype=TYPE,
-    scheme=DSYNC_SCHEME,
-    port=U16,
-    target=PLAIN_NAME,
+layout(  # RFC 9859 2.1
+    'DSYNC', rrtype=TYPE, scheme=DSYNC_SCHEME, port=U16, target=PLAIN_NAME
 )
 layout('SPF', **fields_of('TXT'))  # RFC 4408 3.1.1
 layout('NID', preference=U16, node_id=U64_GROUPS)  # RFC 6742 2.1
@@ -1826,14 +1811,8 @@ layout(
 layout('URI', priority=U16, weight=U16, target=QUOTED_REST)  # RFC 7553 4
 layout('CAA', flags=U8, tag=TAG, value=QUOTED_REST)  # RFC 8659 4.1
 layout('AVC', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2016
-layout(
-    'AMTRELAY',  # RFC 8777 4.2
-    None,
-    Relay,
-    precedence=U8,
-    discovery_optional=U8,
-    type=U8,
-    relay=GATEWAY,
+layout(  # RFC 8777 4.2
+    'AMTRELAY', None, Relay, precedence=U8, discovery_optional=U8, type=U8, relay=GATEWAY
 )
 layout('RESINFO', **fields_of('TXT'))  # RFC 9606 4
 layout('WALLET', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2024
