@@ -809,9 +809,11 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
     length = data[offset]
     after = offset + length + 1
     if 0 < length < 0x40 and data[after] >= 0xC0:  # a short cut: one label before a pointer
-        name, size = names.get((data[after] & 0x3F) << 8 | data[after + 1], (b'', 0))
+        target = (data[after] & 0x3F) << 8 | data[after + 1]
+        name, size = names.get(target, (b'', 0))
         label = data[offset + 1 : after]
-        if name and label.isalnum() and size + length < MAX_NAME:
+        is_plain = label.isalnum() or not label.translate(None, PLAIN)
+        if name and is_plain and target < offset and size + length < MAX_NAME:
             name = label + b'.' + name
             names[offset] = name, size + length + 1
             return name, after + 2
@@ -821,10 +823,10 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
     name, size = b'', 1
     while True:  # forwards over a label, or backwards to a segment that starts lower
         length = data[offset]
-        if after and offset in names:  # reached by a pointer, and parsed before
-            name, size = names[offset]
-            break
         if 0 < length < 0x40:
+            if after and offset in names:  # reached by a pointer, and parsed before
+                name, size = names[offset]
+                break
             walked.append(offset)
             offset += length + 1
         elif length >= 0xC0:
@@ -833,9 +835,12 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
                 raise MalformedMessage(
                     f'A compression pointer at {offset} does not lead backwards'
                 )
-            if after:
+            if after and offset == segment:  # a pointer to a pointer
                 walked.append(offset)
             after = after or offset + 2
+            if target in names:
+                name, size = names[target]
+                break
             offset = segment = target
         elif length:
             raise MalformedMessage(f'The label at {offset} has the unknown type {length >> 6}')
@@ -878,14 +883,14 @@ def pack_canonical(name: bytes) -> bytes:
     return LENGTH_OCTET[len(label)] + label + pack_above(above)
 
 
-def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
+def append_name(given: bytes, out: bytearray, suffixes: Suffixes) -> None:
     """Appends a name, compressed against those in `suffixes` (RFC 1035 4.1.4)."""
-    known = suffixes.get(name)
-    if known is None and name:
-        labels = texts = split_name(name)
-        if b'\\' in name:
+    known = suffixes.get(given)
+    if known is None and given != b'':
+        labels = texts = split_name(given)
+        if b'\\' in given:
             texts = [escape_label(label) for label in labels]
-        name = b'.'.join(texts)
+        name = canonical = b'.'.join(texts)
         at = len(out)
         for label, text in zip(labels, texts, strict=True):
             known = suffixes.get(name)
@@ -896,6 +901,8 @@ def append_name(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
             out += LENGTH_OCTET[len(label)] + label
             at += len(label) + 1
             name = name[len(text) + 1 :]
+        if canonical in suffixes:
+            suffixes[given] = suffixes[canonical]
     out += b'\0' if known is None else LENGTH.pack(0xC000 | known)
 
 
@@ -1251,6 +1258,7 @@ class Options:
 
 
 U8 = Integer('B')
+BIT = Integer('B', lambda bit: str(int(bit)))  # it may be a bool
 U16 = Integer('H')
 U32 = Integer('I')
 U48 = Integer48()
@@ -1267,7 +1275,7 @@ STRINGS = Strings(STRING, 1)
 SALT = Octets('B', lambda value: present_hex(value) or '-')  # RFC 5155 3.3
 HASH = Only(Octets('B', present_base32), bool)  # RFC 5155 3.1.7: not empty
 # RFC 8659 4.1 allows letters and digits only, but hyphens and underscores are in use.
-TAG = Only(Octets('B', lambda tag: tag.decode('ascii')), LETTERS_DIGITS_HYPHEN.fullmatch)
+TAG = Only(Octets('B', lambda tag: present_string(tag)[1:-1]), LETTERS_DIGITS_HYPHEN.fullmatch)
 SIZED = Octets('H', present_sized)
 EUI_48 = Only(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 6)
 EUI_64 = Only(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 8)
@@ -1325,7 +1333,7 @@ class ProtocolIds(Many):
 
     def check(self, values: Sequence[bytes]) -> None:
         super().check(values)
-        if b'' in values:
+        if not all(values):
             raise MalformedMessage('There is an empty protocol id in alpn')
 
     def present(self, values: Sequence[bytes]) -> str:
@@ -1524,11 +1532,12 @@ class Record:
         made: Any = namedtuple(self.mnemonic, self.fields, module=__name__)  # type: ignore[misc]
         made.__doc__ = f'Rdata of type {self.mnemonic}: {", ".join(self.fields)}.'
         made.__str__ = lambda rdata: self.present(rdata)  # type: ignore[method-assign]
+        record: Any = globals().setdefault(self.mnemonic, made)  # another thread may be first
         name = f'{self.mnemonic}ExpiresAt'
-        expires: Any = type(name, (RecordExpiresAt, made), {'__module__': __name__})
-        EXPIRING[made] = EXPIRING[expires] = expires
-        globals().update({self.mnemonic: made, name: expires})
-        return made
+        expires: Any = type(name, (RecordExpiresAt, record), {'__module__': __name__})
+        expires = globals().setdefault(name, expires)
+        EXPIRING[record] = EXPIRING[expires] = expires
+        return record
 
     @functools.cached_property
     def steps(self) -> list[tuple[Any, Any, int, Any]]:
@@ -1812,7 +1821,7 @@ layout('URI', priority=U16, weight=U16, target=QUOTED_REST)  # RFC 7553 4
 layout('CAA', flags=U8, tag=TAG, value=QUOTED_REST)  # RFC 8659 4.1
 layout('AVC', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2016
 layout(  # RFC 8777 4.2
-    'AMTRELAY', None, Relay, precedence=U8, discovery_optional=U8, type=U8, relay=GATEWAY
+    'AMTRELAY', None, Relay, precedence=U8, discovery_optional=BIT, type=U8, relay=GATEWAY
 )
 layout('RESINFO', **fields_of('TXT'))  # RFC 9606 4
 layout('WALLET', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2024
@@ -1920,7 +1929,7 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
         for _ in range(an + ns + ar):
             length = data[offset]
             target = (length & 0x3F) << 8 | data[offset + 1]
-            if length >= 0xC0 and target in names:  # as with most names
+            if length >= 0xC0 and target in names and target < offset:  # as with most names
                 name = names[target][0]
                 offset += 2
             else:
@@ -1993,12 +2002,12 @@ def pack(message: Message) -> bytes:
     qid, *bits, qd, an, ns, ar = message
     flags = pack_flags(*bits)
     suffixes: Suffixes = {}
-    # A query has one name, so there is nothing to compress.
-    is_alone = not an and not ns and len(qd) == 1 and (not ar or ar[0].name == b'' == ar[-1].name)
     try:
+        # A query has one name, and perhaps OPT, so there is nothing to compress.
+        is_alone = len(qd) == 1 and not (an or ns or ar[1:]) and (not ar or ar[0][1] == TYPES.OPT)
         out = bytearray(HEADER.pack(qid, flags, len(qd), len(an), len(ns), len(ar)))
         for name, qtype, qclass in qd:
-            if is_alone:
+            if is_alone and type(name) is bytes:
                 out += pack_name(name)
             else:
                 append_name(name, out, suffixes)
@@ -2023,7 +2032,7 @@ def pack(message: Message) -> bytes:
     except struct.error as error:
         kind = TypeError if 'not an integer' in str(error) else MalformedMessage
         raise kind(f'A value does not fit its field: {error}') from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, LookupError) as error:
         if isinstance(error, ResolverError):
             raise
         raise TypeError(f'A value is not of the type of its field: {error}') from error
@@ -2037,7 +2046,10 @@ def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
     row = layout_of(qtype, qclass)
     if row is None or (row.takes_octets and isinstance(rdata, bytes)):
         return present_generic(rdata)
-    return row.kind.present(rdata)
+    try:
+        return row.kind.present(rdata)
+    except (ValueError, AttributeError, LookupError, ArithmeticError, struct.error) as error:
+        raise TypeError(f'{rdata!r:.60} is not rdata of type {row.mnemonic}: {error}') from error
 
 
 def presentation(record: ResourceRecord) -> str:
@@ -2565,8 +2577,10 @@ def read_records(
     parse_name(reply[:end].lower(), 12, 0, names)
     for start, stop, _, _, _ in records:
         rdata = parse_rdata(qtype, 1, reply, start, stop, names)
-        if rdata not in found:
-            found[rdata] = expiring(rdata, expires_at)
+        # The hash of octets is random: of numbers alone, a server could send many with one hash.
+        key = (b'octets', *rdata) if isinstance(rdata, tuple) else rdata
+        if key not in found:
+            found[key] = expiring(rdata, expires_at)
     return tuple(found.values())
 
 

@@ -1566,6 +1566,116 @@ def test_a_record_of_too_few_or_too_many_fields_is_refused(fields):
         pack(make_query('x', TYPES.MX)._replace(an=(rr(b'x', TYPES.MX, fields),)))
 
 
+def made_of(*records, questions=()):
+    return make_query('x', TYPES.A)._replace(qd=tuple(questions), an=tuple(records), ar=())
+
+
+@pytest.mark.parametrize('name', [None, '', 0, False, (), 'x', bytearray(b'x')])
+def test_what_is_no_name_is_never_packed_as_the_root(name):
+    question = QuestionRecord(name, TYPES.A, CLASSES.IN)
+    for message in (
+        made_of(questions=[question]),
+        made_of(questions=[question, question]),
+        made_of(ResourceRecord(name, TYPES.A, CLASSES.IN, 0, IPv4Address(1))),
+        made_of(rr(b'x', TYPES.CNAME, name)) if name != () else None,
+        made_of(rr(b'x', TYPES.MX, (10, name))),
+    ):
+        if message is not None:
+            with pytest.raises(TypeError):
+                pack(message)
+
+
+@pytest.mark.parametrize('records', [(None,), 'a', {1: 2}, (1,), ((),)])
+def test_what_is_no_record_is_a_type_error(records):
+    for section in ('an', 'ns', 'ar'):
+        with pytest.raises(TypeError):
+            pack(make_query('x', TYPES.A)._replace(**{section: records}))
+    with pytest.raises(TypeError):
+        pack(made_of(rr(b'x', TYPES.RP, {'a': 1, 'b': 2})))
+
+
+def test_records_may_be_plain_tuples():
+    opt = (b'', TYPES.OPT, 1232, 0, ())
+    assert pack(make_query('x', TYPES.A, qid=1)._replace(ar=(opt,))) == pack(
+        make_query('x', TYPES.A, qid=1)
+    )
+
+
+def test_a_name_in_any_spelling_is_compressed_the_second_time():
+    for name in (
+        b'www.example.com',
+        b'www.example.com.',
+        b'\\119ww.example.com',
+        b'a\\.b.example',
+    ):
+        records = [ResourceRecord(name, TYPES.A, CLASSES.IN, 0, IPv4Address(1))] * 3
+        octets = pack(made_of(*records))
+        assert len(octets) == 12 + len(module.pack_name(name)) + 14 + 2 * (2 + 14)
+        assert [record.name for record in parse(octets).an] == [module.to_name(name)] * 3
+
+
+def test_a_pointer_does_not_become_good_by_what_was_read_before():
+    octets = bytes.fromhex(
+        '00010000000000030000000000000a00010000000000040100c018c019ff000001000000000000'
+        'c017ff000001000000000000'
+    )
+    with pytest.raises(MalformedMessage, match='backwards'):
+        parse(octets)
+
+
+@pytest.mark.parametrize(
+    'record, text',
+    [
+        (lambda: module.CAA(0, b'x\n; \xff', b''), '0 x\\010; \\255 ""'),
+        (lambda: module.AMTRELAY(10, True, 0, None), '10 1 0 .'),
+    ],
+)
+def test_what_could_not_be_packed_is_one_line_all_the_same(record, text):
+    assert str(record()) == text
+
+
+@pytest.mark.parametrize(
+    'qtype, rdata',
+    [
+        (TYPES.MX, (10,)),
+        (TYPES.MX, (10, b'x', 1)),
+        (TYPES.TXT, ('x',)),
+        (TYPES.TXT, ((70000,),)),
+        (TYPES.CAA, (0, None, b'')),
+        (TYPES.NID, (1, -1)),
+        (TYPES.RRSIG, (1, 5, 3, 60, 1 << 64, 1, 1, b'x', b'')),
+        (TYPES.SVCB, (1, b'', ((1, None),))),
+    ],
+)
+def test_what_is_no_rdata_has_no_presentation_form(qtype, rdata):
+    with pytest.raises(TypeError):
+        presentation(rr(b'x', qtype, rdata))
+
+
+def test_protocol_ids_are_no_octets():
+    for ids in (b'h2', None, 'h2'):
+        with pytest.raises(TypeError):
+            pack(made_of(rr(b'x', TYPES.SVCB, (1, b'', ((1, ids),)))))
+
+
+def test_threads_make_one_class_of_records_together():
+    program = """
+import sys, threading
+import aiodnsresolver as module
+sys.setswitchinterval(1e-6)
+for row in module.LAYOUTS.values():
+    made, barrier = [], threading.Barrier(4)
+    def make():
+        barrier.wait()
+        made.append(row.record)
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert made == [getattr(module, row.mnemonic, None)] * 4, row.mnemonic
+"""
+    subprocess.run([sys.executable, '-c', program], check=True, cwd=HERE)
+
+
 def test_every_cut_of_rdata_is_malformed():
     for mnemonic, octets, rdata, _ in VECTORS:
         octets = bytes.fromhex(octets)
