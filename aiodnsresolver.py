@@ -39,6 +39,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
+import dataclasses
 import errno
 import functools
 import itertools
@@ -348,7 +349,10 @@ EDE_OF: dict[int, int] = {number.value: number for number in EDE}
 # Types that no zone has: OPT, 0 (RFC 6895), and the QTYPEs and meta-types from 249 to 255.
 UNRESOLVABLE = frozenset({0, TYPES.OPT, *range(249, 256)})
 
-RESOLVABLE = frozenset(TYPES) - UNRESOLVABLE
+# Each with the tuple of it alone.
+RESOLVABLE: dict[int, tuple[int, ...]] = {
+    qtype: (qtype,) for qtype in TYPES if qtype not in UNRESOLVABLE
+}
 
 MAX_LABEL = 63  # RFC 1035 2.3.4
 MAX_NAME = 255  # RFC 1035 2.3.4, length octets and root included
@@ -3564,7 +3568,7 @@ class SystemConfig:
         """Goes by this resolv.conf. A search list that has but the root in it is none."""
         search = conf.search if self.given_search is None else self.given_search
         self.conf = conf
-        self.sets: list[Any] = []  # of nameservers, once they are needed
+        self.sets: tuple[Any, ...] = ()  # of nameservers, once they are needed
         self.search = search if any(search) else ()
         # Without as many dots, a name is not the first to be asked for.
         self.ndots = conf.ndots if self.search else 0
@@ -3851,10 +3855,14 @@ class Endpoints(Readers):
 
 
 class Timers:
-    """Timeouts of few different lengths: a queue each, in order, and one timer of the loop's."""
+    """Timeouts of few different lengths: a queue each, in order, and one timer of the loop's.
+
+    When the last timeout is stopped, the timer stays for the rest of this turn of the loop: who
+    waited for an answer often asks again at once.
+    """
 
     def __init__(self) -> None:
-        self.queues: dict[float, OrderedDict[Any, float]] = {}
+        self.queues: dict[float, dict[Any, float]] = {}
         self.handle: asyncio.TimerHandle | None = None
         self.due_at = 0.0
 
@@ -3863,21 +3871,28 @@ class Timers:
         deadline = loop.time() + seconds
         queue = self.queues.get(seconds)
         if queue is None:
-            queue = self.queues[seconds] = OrderedDict()
+            queue = self.queues[seconds] = {}
         queue[owner] = deadline
         if self.handle is None or deadline < self.due_at:
             self.arm(deadline, loop)
 
-    def stop(self, seconds: float, owner: Any) -> None:
+    def stop(self, seconds: float, owner: Any, loop: Loop) -> None:
         """Forgets a timeout that was started, if it has not expired."""
         queue = self.queues.get(seconds)
         if queue is not None:
             queue.pop(owner, None)
             if not queue:
                 del self.queues[seconds]
-                if not self.queues and self.handle is not None:
-                    self.handle.cancel()
-                    self.handle = None
+                if not self.queues and loop.is_closed():
+                    self.disarm()
+                elif not self.queues:
+                    loop.call_soon(self.disarm, context=Context())
+
+    def disarm(self) -> None:
+        """Cancels the one timer if there is nothing that it is for."""
+        if not self.queues and self.handle is not None:
+            self.handle.cancel()
+            self.handle = None
 
     def arm(self, deadline: float, loop: Loop) -> None:
         """Sets the one timer."""
@@ -3902,7 +3917,7 @@ class Timers:
                 due.append((seconds, owner, deadline))
         for seconds, owner, deadline in due:
             if seconds in self.queues and self.queues[seconds].get(owner) == deadline:
-                self.stop(seconds, owner)
+                self.stop(seconds, owner, loop)
                 call_back(owner, owner.on_timeout)
         if self.queues:
             earliest = min(next(iter(queue.values())) for queue in self.queues.values())
@@ -4452,7 +4467,7 @@ class Stream(Pipeline):
         """Sends a query: a lone one at once, others in the next turn of the loop, all together."""
         if self in self.resources.limit.idle:  # it is so no longer
             del self.resources.limit.idle[self]
-            self.resources.timers.stop(self.idle_seconds, self)
+            self.resources.timers.stop(self.idle_seconds, self, self.loop)
         exchange = StreamExchange(query, read, on_outcome, self, self.loop.time())
         self.live += 1
         if self.silent_since is None:
@@ -4627,7 +4642,7 @@ class Stream(Pipeline):
         self.is_open = False
         if self in self.resources.limit.idle:  # it is so no longer
             del self.resources.limit.idle[self]
-            self.resources.timers.stop(self.idle_seconds, self)
+            self.resources.timers.stop(self.idle_seconds, self, self.loop)
         if self.tls is not None and self.is_connected and not self.outgoing:
             with contextlib.suppress(OSError):  # the other side may have closed it
                 self.sock.send(self.tls.end())
@@ -4979,7 +4994,7 @@ async def ask(
         raise ours from ours.__cause__
     finally:
         if timeout is not None:
-            timers.stop(timeout, call)
+            timers.stop(timeout, call, loop)
         if exchange is not None:
             exchange.close()
         limit.queue.pop(call, None)
@@ -5514,10 +5529,12 @@ class CallersError(NamedTuple):
     traceback: Any
 
 
-Outcomes = dict[int, 'Known | ResolverError | CallersError']  # by type
+Failure = ResolverError | OSError
+LookupOutcome = Known | ResolverError | CallersError
+Outcomes = dict[int, LookupOutcome]  # by type
 
 
-def records_of(outcome: Known | ResolverError | CallersError) -> tuple[Any, ...]:
+def records_of(outcome: LookupOutcome) -> tuple[Any, ...]:
     """Returns the records of an outcome, or raises the error that it is.
 
     An error of ours is raised as a copy, for a traceback grows with each who raises it.
@@ -5532,9 +5549,10 @@ def records_of(outcome: Known | ResolverError | CallersError) -> tuple[Any, ...]
     raise copied from error.__cause__
 
 
-def recall(known: Known, now: float) -> Known | None:
-    """Returns what still holds of a cache's entry. An alias outlives the absence at its end."""
-    if known.expires_at > now:
+def recall(cache: Cache, key: CacheKey, now: float) -> Known | None:
+    """Returns what a cache has that still holds. An alias outlives the absence at its end."""
+    known = cache.get(key)
+    if known is None or known.expires_at > now:
         return known
     alias = known.alias
     if known.records or alias is None or alias.expires_at <= now:
@@ -5591,14 +5609,12 @@ def revive(known: Known | None, since: float, now: float) -> StaleAnswer | None:
 # One name and one type: asking nameservers until one answers, shared by all who want to
 # know. A Lookup is a state machine that belongs to nobody's task. Its events: an outcome of
 # an exchange, a timeout, a permit for a socket, the next set of nameservers, a waiter that
-# comes or leaves. `look_up` is what a waiter runs in the task of its caller: it begins or
-# joins lookups, runs get_nameservers and transform_fqdn for them when they ask for the next
-# set, and closes the generator that it has begun.
+# comes or leaves. A Waiter is used in the task of its caller: it begins or joins lookups, and
+# runs get_nameservers and transform_fqdn for them when they ask for the next set.
 
 GetHost = Callable[[bytes, int], Awaitable[Any]]
 GetNameservers = Callable[[bytes], AsyncGenerator[tuple[Any, ...], None]]
 TransformFqdn = Callable[[bytes], bytes]
-Servers = dict[Nameserver, Server]
 ROTATION: itertools.count[int] = itertools.count()  # resolutions with `options rotate`
 OUTAGES = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
 RANKS = (CnameChainTooLong, *OUTAGES)  # of errors: that which says most comes first
@@ -5606,6 +5622,7 @@ SHORTAGES = (errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)  # of this machin
 STREAM_ENDS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 REFUSES_EDNS = (RCODES.FORMERR, RCODES.NOTIMP, RCODES.BADVERS)  # RFC 6891 6.2.2, 7
 NO_PERMIT, HAS_PERMIT, IS_NEXT = range(3)  # IS_NEXT: it has none, and queues first of all
+UNDECIDED = ((None, DATAGRAM),)  # whom of a set to ask: for that there has to be a socket
 
 
 class NameserverSet(NamedTuple):
@@ -5632,27 +5649,24 @@ class Settings(NamedTuple):
     transform_fqdn: TransformFqdn | None  # None: mix_case
     cache: Cache
     lookups: dict[CacheKey, Lookup]
-    servers: Servers
+    servers: dict[Nameserver, Server]
+    sets: dict[tuple[Any, ...], NameserverSet]  # by what was yielded
     notice: Callable[[], None] | None  # called when there are records of a type
     config: SystemConfig
     serve_stale: float  # seconds after which an expired answer is not given any more
 
 
-def tcp_url(nameserver: AddressPort) -> str:
-    """Returns a nameserver of resolv.conf, to be asked over TCP."""
-    address, port = nameserver
-    host = str(address) if isinstance(address, IPv4Address) else f'[{address}]'
-    return f'tcp://{host}:{port}'
-
-
 def sets_of(conf: Conf) -> list[tuple[float, Nameserver]]:
     """Returns the sets of nameservers that resolv.conf means: one each, round after round."""
-    nameservers: tuple[Any, ...] = conf.nameservers
+    nameservers: list[Any] = [*conf.nameservers]
     if conf.rotate:
         first = next(ROTATION) % len(nameservers)
         nameservers = nameservers[first:] + nameservers[:first]
     if conf.use_vc:
-        nameservers = tuple([tcp_url(nameserver) for nameserver in nameservers])
+        nameservers = [
+            f'tcp://{host}:{port}' if host.version == 4 else f'tcp://[{host}]:{port}'
+            for host, port in nameservers
+        ]
     return [(conf.timeout, nameserver) for nameserver in nameservers] * conf.attempts
 
 
@@ -5678,16 +5692,6 @@ async def get_host_from_etc_hosts(
     return addresses.get(qtype) if addresses is not None else None
 
 
-def server_of(servers: Servers, nameserver: Nameserver) -> Server:
-    """Returns a nameserver that was not called so before. Raises as `to_server` does."""
-    if len(servers) >= MAX_SERVERS:
-        servers.clear()
-    server = to_server(nameserver)
-    # Another spelling of one that is known is no other nameserver.
-    server = servers[nameserver] = servers.setdefault(server.url, server)
-    return server
-
-
 def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
     """Returns the set that a get_nameservers means. Calls a transform_fqdn of the caller's.
 
@@ -5695,33 +5699,31 @@ def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
     """
     if not isinstance(yielded, tuple) or not yielded:
         raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {yielded!r}')
-    timeout = yielded[0]
-    if not isinstance(timeout, (int, float)):
-        raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
-    if not 0 <= timeout <= MAX_TIMEOUT:
+    each = settings.sets.get(yielded)
+    if each is None:
+        timeout, *nameservers = yielded
+        if not isinstance(timeout, (int, float)):
+            raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
         timeout = min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
-    servers: tuple[Server, ...] = ()
-    for nameserver in yielded[1:]:
-        server = settings.servers.get(nameserver)
-        servers += (server or server_of(settings.servers, nameserver),)
-    transform_fqdn = settings.transform_fqdn
-    name = None if transform_fqdn is None else to_name(transform_fqdn(fqdn))
-    return tuple.__new__(NameserverSet, (timeout, servers, name))
-
-
-def sets_of_the_system(settings: Settings) -> list[NameserverSet | None]:
-    """Returns the sets that resolv.conf means and their end; none if a waiter has to fetch them.
-
-    Each is an object of its own, by which a lookup knows what it has asked.
-    """
-    config = settings.config
-    if settings.transform_fqdn is not None:
-        return []
-    sets = config.sets
-    if not sets or config.conf.rotate:
-        sets = [to_set(settings, each, b'') for each in sets_of(config.conf)]
-        config.sets = sets = [*sets, None]
-    return sets
+        servers: tuple[Server, ...] = ()
+        for nameserver in nameservers:
+            server = settings.servers.get(nameserver)
+            if server is None:
+                if len(settings.servers) >= MAX_SERVERS:
+                    settings.servers.clear()
+                    settings.sets.clear()
+                server = to_server(nameserver)
+                # Another spelling of one that is known is no other nameserver.
+                server = settings.servers.setdefault(server.url, server)
+                settings.servers[nameserver] = server
+            servers += (server,)
+        if len(settings.sets) >= MAX_SERVERS:  # for timeouts may be ever different
+            settings.sets.clear()
+        each = NameserverSet(timeout, servers, None)
+        settings.sets[yielded] = each
+    if settings.transform_fqdn is None:
+        return each
+    return each._replace(name=to_name(settings.transform_fqdn(fqdn)))
 
 
 class Tried:
@@ -5736,35 +5738,14 @@ class Tried:
     was_late = False  # it is asked alone, as it left this query unanswered among others
 
 
-# The lookups for which this task is fetching nameservers: to join one from here would deadlock.
-FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
+UNTRIED = Tried()  # never changed
+NOTHING_TRIED: Mapping[Server, Tried] = {}  # at first, for all lookups
 
 
-class Waiter:
-    """One who waits for lookups of one name, and fetches sets of nameservers for them."""
-
-    __slots__ = ('fetching', 'future', 'has_left', 'notice', 'unfinished', 'wanted')
-
-    def __init__(self, notice: Callable[[], None] | None) -> None:
-        self.notice = notice
-        self.future: asyncio.Future[None] | None = None
-        self.unfinished = 0  # lookups
-        self.has_left = False
-        self.wanted: tuple[Lookup, ...] = ()  # those for which it is to fetch the next set
-        self.fetching = FETCHING.get()  # those for which it waits itself
-
-
-def rank(error: ResolverError) -> int:
-    """Returns how little an error says, of those that a lookup may end with."""
-    return next((at for at, kind in enumerate(RANKS) if isinstance(error, kind)), len(RANKS))
-
-
-def outcome_text(outcome: Known | ResolverError | CallersError, now: float) -> str:
-    """Returns an outcome in words, for the log."""
-    if isinstance(outcome, CallersError):
-        return f'{type(outcome.error).__name__}: {outcome.error}'
-    if isinstance(outcome, ResolverError):
-        return f'{type(outcome).__name__}: {outcome}'
+def outcome_text(outcome: LookupOutcome, now: float) -> str:
+    if isinstance(outcome, (ResolverError, CallersError)):
+        error = outcome.error if isinstance(outcome, CallersError) else outcome
+        return f'{type(error).__name__}: {error}'
     seconds = f'for {max(0.0, outcome.expires_at - now):.0f} s'
     if isinstance(outcome, NegativeAnswer):
         return f'{outcome.error}, {seconds}'
@@ -5778,74 +5759,36 @@ def advance_batch(batch: list[Lookup]) -> None:
     lookups = batch[:]
     batch.clear()
     for lookup in lookups:
-        if lookup.waiter_count:
+        if lookup.waiters:
             call_back(lookup, lookup.advance)
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class Lookup:
     """The state of asking for one name and one type."""
 
-    __slots__ = (
-        'attempts',
-        'context',
-        'current',
-        'exchanges',
-        'fallback',
-        'fqdn',
-        'give_up_at',
-        'is_undecided',
-        'key',
-        'loop',
-        'next_set',
-        'outcome',
-        'permit',
-        'qtype',
-        'resources',
-        'sets',
-        'settings',
-        'skipped',
-        'timer',
-        'tried',
-        'unsent',
-        'waiter_count',
-        'waiters',
-    )
-
-    def __init__(
-        self,
-        settings: Settings,
-        loop: Loop,
-        key: CacheKey,
-        fqdn: bytes,
-        sets: list[NameserverSet | None],
-        waiter: Waiter,
-    ) -> None:
-        self.settings = settings
-        self.loop = loop
-        self.resources = resources_of(loop)
-        self.key = key
-        self.fqdn = fqdn
-        self.qtype = key[1]
-        self.sets = sets  # those fetched so far; None is their end
-        self.next_set = 0
-        self.current: NameserverSet = NO_SET  # that is being asked
-        self.is_undecided = False  # whom of it to ask: for that there has to be a socket
-        self.unsent: list[tuple[Server, int]] = []  # whom of it to ask, and how
-        # Those that seemed unresponsive; None once they are asked, at the end.
-        self.skipped: tuple[NameserverSet, ...] | None = ()
-        self.exchanges: list[Exchange] = []  # all that may still bring something, oldest first
-        self.timer: float | None = None  # the length of the timeout that is running
-        self.give_up_at = 0.0  # when to wait for a descriptor no longer
-        self.permit = NO_PERMIT
-        self.attempts = 0
-        self.tried: dict[Server, Tried] = {}
-        self.fallback: Answer | ResolverError | None = None  # what to end with without an answer
-        self.outcome: Known | ResolverError | CallersError | None = None
-        self.waiters = [waiter]  # the first that has not left fetches
-        self.waiter_count = 1  # those that have not left
-        # In which to log: that of whom began it.
-        is_logged = settings.serve_stale or logger.isEnabledFor(logging.DEBUG)
-        self.context = copy_context() if is_logged else None
+    settings: Settings
+    loop: Loop
+    resources: LoopResources
+    key: CacheKey
+    fqdn: bytes
+    waiters: list[Waiter]  # the first has not left: it fetches
+    sets: tuple[NameserverSet | None, ...]  # those fetched so far; None is their end
+    context: Context | None  # in which to log: that of whom began it
+    tried: Mapping[Server, Tried]
+    taken: int = 0  # of the sets
+    current: NameserverSet = NO_SET  # that is being asked
+    unsent: tuple[tuple[Server | None, int], ...] = ()  # whom of it to ask, and how
+    # Those that seemed unresponsive; None once they are asked, at the end.
+    skipped: tuple[NameserverSet, ...] | None = ()
+    # All that may still bring something, what was sent to the current set last.
+    exchanges: list[Exchange] = dataclasses.field(default_factory=list)
+    timer: float | None = None  # the length of the timeout that is running
+    give_up_at: float = 0.0  # when to wait for a descriptor no longer
+    permit: int = NO_PERMIT
+    attempts: int = 0
+    fallback: Answer | ResolverError | None = None  # what to end with without an answer
+    outcome: LookupOutcome | None = None
 
     # --- Waiters
 
@@ -5859,20 +5802,21 @@ class Lookup:
                 if not other.has_left:
                     awaiting += [each for each in other.fetching if each not in awaiting]
         self.waiters.append(waiter)
-        self.waiter_count += 1
 
     def leave(self, waiter: Waiter) -> None:
-        """Has a waiter told no longer.
+        """Has a waiter, which `has_left`, told no longer.
 
         If it was to fetch a set, another is asked to. When the last one leaves, all that is on its
         way ends.
         """
-        self.waiter_count -= 1
-        if not self.waiter_count:
+        waiters = self.waiters
+        while waiters and waiters[0].has_left:  # each turn takes one out
+            del waiters[0]
+        if not waiters:
             if self.settings.lookups.get(self.key) is self:
                 del self.settings.lookups[self.key]
             self.close()
-            log_debug(self.context, 'Asked for %s: given up', describe(self.fqdn, self.qtype))
+            log_debug(self.context, 'Asked for %s: given up', describe(self.fqdn, self.key[1]))
         elif self in waiter.wanted:
             self.request_set()
 
@@ -5883,28 +5827,16 @@ class Lookup:
         free or a stream can be idle: the caller's get_nameservers may resolve too.
         """
         limit = self.resources.limit
-        if self.timer is not None:
-            self.stop_timer()
+        self.stop_timer()
         if self.permit == HAS_PERMIT:
-            self.permit = NO_PERMIT
+            self.release_permit()
+        elif not limit.free and not limit.idle and self.free_up():
             limit.release()
-        elif not limit.free and not limit.idle:
-            oldest = self.pop_oldest_datagram()
-            if oldest is not None:
-                oldest.close()
-            else:
-                self.give_up_streams()
-        fetcher = self.fetcher()
+        fetcher = self.waiters[0]
         if self not in fetcher.wanted:
             fetcher.wanted += (self,)
             if fetcher.future is not None and not fetcher.future.done():
                 fetcher.future.set_result(None)
-
-    def fetcher(self) -> Waiter:
-        """Returns the waiter that fetches: the first that has not left."""
-        while self.waiters[0].has_left:  # each turn takes one out, and one has not
-            del self.waiters[0]
-        return self.waiters[0]
 
     # --- Sets of nameservers, one after the other
 
@@ -5920,19 +5852,19 @@ class Lookup:
         batch.append(self)
 
     def advance(self) -> None:
-        """Sends what there is to send, set after set, until there is something to wait for."""
+        """Sends what there is to send, set after set, until there is something to wait for.
+
+        After the last set come those that were skipped, and then the end.
+        """
         while self.outcome is None:  # each turn sends or fails something, or takes a set
-            if self.is_undecided or self.unsent:
+            if self.unsent:
                 if not self.send_next():  # there is no socket for it yet
                     if self.timer is None and self.is_waiting():
                         self.start_timer(self.current.timeout)
                     return
-            elif self.exchanges and (
-                self.exchanges[-1].asked_set is self.current or self.is_waiting()
-            ):
+            elif self.exchanges and self.exchanges[-1].asked_set is self.current:  # it is_waiting
                 if self.permit == HAS_PERMIT:
-                    self.permit = NO_PERMIT
-                    self.resources.limit.release()
+                    self.release_permit()
                 if self.timer is None:
                     self.timer = self.current.timeout
                     self.resources.timers.start(self.timer, self, self.loop)
@@ -5941,37 +5873,22 @@ class Lookup:
                 [exchange.is_stream for exchange in self.exchanges]
             ):
                 self.finish(self.fallback)  # what is of use in a truncated reply: there is no more
-            elif self.next_set >= min(len(self.sets), MAX_SETS):
-                if self.next_set < MAX_SETS:
-                    return self.request_set()
-                self.take_rest()
+            elif self.taken == len(self.sets) < MAX_SETS:
+                return self.request_set()
+            elif self.taken < MAX_SETS and (each := self.sets[self.taken]) is not None:
+                self.taken += 1
+                self.current = each
+                self.give_up_at = 0.0
+                self.unsent = UNDECIDED if each.servers else ()
+            elif self.skipped:
+                self.sets, self.taken, self.skipped = (*self.skipped, None), 0, None
             else:
-                each = self.sets[self.next_set]
-                if each is None:
-                    self.take_rest()
-                else:
-                    self.next_set += 1
-                    self.current = each
-                    self.give_up_at = 0.0
-                    self.is_undecided = True
-
-    def take_rest(self) -> None:
-        """After the last set it takes those that were skipped, and then it ends."""
-        if self.skipped:
-            self.sets = [*self.skipped, None]
-            self.next_set = 0
-            self.skipped = None
-        else:
-            what = f'{describe(self.fqdn, self.qtype)}: there was no nameserver to ask'
-            self.finish(self.fallback or QueryTimeout(what))
+                what = f'{describe(self.fqdn, self.key[1])}: there was no nameserver to ask'
+                self.finish(self.fallback or QueryTimeout(what))
 
     def is_waiting(self) -> bool:
         """Whether there is something on its way that was sent to the current set."""
-        current = self.current
-        for exchange in self.exchanges:  # noqa: SIM110, for a generator costs more than the rest
-            if exchange.asked_set is current:
-                return True
-        return False
+        return bool(self.exchanges) and self.exchanges[-1].asked_set is self.current
 
     def decide(self) -> None:
         """Decides whom of the set to ask, now that there is a permit or a stream for it.
@@ -5980,15 +5897,15 @@ class Lookup:
         one of those skipped is asked which was found unresponsive or tried longest ago. After the
         last set all that were skipped are asked, in this order.
         """
-        self.is_undecided = False
         now = self.loop.time()
         if self.skipped is None:
-            rest = [each for each in self.sets[self.next_set - 1 :] if each is not None]
+            at = self.taken - 1
+            rest = [each for each in self.sets[at:] if each is not None]
             rest.sort(key=probe_order_of)
-            self.sets[self.next_set - 1 : -1] = rest
+            self.sets = (*self.sets[:at], *rest, None)
             self.current = rest[0]
         servers = self.current.servers
-        are_skipped = bool(servers)
+        are_skipped = True
         for server in servers:
             if not server.unresponsive_until or server.may_be_asked(now):
                 are_skipped = False
@@ -5996,20 +5913,21 @@ class Lookup:
             if servers not in [each.servers for each in self.skipped]:
                 self.skipped += (self.current,)
                 if self.permit == HAS_PERMIT:  # it keeps its place in the queue without it
+                    self.release_permit()
                     self.permit = IS_NEXT
-                    self.resources.limit.release()
                 return
             self.current = min(self.skipped, key=probe_order_of)
             servers = self.current.servers
         for server in servers:
             if are_skipped:
                 server.probe_order = next(PROBE_ORDER)
-            pending = self.exchange_on_stream(server) if self.exchanges else None
-            tried = self.tried.get(server)
+            pending = self.exchange_on_stream(server)
             if pending is not None:  # what it was asked there may still be answered
                 pending.asked_set = self.current
-            elif tried is None or tried.failures < MAX_FAILURES:
-                self.unsent.append((server, STREAM if server.is_stream else DATAGRAM))
+                self.exchanges.remove(pending)
+                self.exchanges.append(pending)
+            elif self.tried.get(server, UNTRIED).failures < MAX_FAILURES:
+                self.unsent += ((server, STREAM if server.is_stream else DATAGRAM),)
 
     def exchange_on_stream(self, server: Server) -> StreamExchange | None:
         """Returns what a nameserver was asked over a stream, if it may still answer."""
@@ -6027,15 +5945,10 @@ class Lookup:
 
         Whom of a set to ask is decided only when there is one.
         """
-        servers = self.current.servers
-        if self.unsent:
-            server, way = self.unsent[0]
-        elif servers:
-            server = servers[0]
-            way = STREAM if server.is_stream else DATAGRAM
-        else:
-            self.is_undecided = False
-            return True
+        chosen, way = self.unsent[0]
+        server = chosen or self.current.servers[0]
+        if chosen is None and server.is_stream:
+            way = STREAM
         opens_socket = way == DATAGRAM or server.stream_for(way, self.loop) is None
         if opens_socket and self.permit != HAS_PERMIT:
             limit = self.resources.limit
@@ -6044,18 +5957,16 @@ class Lookup:
             elif not (limit.acquire() or self.make_room()):
                 return False
             self.permit = HAS_PERMIT
-        if self.unsent:
-            del self.unsent[0]
-        elif self.exchanges or self.tried or server.unresponsive_until or len(servers) > 1:
+        self.unsent = self.unsent[1:]
+        if chosen is None and (
+            self.exchanges or self.tried or server.unresponsive_until or self.current.servers[1:]
+        ):  # else, nearly always, there is nothing to decide
             self.decide()
             return True
-        else:  # nearly always: there is nothing to decide
-            self.is_undecided = False
         query = self.make_query(server, way)
         if self.timer is not None:
             self.stop_timer()  # it starts anew when all is sent that can be
-        if way != DATAGRAM:  # or before a stream stops its own, so that the loop's timer is kept
-            self.start_timer(self.current.timeout)
+        self.attempts += 1
         try:
             exchange = send(
                 server, way, query, read_reply, self.on_outcome, self.resources, self.loop
@@ -6063,19 +5974,17 @@ class Lookup:
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 return self.wait_for_descriptor(server, way, error)
-            self.attempts += 1
             self.fail(server, error, way != DATAGRAM)
             return True
-        self.attempts += 1
         exchange.asked_set = self.current
         self.exchanges.append(exchange)
+        if opens_socket:
+            self.permit = NO_PERMIT
         if self.context is not None:
             if isinstance(exchange, DatagramExchange):
                 exchange.context = self.context
             else:
                 exchange.stream.context = self.context
-        if opens_socket:
-            self.permit = NO_PERMIT
         return True
 
     def make_room(self) -> bool:
@@ -6086,108 +5995,100 @@ class Lookup:
         wait.
         """
         limit = self.resources.limit
-        if self in limit.queue:
+        if self in limit.queue or self.is_waiting():
             return False
-        if self.is_waiting():
-            return False
-        oldest = self.pop_oldest_datagram()
-        if oldest is not None:
-            oldest.close_keeping_permit()
-        else:
-            self.give_up_streams()
-            if not limit.acquire():  # that of a stream which is idle now
-                if self.timer is not None:
-                    self.stop_timer()
-                limit.wait(self, self.permit == IS_NEXT)
-                return False
-        return True
+        if self.free_up() or limit.acquire():  # that of a stream which is idle now
+            return True
+        self.stop_timer()
+        limit.wait(self, self.permit == IS_NEXT)
+        return False
 
-    def on_permit(self) -> None:
-        """It is its turn to open a socket."""
-        self.permit = HAS_PERMIT
-        self.advance_soon()
+    def free_up(self) -> bool:
+        """Closes the socket that it has had for longest; its permit is the caller's then.
 
-    def pop_oldest_datagram(self) -> DatagramExchange | None:
-        """Removes and returns the exchange that has had a socket of its own for longest."""
+        If there is none, says False, and gives up its queries on streams, so that these can be
+        idle, and closed for others.
+        """
         for exchange in self.exchanges:
             if isinstance(exchange, DatagramExchange):
                 self.exchanges.remove(exchange)
-                return exchange
-        return None
+                exchange.close_keeping_permit()
+                return True
+        while self.exchanges:  # each turn closes one
+            self.exchanges.pop().close()
+        return False
 
-    def give_up_streams(self) -> None:
-        """Gives up its queries on streams, so that these can be idle, and closed for others."""
-        for exchange in [each for each in self.exchanges if each.is_stream]:
-            self.exchanges.remove(exchange)
-            exchange.close()
+    def on_permit(self) -> None:
+        self.permit = HAS_PERMIT
+        self.advance_soon()
+
+    def release_permit(self) -> None:
+        """Gives back the permit that it has, if any."""
+        if self.permit == HAS_PERMIT:
+            self.permit = NO_PERMIT
+            self.resources.limit.release()
 
     def wait_for_descriptor(self, server: Server, way: int, error: OSError) -> bool:
         """Waits for a descriptor, for one timeout: the lack is no failure of a nameserver's.
 
         It keeps the permit meanwhile: others would only lack a descriptor too.
         """
+        self.attempts -= 1
         now = self.loop.time()
         self.give_up_at = self.give_up_at or now + self.current.timeout
-        if self.is_waiting() or now < self.give_up_at:
-            self.ask_again(server, way)
-            if not self.is_waiting():
-                if self.timer is not None:
-                    self.stop_timer()
-                self.start_timer(min(self.current.timeout, DESCRIPTOR_PAUSE))
-            return False
-        self.note(error, server, way != DATAGRAM)
-        return True
+        is_waiting = self.is_waiting()
+        if not is_waiting and now >= self.give_up_at:
+            self.note(error, server, way != DATAGRAM)
+            return True
+        self.ask_again(server, way)
+        if not is_waiting:
+            self.stop_timer()
+            self.start_timer(min(self.current.timeout, DESCRIPTOR_PAUSE))
+        return False
 
     def make_query(self, server: Server, way: int) -> Query:
         """Returns a new query for a nameserver, such as it supports."""
-        trust_ad = self.settings.config.conf.trust_ad
-        is_usual = not (self.tried or server.no_edns_until or server.folds_case_until)
-        if is_usual and way == DATAGRAM and self.current.name is None:
-            return mixed_query(self.fqdn, self.qtype, EDNS_FORMS[trust_ad])
-        tried = self.tried.get(server)
-        now = self.loop.time()
-        forms = EDNS_FORMS
-        if server.no_edns_until > now or (tried is not None and tried.lacks_edns):
-            forms = PLAIN_FORMS
-        form = forms[trust_ad]
-        if server.folds_case_until > now or (tried is not None and tried.in_lower_case):
-            query = to_query(self.fqdn, self.qtype, form)
-        elif self.current.name is None:
-            query = mixed_query(self.fqdn, self.qtype, form)
+        name, forms = self.current.name, EDNS_FORMS
+        if self.tried or server.no_edns_until or server.folds_case_until:  # seldom
+            tried, now = self.tried.get(server, UNTRIED), self.loop.time()
+            if tried.lacks_edns or server.no_edns_until > now:
+                forms = PLAIN_FORMS
+            if tried.in_lower_case or server.folds_case_until > now:
+                name = self.fqdn
+        form = forms[self.settings.config.conf.trust_ad]
+        if name is None:
+            query = mixed_query(self.fqdn, self.key[1], form)
         else:
-            query = to_query(self.current.name, self.qtype, form)
+            query = to_query(name, self.key[1], form)
         return query if way == DATAGRAM else for_stream(query, server.scheme)
 
     def start_timer(self, seconds: float) -> None:
-        """Starts the timeout."""
         self.timer = seconds
         self.resources.timers.start(seconds, self, self.loop)
 
     def stop_timer(self) -> None:
-        """Stops the timeout, which is running."""
-        assert self.timer is not None
-        self.resources.timers.stop(self.timer, self)
-        self.timer = None
+        """Stops the timeout, if it is running."""
+        seconds, self.timer = self.timer, None
+        if seconds is not None:
+            self.resources.timers.stop(seconds, self, self.loop)
 
     # --- What comes of it
 
     def on_outcome(self, exchange: Exchange, outcome: Any) -> None:
         """Takes the outcome of an exchange: an answer, a reason to ask otherwise, or a failure."""
-        server = exchange.server
-        is_stream = exchange.is_stream
         if self.outcome is not None:  # it is aborted
             return
-        is_last = is_stream or outcome.__class__ is not CaseMismatch  # else it goes on listening
-        if is_last and exchange in self.exchanges:
-            self.exchanges.remove(exchange)
-        is_usual = not (self.tried or server.no_edns_until or server.edns_unanswered)
-        if is_usual and outcome.__class__ is Answer:  # there is nothing to learn from it
-            server.responded_at = self.loop.time()
-            server.unresponsive_until = 0.0
-            return self.finish(outcome)
+        server, is_stream = exchange.server, exchange.is_stream
         if not isinstance(outcome, OSError) or isinstance(outcome, RequestEnded):
             server.responded_at = self.loop.time()
             server.unresponsive_until = 0.0
+        if outcome.__class__ is Answer and not (
+            self.tried or server.no_edns_until or server.edns_unanswered
+        ):  # nearly always: there is nothing to learn from it
+            return self.finish(outcome)
+        is_last = is_stream or not isinstance(outcome, CaseMismatch)  # else it goes on listening
+        if is_last and exchange in self.exchanges:
+            self.exchanges.remove(exchange)
         if isinstance(outcome, CaseMismatch):
             if not is_stream:
                 self.tried_with(server).has_case_mismatch = True
@@ -6197,10 +6098,15 @@ class Lookup:
             if isinstance(outcome, Known):
                 server.folds_case_until = self.loop.time() + FOLDING_SECONDS
         if isinstance(outcome, TruncatedAnswer):
-            if not is_stream:
-                self.take_truncated(server, outcome.outcome)
-                return self.advance()
             outcome = outcome.outcome
+            if not is_stream:  # then the whole is asked for over a stream, once
+                if isinstance(outcome, Answer):
+                    self.fallback = outcome  # with which `advance` ends if the stream fails
+                elif isinstance(outcome, ResolverError):
+                    self.note(outcome, server, False)
+                if not self.ask_on_stream(server) and self.exchange_on_stream(server) is None:
+                    self.tried_with(server).failures += 1
+                return self.advance()
         if isinstance(outcome, Known):
             return self.accept(exchange, outcome)
         if isinstance(outcome, ResponseCode) and exchange.query.has_edns:
@@ -6212,10 +6118,9 @@ class Lookup:
         if isinstance(outcome, STREAM_ENDS) and isinstance(exchange, StreamExchange):
             self.ask_elsewhere(exchange, outcome)
         elif isinstance(outcome, (ResolverError, OSError)):
-            did_respond = isinstance(outcome, RequestEnded) or (
-                isinstance(exchange, StreamExchange) and exchange.stream.replies > 0
-            )
-            self.fail(server, outcome, is_stream, did_respond)
+            has_replied = isinstance(exchange, StreamExchange) and exchange.stream.replies > 0
+            is_there = has_replied or isinstance(outcome, RequestEnded)
+            self.fail(server, outcome, is_stream, is_there)
             if is_stream:
                 self.ask_in_lower_case(server)
         else:
@@ -6224,37 +6129,33 @@ class Lookup:
 
     def tried_with(self, server: Server) -> Tried:
         """Returns what has been found out about a nameserver, to add to it."""
-        tried = self.tried.get(server)
-        if tried is None:
-            tried = self.tried[server] = Tried()
-        return tried
+        if server not in self.tried:
+            self.tried = {**self.tried, server: Tried()}
+        return self.tried[server]
 
     def accept(self, exchange: Exchange, known: Known) -> None:
         """Ends with a good reply, which tells what the nameserver supports, too."""
         server = exchange.server
-        tried = self.tried.get(server)
+        tried = self.tried.get(server, UNTRIED)
         now = self.loop.time()
+        name = exchange.query.name
         if exchange.query.has_edns:
             server.edns_unanswered = 0
             server.no_edns_until = 0.0
-        elif tried is not None and tried.lacks_edns:
+        elif tried.lacks_edns:
             # One loss is no proof, but an error is.
             server.edns_unanswered += 1
             if tried.lacks_edns == 'refused' or server.edns_unanswered >= MAX_UNANSWERED:
                 server.no_edns_until = now + NO_EDNS_SECONDS
-        if (
-            tried is not None
-            and tried.in_lower_case
-            and exchange.query.name == exchange.query.name.lower()
-        ):
+        if tried.in_lower_case and name == name.lower():
             server.folds_case_until = now + FOLDING_SECONDS
-        if tried is not None and tried.was_late and isinstance(exchange, StreamExchange):
-            is_unanswered = any([each.is_stream for each in self.exchanges])
-            if exchange.stream.way == ALONE and is_unanswered:
-                server.answered_alone += 1
-                if server.answered_alone >= MAX_ANSWERED_ALONE:
-                    server.answered_alone = 0
-                    server.one_at_a_time_until = now + ONE_AT_A_TIME_SECONDS
+        is_alone = isinstance(exchange, StreamExchange) and exchange.stream.way == ALONE
+        is_other_unanswered = any([each.is_stream for each in self.exchanges])
+        if tried.was_late and is_alone and is_other_unanswered:
+            server.answered_alone += 1
+            if server.answered_alone >= MAX_ANSWERED_ALONE:
+                server.answered_alone = 0
+                server.one_at_a_time_until = now + ONE_AT_A_TIME_SECONDS
         if isinstance(known, NegativeAnswer):
             self.explain(known.error, server, exchange.is_stream)
         self.finish(known)
@@ -6293,7 +6194,7 @@ class Lookup:
 
     def ask_again(self, server: Server, way: int) -> None:
         """Has the same asked again before all else."""
-        self.unsent.insert(0, (server, way))
+        self.unsent = ((server, way), *self.unsent)
 
     def ask_on_stream(self, server: Server) -> bool:
         """Has the same asked over a stream, once; says False if it was before."""
@@ -6334,44 +6235,26 @@ class Lookup:
             else:
                 self.ask_in_lower_case(server)
 
-    def take_truncated(self, server: Server, outcome: Known | ResolverError) -> None:
-        """Asks for the whole of a truncated reply over a stream, once.
-
-        What it has of use is kept as `fallback`, with which `advance` ends if the stream fails.
-        """
-        if isinstance(outcome, Answer):
-            self.fallback = outcome
-        elif isinstance(outcome, ResolverError):
-            self.note(outcome, server, False)
-        if not self.ask_on_stream(server) and self.exchange_on_stream(server) is None:
-            self.tried_with(server).failures += 1
-
     def fail(
-        self,
-        server: Server,
-        error: ResolverError | OSError,
-        is_stream: bool,
-        did_respond: bool = False,
+        self, server: Server, error: Failure, is_stream: bool, is_there: bool = False
     ) -> None:
         """Counts a failure of a nameserver's, and notes the error.
 
-        Unless it did respond, an error of the network marks it unresponsive.
+        Unless it `is_there`, for it has responded, an error of the network marks it unresponsive.
         """
         self.tried_with(server).failures += 1
-        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not did_respond
+        is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not is_there
         if is_far and is_stream == server.is_stream:
             server.found_unresponsive(self.loop.time())
         self.note(error, server, is_stream)
 
-    def explain(
-        self, error: ResolverError | OSError, server: Server, is_stream: bool
-    ) -> ResolverError:
+    def explain(self, error: Failure, server: Server, is_stream: bool) -> ResolverError:
         """Returns the error with what was asked, of whom, and how often."""
-        where = f'{describe(self.fqdn, self.qtype)} from {server.text}'
+        where = f'{describe(self.fqdn, self.key[1])} from {server.text}'
         where += f' over {OVER[server.scheme]}' if is_stream else ''
         return with_context(error, where, f' (attempts: {max(1, self.attempts)})')
 
-    def note(self, error: ResolverError | OSError, server: Server, is_stream: bool) -> None:
+    def note(self, error: Failure, server: Server, is_stream: bool) -> None:
         """Notes an error for the end: the last one that says most is raised."""
         if isinstance(error, MalformedMessage):  # on a stream: no answer, but from the server
             bad = BadResponse(str(error))
@@ -6379,13 +6262,14 @@ class Lookup:
             error = bad
         error = self.explain(error, server, is_stream)
         log_debug(self.context, 'Failed: %s', error)
-        fallback = self.fallback
-        if fallback is None or (
-            isinstance(fallback, ResolverError) and rank(error) <= rank(fallback)
-        ):
-            self.fallback = error
+        if not isinstance(self.fallback, Answer):
+            both = [error, self.fallback] if self.fallback is not None else [error]
+            # That of the first kind in RANKS; of two of one kind the new one, which is first here.
+            self.fallback = min(
+                both, key=lambda one: [not isinstance(one, kind) for kind in RANKS]
+            )
 
-    def finish(self, outcome: Known | ResolverError | CallersError) -> None:
+    def finish(self, outcome: LookupOutcome) -> None:
         """Ends it: the outcome goes into the cache, and to all who wait."""
         settings = self.settings
         now = self.loop.time()
@@ -6398,103 +6282,126 @@ class Lookup:
         self.outcome = outcome
         if settings.lookups.get(self.key) is self:  # else the cache was cleared
             del settings.lookups[self.key]
-            if isinstance(outcome, (Answer, NegativeAnswer)):
+            if isinstance(outcome, Known):
                 remember(settings.cache, self.key, outcome, now)
-        self.close()
         for waiter in self.waiters:
-            if not waiter.has_left:
-                waiter.unfinished -= 1
-                if waiter.notice is not None and isinstance(outcome, Answer) and outcome.records:
-                    waiter.notice()
-                if waiter.future is not None and not waiter.future.done():
-                    waiter.future.set_result(None)
-        if self.context is not None and error is not None:
+            waiter.unfinished -= 1
+            if waiter.future is not None and not waiter.future.done():
+                waiter.future.set_result(None)
+            notice = waiter.settings.notice
+            if notice is not None and isinstance(outcome, Answer) and outcome.records:
+                notice()
+        self.close()  # after they are woken: who asks again may use its timer
+        if self.context is None:
+            return
+        if error is not None:
             # As text: a handler that keeps what it logs would keep the error's cause, too.
             self.context.copy().run(logger.warning, 'Gave an expired answer: %s', str(error))
-        if self.context is not None and logger.isEnabledFor(logging.DEBUG):
+        if logger.isEnabledFor(logging.DEBUG):
             text = outcome_text(outcome, now)
-            log_debug(self.context, 'Asked for %s: %s', describe(self.fqdn, self.qtype), text)
+            log_debug(self.context, 'Asked for %s: %s', describe(self.fqdn, self.key[1]), text)
 
     def abort(self, error: Exception) -> None:
-        """Ends it with an error that is none of the nameserver's."""
         if self.outcome is None:
             self.finish(CallersError(error, error.__traceback__))
 
     def close(self) -> None:
         """Ends all that is on its way, and leaves nothing."""
         if self.timer is not None:
-            self.resources.timers.stop(self.timer, self)
+            self.resources.timers.stop(self.timer, self, self.loop)
             self.timer = None
         limit = self.resources.limit
         if limit.queue:
             limit.queue.pop(self, None)
-        if self.permit == HAS_PERMIT:
-            self.permit = NO_PERMIT
-            limit.release()
+        if self.permit:
+            self.release_permit()
         while self.exchanges:  # each turn closes one
             self.exchanges.pop().close()
 
 
-async def look_up(
-    settings: Settings, loop: Loop, fqdn: bytes, qtypes: Iterable[int], outcomes: Outcomes
-) -> None:
-    """Adds to `outcomes` what comes of lookups for a name, of others' where there are some.
+# The lookups for which this task is fetching nameservers: to join one from here would deadlock.
+FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
 
-    If the caller is cancelled, `outcomes` has what has come until then.
-    """
-    waiter = Waiter(settings.notice)
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Waiter:
+    """One who waits for lookups of one name, and fetches sets of nameservers for them."""
+
+    settings: Settings
+    loop: Loop
+    fqdn: bytes
+    fetching: tuple[Lookup, ...]  # those for which it waits itself
     lookups: tuple[Lookup, ...] = ()
-    generator: Any = None
-    try:
-        sets = sets_of_the_system(settings) if settings.config.has_nameservers else None
-        advance = Lookup.advance if len(settings.lookups) < MIN_BATCH else Lookup.advance_soon
+    unfinished: int = 0  # of its lookups
+    wanted: tuple[Lookup, ...] = ()  # those for which it is to fetch the next set
+    generator: Any = None  # that it has begun
+    future: asyncio.Future[None] | None = None  # done when there is something to do
+    has_left: bool = False
+
+    def begin(self, name: str, qtypes: Iterable[int]) -> None:
+        """Begins lookups for a name, or joins those of others where there are some."""
+        settings, loop = self.settings, self.loop
+        resources = resources_of(loop)
+        is_logged = settings.serve_stale or logger.isEnabledFor(logging.DEBUG)
+        context = copy_context() if is_logged else None
+        config, sets = settings.config, ()
+        if config.has_nameservers and settings.transform_fqdn is None:
+            if not config.sets or config.conf.rotate:
+                of_the_system = [to_set(settings, each, b'') for each in sets_of(config.conf)]
+                config.sets = (*of_the_system, None)
+            sets = config.sets
+        begun: tuple[Lookup, ...] = ()
         for qtype in qtypes:
-            key = fqdn.decode('ascii'), qtype
+            key = name, qtype
             lookup = settings.lookups.get(key)
-            waiter.unfinished += 1
             if lookup is not None and lookup.loop is loop:
-                lookup.join(waiter)
+                lookup.join(self)
             else:
-                lookup = Lookup(settings, loop, key, fqdn, sets or [], waiter)
-                settings.lookups[key] = lookup
-                if not sets:
-                    waiter.wanted += (lookup,)
-            lookups += (lookup,)
-            if sets and lookup.current is NO_SET:  # it has just begun
-                advance(lookup)
-        while waiter.unfinished:
-            if not waiter.wanted:
-                waiter.future = loop.create_future()
-                await waiter.future
-                continue
-            token = FETCHING.set(waiter.fetching + lookups)
-            try:
-                if generator is None:
-                    generator = settings.get_nameservers(fqdn)
-                each = to_set(settings, await anext(generator), fqdn)
-            except StopAsyncIteration:
-                each = None
-            except Exception as error:  # of a callable of the caller's: it goes to all who wait
-                each = None
-                for lookup in waiter.wanted:
-                    lookup.abort(error)
-            finally:
-                FETCHING.reset(token)
-            wanted, waiter.wanted = waiter.wanted, ()
-            for lookup in lookups:  # one that does not want it now, has it when it does
-                if lookup.outcome is None and (lookup in wanted or lookup.fetcher() is waiter):
-                    lookup.sets.append(each)
-            for lookup in wanted:
-                advance(lookup)
-    finally:
-        waiter.has_left = True
-        for lookup in lookups:
-            if lookup.outcome is None:
-                lookup.leave(waiter)
+                lookup = settings.lookups[key] = Lookup(
+                    settings, loop, resources, key, self.fqdn, [self], sets, context, NOTHING_TRIED
+                )
+                begun += (lookup,)
+            self.lookups += (lookup,)
+            self.unfinished += 1
+        if not sets:
+            self.wanted = begun
+            return
+        advance = Lookup.advance if len(settings.lookups) <= MIN_BATCH else Lookup.advance_soon
+        for lookup in begun:
+            advance(lookup)
+
+    async def fetch(self) -> None:
+        """Has the caller's get_nameservers give the next set for the lookups that want one."""
+        settings = self.settings
+        each = None  # which is the end of the sets
+        token = FETCHING.set(self.fetching + self.lookups)
+        try:
+            if self.generator is None:
+                self.generator = settings.get_nameservers(self.fqdn)
+            each = to_set(settings, await anext(self.generator), self.fqdn)
+        except StopAsyncIteration:
+            pass
+        except Exception as error:  # of a callable of the caller's: it goes to all who wait
+            for lookup in self.wanted:
+                lookup.abort(error)
+        finally:
+            FETCHING.reset(token)
+        wanted, self.wanted = self.wanted, ()
+        for lookup in self.lookups:  # one that does not want it now, has it when it does
+            if lookup.outcome is None and (lookup in wanted or lookup.waiters[0] is self):
+                lookup.sets += (each,)
+        advance = Lookup.advance if len(settings.lookups) <= MIN_BATCH else Lookup.advance_soon
+        for lookup in wanted:
+            advance(lookup)
+
+    def leave(self, outcomes: Outcomes) -> None:
+        """Adds to `outcomes` what has come, and waits no longer for the rest."""
+        self.has_left = True
+        for lookup in self.lookups:
+            if lookup.outcome is not None:
+                outcomes[lookup.key[1]] = lookup.outcome
             else:
-                outcomes[lookup.qtype] = lookup.outcome
-        if hasattr(generator, 'aclose'):  # else it is no generator
-            await generator.aclose()
+                lookup.leave(self)
 
 
 # --- 20. Resolver ------------------------------------------------------------
@@ -6505,6 +6412,8 @@ async def look_up(
 
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
+NOT_IN_HOSTS: dict[int, Addresses] = {}
+NO_ALIASES: dict[int, Alias] = {}
 
 
 def forget(settings: Settings) -> None:
@@ -6512,20 +6421,27 @@ def forget(settings: Settings) -> None:
 
     Lookups under way finish for those who wait, but are not cached or joined.
     """
-    settings.cache.clear()
-    settings.lookups.clear()
     for server in settings.servers.values():
         for stream in [*server.streams.values()]:
             server.retire(stream)
-    settings.servers.clear()
-    settings.config.sets = []
+    for table in (settings.cache, settings.lookups, settings.servers, settings.sets):
+        table.clear()
+    settings.config.sets = ()
 
 
-def known_here(records: tuple[Any, ...], error: DoesNotExist | None, now: float) -> Known:
-    """Returns what is known without asking, and not kept."""
-    if error is None:
+def known_here(
+    records: tuple[Any, ...],
+    name: bytes,
+    qtype: int,
+    now: float,
+    rcode: int = RCODES.NOERROR,
+    why: str = '',
+) -> Known:
+    """Returns what is known without asking, and not kept: records, or that there are none."""
+    if records:
         return Answer(now, records, None, False)
-    return NegativeAnswer(now, (), None, False, error)
+    absence = absence_of(f'{describe(name, qtype)}{why}: ', rcode)
+    return NegativeAnswer(now, (), None, False, absence)
 
 
 def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) -> Known | None:
@@ -6535,51 +6451,35 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) ->
     there is none like it. localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
     """
     address = None
-    rcode: int = RCODES.NOERROR
+    rcode = RCODES.NOERROR
     if is_at_or_below(fqdn, b'localhost'):
         address = LOOPBACK.get(qtype)
     elif is_at_or_below(fqdn, b'onion') or is_at_or_below(fqdn, b'invalid'):
         rcode = RCODES.NXDOMAIN
     else:
         try:
-            address = ip_address(name.decode())
+            literal = ip_address(name.decode())
         except ValueError:
             return None
         if not is_given:
             rcode = RCODES.NXDOMAIN
-        if not is_given or qtype != (TYPES.A if address.version == 4 else TYPES.AAAA):
-            address = None
-    if address is None:
-        return known_here((), absence_of(f'{describe(name, qtype)}: ', rcode), now)
-    return known_here((expiring(address, now),), None, now)
+        elif qtype == (TYPES.A if literal.version == 4 else TYPES.AAAA):
+            address = literal
+    records = () if address is None else (expiring(address, now),)
+    return known_here(records, name, qtype, now, rcode)
 
 
 def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
     """Returns what get_host said, as what is known. Raises TypeError if it is no address."""
-    addresses = host if isinstance(host, tuple) else (host,)
-    if not addresses:
-        absence = absence_of(f'{describe(name, qtype)}: ', RCODES.NOERROR)
-        return known_here((), absence, now)
     records: list[Any] = []
-    for address in addresses:
+    for address in host if isinstance(host, tuple) else (host,):
         if isinstance(address, (IPv4AddressExpiresAt, IPv6AddressExpiresAt)):
             records.append(address)
         elif isinstance(address, (IPv4Address, IPv6Address)):
             records.append(expiring(address, now))
         else:
             raise TypeError(f'get_host gives addresses, not {address!r}')
-    return known_here(tuple(records), None, now)
-
-
-NOT_IN_HOSTS: dict[int, Addresses] = {}
-NO_ALIASES: dict[int, Alias] = {}
-
-
-def keep(settings: Settings, outcomes: Outcomes, qtype: int, known: Known) -> None:
-    """Adds to `outcomes` what is known, and has it noticed if there are records."""
-    outcomes[qtype] = known
-    if settings.notice is not None and isinstance(known, Answer) and known.records:
-        settings.notice()
+    return known_here(tuple(records), name, qtype, now)
 
 
 def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
@@ -6600,22 +6500,6 @@ def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
     return Answer(expires_at, records, last, False)
 
 
-def known_locally(
-    settings: Settings, name: bytes, fqdn: bytes, qtype: int, is_given: bool, now: float
-) -> Known | None:
-    """Returns what is known of a name without asking anybody, the caller's get_host included."""
-    known = settings.cache.get((fqdn.decode('ascii'), qtype))
-    if known is not None:
-        known = recall(known, now)
-    if known is None and (fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn):
-        known = special(name, fqdn, qtype, now, is_given)
-    if known is None and is_given and settings.config.hosts:
-        host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
-        if host is not None:
-            known = known_from_host(host, name, qtype, now)
-    return known
-
-
 async def resolve_types(
     settings: Settings,
     loop: Loop,
@@ -6630,43 +6514,64 @@ async def resolve_types(
     caller, not for the target of an alias. If the caller is cancelled, `outcomes` has what has
     come until then, an alias alone among it.
     """
-    target, wanted, found = name, qtypes, outcomes
-    aliases = NO_ALIASES
+    target, wanted, found, aliases = name, qtypes, outcomes, NO_ALIASES
+    cache = settings.cache
     while wanted:  # each turn makes a chain of aliases longer, or ends it
         fqdn = target.lower()
-        missing: tuple[int, ...] = ()
+        if fqdn == target:
+            fqdn = target  # not to have it twice while others are waited for
+        text = fqdn.decode('ascii')
+        missing = wanted
         try:
             for qtype in wanted:
-                known = known_locally(settings, target, fqdn, qtype, is_given, loop.time())
-                if known is None and is_given and settings.get_host is not None:
-                    now = loop.time()
-                    host = await settings.get_host(fqdn, qtype)
+                key, now = (text, qtype), loop.time()
+                known = recall(cache, key, now) if key in cache else None
+                if known is None and (fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn):
+                    known = special(target, fqdn, qtype, now, is_given)
+                if known is None and is_given:
+                    if settings.get_host is not None:
+                        host = await settings.get_host(fqdn, qtype)
+                    else:
+                        host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
                     if host is not None:
                         known = known_from_host(host, target, qtype, now)
-                    elif (fqdn.decode('ascii'), qtype) in settings.cache:  # by now
-                        known = known_locally(settings, target, fqdn, qtype, True, loop.time())
+                    elif key in cache:  # by now
+                        known = recall(cache, key, loop.time())
                 if known is None and qtype == TYPES.AAAA and settings.config.conf.no_aaaa:
-                    what = f'{describe(target, qtype)} is not asked for (no-aaaa): '
-                    absence = absence_of(what, RCODES.NOERROR)
-                    known = known_here((), absence, loop.time())
-                if known is None:
-                    missing += (qtype,)
-                else:
-                    keep(settings, found, qtype, known)
+                    why = ' is not asked for (no-aaaa)'
+                    known = known_here((), target, qtype, loop.time(), why=why)
+                if known is not None:
+                    at = missing.index(qtype)
+                    missing = missing[:at] + missing[at + 1 :]
+                    found[qtype] = known
+                    if settings.notice is not None and known.records:
+                        settings.notice()
             if missing:
-                await look_up(settings, loop, fqdn, missing, found)
+                waiter = Waiter(settings, loop, fqdn, FETCHING.get())
+                try:
+                    waiter.begin(text, missing)
+                    while waiter.unfinished:
+                        if waiter.wanted:
+                            await waiter.fetch()
+                        else:
+                            waiter.future = loop.create_future()
+                            await waiter.future
+                finally:
+                    waiter.leave(found)
+                    if hasattr(waiter.generator, 'aclose'):  # else it is no generator
+                        await waiter.generator.aclose()
         finally:
             for qtype, alias in aliases.items():
                 if qtype in found:
                     outcomes[qtype] = join_alias(name, alias, qtype, found[qtype])
-        aliases = {}
+        aliases, wanted = {}, ()  # of those whose alias is known, with one target
         for qtype, outcome in outcomes.items():
             if isinstance(outcome, Answer) and not outcome[1] and outcome.alias is not None:
-                aliases[qtype] = outcome.alias
-        if not aliases:
-            return
-        target, is_given, found = next(iter(aliases.values())).name, False, {}
-        wanted = tuple([qtype for qtype, alias in aliases.items() if alias.name == target])
+                if not aliases:
+                    target, is_given, found = outcome.alias.name, False, {}
+                if outcome.alias.name == target:
+                    aliases[qtype] = outcome.alias
+                    wanted += (qtype,)
 
 
 def recall_search(
@@ -6678,8 +6583,7 @@ def recall_search(
         fqdn = each.lower().decode('ascii')
         found: dict[int, Known] = {}
         for qtype in qtypes:
-            known = cache.get((fqdn, qtype))
-            known = recall(known, now) if known is not None else None
+            known = recall(cache, (fqdn, qtype), now)
             if known is not None and (known.records or isinstance(known, NegativeAnswer)):
                 found[qtype] = known
         if any([known.records for known in found.values()]):
@@ -6693,6 +6597,7 @@ def recall_search(
 
 async def search_for(
     settings: Settings,
+    loop: Loop,
     name: bytes,
     names: Iterable[bytes],
     qtypes: tuple[int, ...],
@@ -6704,14 +6609,13 @@ async def search_for(
     not be asked for. If all are absent, it is `name` itself that does not exist. get_host is asked
     for that one only, and a type that it knows is not searched.
     """
-    loop = asyncio.get_running_loop()
     now = loop.time()
     recalled = recall_search(settings.cache, name, names, qtypes, now)
     if len(recalled) == len(qtypes):
         outcomes.update(recalled)
         return
+    fqdn = name.lower()
     for qtype in qtypes:
-        fqdn = name.lower()
         host: Any = None
         if qtype in recalled:
             pass
@@ -6720,7 +6624,9 @@ async def search_for(
         else:
             host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
         if host is not None:
-            keep(settings, outcomes, qtype, known_from_host(host, name, qtype, now))
+            outcomes[qtype] = known = known_from_host(host, name, qtype, now)
+            if settings.notice is not None and known.records:
+                settings.notice()
     wanted = tuple([qtype for qtype in qtypes if qtype not in outcomes])
     own: Outcomes = {}
     for each in names if wanted else ():
@@ -6748,42 +6654,17 @@ def resolve_name(
     """
     name = to_name(given)
     loop = asyncio.get_running_loop()
-    now = loop.time()
     config = settings.config
+    now = loop.time()
     if not config.since <= now < config.due and config.reload_if_changed(now):
         forget(settings)
-    domains = config.search
-    if domains and not is_absolute(given):
+    if config.search and not is_absolute(given):
         fqdn = name.lower()
         may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
         if not may_be_special or special(name, fqdn, qtypes[0], now, True) is None:
-            names = names_to_ask(name, domains, config.ndots)
-            return search_for(settings, name, names, qtypes, outcomes)
+            names = names_to_ask(name, config.search, config.ndots)
+            return search_for(settings, loop, name, names, qtypes, outcomes)
     return resolve_types(settings, loop, name, qtypes, outcomes)
-
-
-async def resolve_first(
-    settings: Settings, given: str | bytes, qtypes: tuple[int, ...], seconds: float
-) -> Outcomes:
-    """Returns what is known of a name, by type; once one has records, the others get `seconds`."""
-    outcomes: Outcomes = {}
-    loop = asyncio.get_running_loop()
-    grace = asyncio.timeout(None)
-    is_over = False
-
-    def notice() -> None:
-        if grace.when() is None and not is_over:  # the lookup of another may end later
-            grace.reschedule(loop.time() + seconds)
-
-    try:
-        async with grace:
-            await resolve_name(settings._replace(notice=notice), given, qtypes, outcomes)
-    except TimeoutError:
-        if not grace.expired():  # then it is of a callable of the caller's
-            raise
-    finally:
-        is_over = True
-    return outcomes
 
 
 def check_type(qtype: int) -> None:
@@ -6827,21 +6708,6 @@ def file_of(
     return config_file(path, parse) if function is default else None
 
 
-def to_search(search: Iterable[str | bytes] | None) -> tuple[bytes, ...] | None:
-    """Returns a search list as Conf has it, or None for that of the system.
-
-    Raises InvalidName for what is no name, or for too many; TypeError for what is no list of them.
-    """
-    if search is None:
-        return None
-    if isinstance(search, (str, bytes)):
-        raise TypeError(f'A search list is an iterable of names, not {search!r}')
-    domains = list(itertools.islice(search, MAX_SEARCH + 1))
-    if len(domains) > MAX_SEARCH:
-        raise InvalidName(f'There are more than {MAX_SEARCH} domains in the search list')
-    return tuple([to_name(domain).lower() for domain in domains])
-
-
 def to_settings(
     get_host: GetHost,
     get_nameservers: GetNameservers,
@@ -6849,12 +6715,24 @@ def to_settings(
     search: Iterable[str | bytes] | None = None,
     serve_stale: float = 0,
 ) -> Settings:
-    """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what."""
+    """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what.
+
+    Raises InvalidName for a search list with what is no name, or with too many; TypeError.
+    """
     default = get_nameservers_from_etc_resolve_conf
     resolv_conf = file_of(get_nameservers, default, parse_resolv_conf)
     hosts = file_of(get_host, get_host_from_etc_hosts, parse_hosts)
     if not isinstance(serve_stale, (int, float)):
         raise TypeError(f'serve_stale is a number of seconds, not {serve_stale!r}')
+    if isinstance(search, (str, bytes)):
+        raise TypeError(f'A search list is an iterable of names, not {search!r}')
+    domains = None
+    if search is not None:
+        domains = tuple(
+            [to_name(each).lower() for each in itertools.islice(search, MAX_SEARCH + 1)]
+        )
+        if len(domains) > MAX_SEARCH:
+            raise InvalidName(f'There are more than {MAX_SEARCH} domains in the search list')
     return Settings(
         get_host=get_host if hosts is None else None,
         get_nameservers=get_nameservers,
@@ -6862,8 +6740,9 @@ def to_settings(
         cache=OrderedDict(),
         lookups={},
         servers={},
+        sets={},
         notice=None,
-        config=SystemConfig(resolv_conf, hosts, to_search(search)),
+        config=SystemConfig(resolv_conf, hosts, domains),
         serve_stale=min(max(0.0, serve_stale), MAX_STALE),  # in this order, so that nan is 0
     )
 
@@ -6911,11 +6790,12 @@ def Resolver(
         if qtype not in RESOLVABLE:
             check_type(qtype)
         outcomes: Outcomes = {}
+        qtypes = RESOLVABLE.get(qtype) or (qtype,)
         loop = get_running_loop()
         if config.search or not config.since <= loop.time() < config.due:
-            await resolve_name(settings, name, (qtype,), outcomes)
+            await resolve_name(settings, name, qtypes, outcomes)
         else:
-            await resolve_types(settings, loop, to_name(name), (qtype,), outcomes)
+            await resolve_types(settings, loop, to_name(name), qtypes, outcomes)
         outcome = outcomes[qtype]
         return outcome.records if isinstance(outcome, Answer) else records_of(outcome)
 
@@ -6947,12 +6827,6 @@ EAI_OF = (
 )
 
 
-def to_gaierror(error: ResolverError) -> socket.gaierror:
-    """Returns an error as `socket.getaddrinfo` raises it: an OSError with errno and text."""
-    number = next(number for kinds, number in EAI_OF if isinstance(error, kinds))
-    return socket.gaierror(number, str(error))
-
-
 async def resolve_families(
     settings: Settings, name: str, family: int
 ) -> list[IPv4AddressExpiresAt | IPv6AddressExpiresAt]:
@@ -6965,7 +6839,23 @@ async def resolve_families(
     if family not in TYPES_OF_FAMILY:
         raise InvalidName(f'{name}: there are no addresses of family {family!r} in DNS')
     qtypes = TYPES_OF_FAMILY[family]
-    outcomes = await resolve_first(settings, name, qtypes, OTHER_FAMILY_SECONDS)
+    outcomes: Outcomes = {}
+    loop = asyncio.get_running_loop()
+    grace = asyncio.timeout(None)
+    is_over = False
+
+    def notice() -> None:
+        if grace.when() is None and not is_over:  # the lookup of another may end later
+            grace.reschedule(loop.time() + OTHER_FAMILY_SECONDS)
+
+    try:
+        async with grace:
+            await resolve_name(settings._replace(notice=notice), name, qtypes, outcomes)
+    except TimeoutError:
+        if not grace.expired():  # then it is of a callable of the caller's
+            raise
+    finally:
+        is_over = True
     found = [outcomes[qtype] for qtype in qtypes if qtype in outcomes]
     addresses = [each for one in found if isinstance(one, Answer) for each in one.records]
     if not addresses:
@@ -6997,7 +6887,8 @@ class HostResolver:
         try:
             addresses = await resolve_families(self.settings, host, family)
         except ResolverError as error:
-            raise to_gaierror(error) from error
+            number = next(number for kinds, number in EAI_OF if isinstance(error, kinds))
+            raise socket.gaierror(number, str(error)) from error
         return [
             {
                 'hostname': host,
@@ -7064,26 +6955,8 @@ Exit status: 0 found, 1 does not exist, 2 failed, 64 usage.
 """
 
 
-class Words(NamedTuple):
-    """A command line, understood."""
-
-    names: list[str]
-    qtypes: list[int]
-    nameserver: Nameserver | None
-
-
-def parse_at(word: str) -> Nameserver:
-    """Returns a nameserver: `ADDRESS[:PORT]`, `[ADDRESS]:PORT` or a URL.
-
-    Raises InvalidName or MissingDependency.
-    """
-    url = word if '://' in word else f'udp://{word}'
-    to_server(url)
-    return url
-
-
-def parse_words(words: Iterable[str]) -> Words:
-    """Returns a command line, understood; without names if for help.
+def parse_words(words: list[str]) -> tuple[list[str], list[int], str | None]:
+    """Returns the names, types and nameserver of a command line; no names if it is for help.
 
     Raises InvalidName or MissingDependency.
     """
@@ -7091,15 +6964,15 @@ def parse_words(words: Iterable[str]) -> Words:
     names: list[str] = []
     qtypes: list[int] = []
     nameserver = None
-    words = list(words)
     if not {'-h', '--help'}.isdisjoint(words):
-        return Words([], [], None)
+        return names, qtypes, nameserver
     for word in words:
         generic = re.fullmatch('TYPE([0-9]{1,5})', word.upper())
         if word.startswith('-') or (word.startswith('@') and nameserver):
             raise InvalidName(f'What does {word!r} mean?')
         if word.startswith('@'):
-            nameserver = parse_at(word[1:])
+            nameserver = word[1:] if '://' in word else f'udp://{word[1:]}'
+            to_server(nameserver)
         elif names and word.isascii() and word.upper() in mnemonics:
             qtypes.append(mnemonics[word.upper()])
         elif names and generic:
@@ -7110,27 +6983,11 @@ def parse_words(words: Iterable[str]) -> Words:
         raise InvalidName('There is no name, or an empty one: the root is a dot')
     for qtype in qtypes:
         check_type(qtype)
-    return Words(names, qtypes or [TYPES.A], nameserver)
+    return names, qtypes or [TYPES.A], nameserver
 
 
-async def print_records(resolve: Resolve, name: str, qtype: int) -> int:
-    """Prints the records of a name, or the error, and returns the exit status."""
-    try:
-        records = await resolve(name, qtype)
-    except DoesNotExist as error:
-        print(error, file=sys.stderr)
-        return 1
-    except ResolverError as error:
-        print(f'{type(error).__name__}: {error}', file=sys.stderr)
-        return 2
-    for record in records:
-        print(present_rdata(qtype, CLASSES.IN, record))
-    return 0
-
-
-async def run(words: Words) -> int:
-    """Resolves all that the command line asks for, and returns the exit status."""
-    nameserver = words.nameserver
+async def run(names: Iterable[str], qtypes: Iterable[int], nameserver: str | None) -> int:
+    """Prints the records of names and types, or errors, and returns the exit status."""
 
     async def get_host(fqdn: bytes, qtype: int) -> None:
         """A nameserver that is named is asked, whatever hosts says."""
@@ -7140,16 +6997,24 @@ async def run(words: Words) -> int:
             yield 0.5, nameserver
 
     resolve, _ = Resolver(get_host, get_nameservers) if nameserver else Resolver()
-    statuses = [
-        await print_records(resolve, name, qtype) for name in words.names for qtype in words.qtypes
-    ]
-    return max(statuses)
+    status = 0
+    for name, qtype in itertools.product(names, qtypes):
+        try:
+            for record in await resolve(name, qtype):
+                print(present_rdata(qtype, CLASSES.IN, record))
+        except DoesNotExist as error:
+            print(error, file=sys.stderr)
+            status = max(status, 1)
+        except ResolverError as error:
+            print(f'{type(error).__name__}: {error}', file=sys.stderr)
+            status = 2
+    return status
 
 
 def main() -> int:
     """Runs the command line, and returns the exit status."""
     try:
-        words = parse_words(sys.argv[1:])
+        names, qtypes, nameserver = parse_words(sys.argv[1:])
     except InvalidName as error:
         print(f'{error}\n{USAGE}', end='', file=sys.stderr)
         return 64
@@ -7157,7 +7022,10 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     try:
-        status = asyncio.run(run(words)) if words.names else print(USAGE, end='')
+        if names:
+            status = asyncio.run(run(names, qtypes, nameserver))
+        else:
+            status = print(USAGE, end='') or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # as a shell says it of SIGINT
@@ -7165,7 +7033,7 @@ def main() -> int:
         print(f'The output cannot be written: {error}', file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 2
-    return status or 0
+    return status
 
 
 if __name__ == '__main__':

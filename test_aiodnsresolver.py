@@ -217,9 +217,8 @@ async def settle():
 def is_idle():
     """Whether nothing of ours waits on the running loop: no socket, no timeout, no permit."""
     sockets, timers, limit, _ = module.resources_of(asyncio.get_running_loop())
-    no_timer = timers.handle is None and not timers.queues
     is_free = limit.free == module.max_open_sockets() and not limit.queue
-    return not sockets.owners and no_timer and is_free
+    return not sockets.owners and not any(timers.queues.values()) and is_free
 
 
 def wait_in_its_way(loop):
@@ -242,6 +241,7 @@ async def leaving_nothing(main):
     assert complaints == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert is_idle()
+    assert module.resources_of(loop).timers.handle is None
     assert loop.timers == []
 
 
@@ -4371,7 +4371,7 @@ async def test_timeouts_of_many_lengths_ring_in_their_order():
     for owner, seconds in zip(owners, lengths, strict=True):
         timeouts.start(seconds, owner, loop)
     assert len(loop.timers) == 1
-    timeouts.stop(1.0, owners[3])
+    timeouts.stop(1.0, owners[3], loop)
     rung = []
     for _ in range(4):
         rung.append([bool(owner.told) for owner in owners])
@@ -4384,7 +4384,13 @@ async def test_timeouts_of_many_lengths_ring_in_their_order():
     ]
     assert (timeouts.queues, timeouts.handle) == ({}, None)
     timeouts.start(1.0, owners[3], loop)
-    timeouts.stop(1.0, owners[3])
+    timeouts.stop(1.0, owners[3], loop)
+    timeouts.start(1.0, owners[3], loop)
+    (timer,) = loop.timers
+    timeouts.stop(1.0, owners[3], loop)
+    assert not timer.cancelled()  # it is kept for who starts another at once
+    await settle()
+    assert timer.cancelled()
     assert (timeouts.queues, timeouts.handle, loop.timers) == ({}, None, [])
 
 
@@ -4459,7 +4465,7 @@ async def test_timeouts_may_be_started_and_stopped_by_those_that_expire():
     timers = module.Timers()
 
     def stop_and_start(_):
-        timers.stop(1.0, sibling)
+        timers.stop(1.0, sibling, loop)
         timers.start(0.0, anew, loop)  # in another turn of the loop
         timers.start(1.0, anew_later, loop)
 
@@ -8305,6 +8311,25 @@ async def test_a_ttl_of_0_is_given_to_those_who_wait_and_not_cached():
         await server.asked(2)
 
 
+def test_a_nameserver_is_the_same_whatever_its_timeout_is_and_few_are_known(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_SERVERS', 4)
+    settings = module.to_settings(no_host, asking(), mix_case)
+
+    def to_set(timeout, number):
+        return module.to_set(settings, (timeout, (f'192.0.2.{number}', 53)), b'x')
+
+    sets = [to_set(timeout, 1) for timeout in range(10)]
+    assert [each.timeout for each in sets] == [*range(10)]
+    assert len({each.servers for each in sets}) == 1
+    assert to_set(9, 1) is sets[-1]
+    assert len(settings.sets) <= 4
+    for number in range(2, 10):
+        (server,) = to_set(1, number).servers
+        assert server.text == f'192.0.2.{number}:53'
+        assert len(settings.sets) <= 4
+        assert len(settings.servers) <= 5
+
+
 @on_every_loop
 async def test_the_cache_is_bounded(monkeypatch):
     monkeypatch.setattr(module, 'MAX_CACHED', 3)
@@ -10846,9 +10871,9 @@ def test_a_lookup_of_a_loop_that_is_gone_is_not_joined():
 
     async def abandon():
         settings = module.to_settings(no_host, asking(), mix_case)
-        waiter = module.Waiter(None)
         loop = asyncio.get_running_loop()
-        lookups[key] = module.Lookup(settings, loop, key, b'x.example', [], waiter)
+        waiter = module.Waiter(settings._replace(lookups=lookups), loop, b'x.example', ())
+        waiter.begin(key[0], key[1:])
 
     async def main():
         async with Nameserver(answering(a(b'x.example'))) as server:
