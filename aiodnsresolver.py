@@ -2581,8 +2581,8 @@ def read_records(
     parse_name(reply[:end].lower(), 12, 0, names)
     for start, stop, _, _, _ in records:
         rdata = parse_rdata(qtype, 1, reply, start, stop, names)
-        # The hash of octets is random: of numbers alone, a server could send many with one hash.
-        key = (b'octets', *rdata) if isinstance(rdata, tuple) else rdata
+        # The hash of a text is random. Of numbers, a server could choose many with one hash.
+        key = repr(rdata) if isinstance(rdata, tuple) else rdata
         if key not in found:
             found[key] = expiring(rdata, expires_at)
     return tuple(found.values())
