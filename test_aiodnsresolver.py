@@ -2780,15 +2780,31 @@ def what_the_message_says(message, name, qtype, now):
     return module.NegativeAnswer(expires_at, (), alias, True, DoesNotExist('', rcode))
 
 
+class WatchedNames(dict):
+    """The names of a message, with the offsets that pointers lead to."""
+
+    def __init__(self):
+        super().__init__()
+        self.targets = set()
+
+    def __contains__(self, target):
+        self.targets.add(target)
+        return super().__contains__(target)
+
+    def get(self, target, default=None):
+        self.targets.add(target)
+        return super().get(target, default)
+
+
 def points_into_the_header(octets):
-    known, counts = {}, module.HEADER.unpack_from(octets)
+    known, counts = WatchedNames(), module.HEADER.unpack_from(octets)
     offset = module.parse_questions(octets, counts[2], known, [])
     for _ in range(sum(counts[3:])):
         _, offset = module.parse_name(octets, offset, 0, known)
         qtype, qclass, _, size = module.RECORD_TAIL.unpack_from(octets, offset)
         offset += module.RECORD_TAIL.size + size
         module.parse_rdata(qtype, qclass, octets, offset - size, offset, known)
-    return min(known, default=12) < 12
+    return min(known.targets, default=12) < 12
 
 
 def check_that_both_say_the_same(query, octets):
