@@ -17,12 +17,14 @@ The map. Each section, and each definition, uses only those above it.
      8  Wire                      pack, parse, presentation
      9  Questions and answers     make_query, mix_case; checking a reply, reading its answer
     10  TSIG                      Key, sign; messages signed and verified as octets
+    11  Zone transfer rules       what the messages of a transfer change in a zone; Zone
     12  TLS and HTTP              TLS and HTTP without I/O; HTTP/2 itself comes from an extra
     13  The system's files        resolv.conf and hosts
         ------------------------- nothing above this line awaits
     14  Event loop                readiness of sockets, timeouts, the limit on open sockets
     15  Exchanges                 a nameserver, and one query to it: as a datagram or on a stream
     16  Queries                   udp, tcp, tls, https: one exchange, one future, one deadline
+    17  Transfers                 transfer, inbound_xfr: the rules of section 11, with a server
     18  Cache                     answers by name and type, kept for their TTL
     19  Lookups                   one name and type: asking until a nameserver answers
     20  Resolver                  hosts, special names, search list, aliases, families, Resolver
@@ -79,6 +81,7 @@ __all__ = [
     'BadResponse',
     'BadSignature',
     'BytesExpiresAt',
+    'Changes',
     'CnameChainTooLong',
     'DoesNotExist',
     'ExtendedError',
@@ -99,11 +102,14 @@ __all__ = [
     'TransferError',
     'Truncated',
     'TupleExpiresAt',
+    'UDPMode',
     'UnexpectedSource',
+    'Zone',
     'extended_errors',
     'get_host_from_etc_hosts',
     'get_nameservers_from_etc_resolve_conf',
     'https',
+    'inbound_xfr',
     'make_query',
     'mix_case',
     'pack',
@@ -116,6 +122,7 @@ __all__ = [
     'sign',
     'tcp',
     'tls',
+    'transfer',
     'udp',
     'udp_with_fallback',
 ]
@@ -2985,6 +2992,277 @@ def query_to_ask(q: Message | bytes) -> tuple[Query, Keys]:
     return query_in(octets), ({key.name: key}, mac)
 
 
+# --- 11. Zone transfer rules -------------------------------------------------
+#
+# What the messages of a transfer say of a zone (RFC 5936, RFC 1995): messages in, changes out,
+# and whether there are more to come. What no server may say is TransferError. A `Zone` takes
+# all changes of a transfer, or none. Nothing here knows octets, signatures, time or sockets, and
+# a zone does not know where its records are from.
+
+
+class UDPMode(IntEnum):
+    """Whether an IXFR goes as a datagram. An AXFR never does, nor what goes over TLS."""
+
+    NEVER = 0
+    TRY_FIRST = 1  # and over TCP, unless the whole transfer comes
+    ONLY = 2
+
+
+class Changes(NamedTuple):
+    """What is to be done to a zone: first `deleted` are taken out, then `added` put in."""
+
+    replacement: bool  # the zone comes whole: no record of before stays
+    deleted: tuple[ResourceRecord, ...]
+    added: tuple[ResourceRecord, ...]
+
+
+def steps_between(old: int, new: int) -> int:
+    """Returns how many steps a serial is before another, negative if behind it (RFC 1982 3.2).
+
+    Half of all numbers apart, where the RFC leaves it undefined, it is behind.
+    """
+    steps = (new - old) & 0xFFFFFFFF
+    return steps if steps < 0x80000000 else steps - 0x100000000
+
+
+def canonical_rdata(record: ResourceRecord) -> bytes:
+    """Returns octets by which records of one owner and type are compared and ordered.
+
+    Names in them are in lower case (RFC 4034 6.2): compression may change the case of a name.
+    """
+    _, qtype, qclass, _, rdata = record
+    row = layout_of(qtype, qclass)
+    if row is None or (row.takes_octets and isinstance(rdata, bytes)):
+        return bytes(rdata)
+    are_names = [kind in (NAME, PLAIN_NAME) for kind in row.fields.values()]
+    if are_names == [True]:
+        rdata = rdata.lower()
+    elif True in are_names:
+        fields = zip(rdata, are_names, strict=True)
+        rdata = rdata._make([field.lower() if is_name else field for field, is_name in fields])
+    out = bytearray()
+    row.pack(rdata, out, {})
+    return bytes(out)
+
+
+# What the next record of a transfer is, unless it is an SOA of the zone.
+FIRST, SECOND, WHOLE, DELETED, ADDED, NONE = range(6)
+
+
+class Transfer:
+    """How far a transfer has come: it is fed with the messages in turn until it `is_done`.
+
+    The first record is the SOA of the zone as it will be, and the last one is the same again. In
+    between the zone comes whole; or, to an IXFR only, differences: each is an older SOA, what is
+    deleted, a newer SOA, what is added. An SOA alone says that there is nothing newer.
+    """
+
+    def __init__(self, query: Message) -> None:
+        """Raises InvalidName for a query that asks for no transfer."""
+        if len(query.qd) != 1 or query.qd[0].qtype not in (TYPES.AXFR, TYPES.IXFR):
+            raise InvalidName('A transfer is asked for by one question of type AXFR or IXFR')
+        self.query = query
+        self.origin = query.qd[0].name.lower()
+        self.serial: int | None = None  # of the zone, as far as the differences have come
+        if query.qd[0].qtype == TYPES.IXFR:
+            serials = [record.rdata.serial for record in query.ns if record.qtype == TYPES.SOA]
+            if len(serials) != 1:
+                raise InvalidName('An IXFR has the SOA of the zone in its authority section')
+            self.serial = serials[0]
+        self.next = FIRST
+        self.soa: Any = None  # the first record
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last record has come."""
+        return self.next == NONE
+
+    def take_soa(self, record: ResourceRecord) -> None:
+        """Goes on to what comes after an SOA of the zone. Raises TransferError."""
+        serial = record.rdata.serial
+        if self.next == FIRST:
+            self.soa = record
+            if self.serial is None:
+                self.next = WHOLE
+                return
+            steps = steps_between(self.serial, serial)
+            if steps < 0:
+                raise TransferError(f'The serial went backwards, from {self.serial} to {serial}')
+            self.next = SECOND if steps else NONE
+        elif self.next == DELETED:
+            assert self.serial is not None
+            if steps_between(self.serial, serial) <= 0:
+                raise TransferError(f'A difference leads from serial {self.serial} to {serial}')
+            self.serial = serial
+            self.next = ADDED
+        elif self.next == SECOND or (self.next == ADDED and serial != self.soa.rdata.serial):
+            if serial != self.serial:
+                raise TransferError(f'A difference to serial {self.serial} begins at {serial}')
+            self.next = DELETED
+        else:
+            is_same = canonical_rdata(record) == canonical_rdata(self.soa)
+            if not is_same or self.serial not in (None, serial):
+                raise TransferError('There is an SOA that is neither the first nor the last one')
+            self.next = NONE
+
+    def take(self, message: Message) -> list[Changes]:
+        """Returns what the next message changes. Raises TransferError or BadResponse."""
+        query = self.query
+        if message.qid != query.qid or (message.qr, message.opcode) != (RESPONSE, query.opcode):
+            raise BadResponse('It is no response to the query')
+        if message.qd:  # there may be none (RFC 5936 2.2.1)
+            (name, *kind), *more = message.qd
+            if more or [name.lower(), *kind] != [self.origin, *query.qd[0][1:]]:
+                raise BadResponse('The question is not that of the query')
+        rcode = message.extended_rcode
+        if rcode:
+            errors = extended_errors(message)[:MAX_EXTENDED_ERRORS]
+            why = f' ({"; ".join(map(str, errors))})' if errors else ''
+            raise TransferError(f'The answer is {rcode!s}{why}', rcode)
+        if message.tc or (self.next == FIRST and not message.an):
+            raise TransferError('The message is truncated, or the first one has no record')
+
+        all_changes: list[Changes] = []
+        deleted: list[ResourceRecord] = []
+        added: list[ResourceRecord] = []
+        origin, below, qclass = self.origin, b'.' + self.origin, query.qd[0].qclass
+        before_dot = -len(below) - 1  # where a backslash would make it part of a label
+        put = (deleted if self.next == DELETED else added).append
+        is_decided = self.next in (WHOLE, DELETED, ADDED)
+        for record in message.an:
+            name, qtype, rclass, _, _ = record
+            is_below = name.endswith(below) and name[before_dot] != 92
+            if is_below and qtype != 6 and is_decided and rclass == qclass:  # nearly always
+                put(record)
+            elif rclass != qclass:
+                raise TransferError(f'There is a record of class {rclass!s}')
+            elif self.next == NONE:
+                raise TransferError('There is a record after the last SOA')
+            elif qtype == 6 and name.lower() == origin:  # SOA
+                was_added = self.next == ADDED
+                self.take_soa(record)
+                if was_added:  # a difference is complete
+                    all_changes.append(Changes(False, tuple(deleted), tuple(added)))
+                    deleted, added = [], []
+                put = (deleted if self.next == DELETED else added).append
+                is_decided = self.next in (WHOLE, DELETED, ADDED)
+                if is_decided:
+                    put(record)
+            elif self.next == FIRST:
+                raise TransferError('The first record is not the SOA of the zone')
+            elif is_at_or_below(name.lower(), origin):  # what is elsewhere is ignored
+                if self.next == SECOND:  # an IXFR is answered as an AXFR (RFC 1995 4)
+                    self.next = WHOLE
+                    self.serial = None
+                    is_decided = True
+                    put(self.soa)
+                put(record)
+        if deleted or added:
+            is_whole = self.serial is None
+            all_changes.append(Changes(is_whole, tuple(deleted), tuple(added)))
+        return all_changes
+
+
+class ZoneWriter:
+    """Adds records to a zone and deletes some: all of it at the end of the block, or nothing."""
+
+    def __init__(self, zone: Zone, replacement: bool) -> None:
+        self.zone = zone
+        self.before = zone.sets
+        self.sets: dict[tuple[bytes, int], Any] = {} if replacement else dict(zone.sets)
+        self.own: set[tuple[bytes, int]] = set()  # the keys of those dicts that are not the zone's
+
+    def __enter__(self) -> ZoneWriter:
+        return self
+
+    def __exit__(self, kind: Any, _: Any, __: Any) -> None:
+        if kind is None:
+            if self.zone.sets is not self.before:
+                raise TransferError('The zone was changed by another writer meanwhile')
+            self.zone.sets = self.sets
+
+    def add(self, record: ResourceRecord) -> None:
+        """Adds a record; an SOA is put in place of the one there is."""
+        key = record[0].lower(), record[1]
+        found = self.sets.setdefault(key, record)
+        if found is not record:  # seldom
+            if record[1] == TYPES.SOA:
+                self.sets[key] = record
+            else:
+                self.several(key, found)[canonical_rdata(record)] = record
+
+    def delete(self, record: ResourceRecord) -> None:
+        """Deletes a record, whatever its TTL. Raises TransferError if it is not there."""
+        key = record[0].lower(), record[1]
+        found = self.sets.get(key)
+        if found is not None:
+            records = self.several(key, found)
+            if records.pop(canonical_rdata(record), None) is not None:
+                if not records:
+                    del self.sets[key]
+                    self.own.remove(key)
+                return
+        raise TransferError(f'There is no such record to delete: {presentation(record)}')
+
+    def several(self, key: tuple[bytes, int], found: Any) -> dict[bytes, ResourceRecord]:
+        """Returns the records of an owner and type as a dict that may be changed."""
+        if key not in self.own:
+            self.own.add(key)
+            is_one = isinstance(found, ResourceRecord)
+            found = {canonical_rdata(found): found} if is_one else dict(found)
+            self.sets[key] = found
+        records: dict[bytes, ResourceRecord] = found
+        return records
+
+
+class Zone:
+    """The records of a zone. Iterating gives them in canonical order (RFC 4034 6).
+
+    `zone[name, qtype]` is a tuple of records, `str(zone)` a master file (RFC 1035 5).
+    """
+
+    def __init__(self, origin: str | bytes) -> None:
+        """`origin` is the name of the zone. Raises InvalidName."""
+        self.origin = to_name(origin)
+        # By owner, in lower case, and type: a record, or several by their canonical rdata. It is
+        # never changed but replaced, so that who iterates sees the zone as it was.
+        self.sets: dict[tuple[bytes, int], Any] = {}
+
+    @property
+    def serial(self) -> int | None:
+        """The serial of the SOA, or None if there is none."""
+        for record in self[self.origin, TYPES.SOA]:
+            return int(record.rdata.serial)
+        return None
+
+    def __getitem__(self, name_and_type: tuple[str | bytes, int]) -> tuple[ResourceRecord, ...]:
+        name, qtype = name_and_type
+        found = self.sets.get((to_name(name).lower(), qtype), {})
+        return (found,) if isinstance(found, ResourceRecord) else tuple(found.values())
+
+    def __iter__(self) -> Iterator[ResourceRecord]:
+        sets = self.sets
+        for key in sorted(sets, key=lambda key: (split_name(key[0])[::-1], key[1])):
+            found = sets[key]
+            if isinstance(found, ResourceRecord):
+                yield found
+            else:
+                for _, record in sorted(found.items()):
+                    yield record
+
+    def __str__(self) -> str:
+        first = self[self.origin, TYPES.SOA]  # as a master file begins
+        others = (record for record in self if record not in first)
+        return ''.join([f'{presentation(record)}\n' for record in itertools.chain(first, others)])
+
+    def writer(self, replacement: bool = False) -> ZoneWriter:
+        """Returns a context manager that adds and deletes records, and commits at its end.
+
+        If an exception ends it, the zone stays as it was. With `replacement` it begins empty.
+        """
+        return ZoneWriter(self, replacement)
+
+
 # --- 12. TLS and HTTP --------------------------------------------------------
 #
 # What carries messages on a stream, as octets in and octets out: TLS (RFC 7858), and
@@ -5510,6 +5788,268 @@ async def udp_with_fallback(
     left = to_seconds(expiration, loop.time())
     message = await tcp(q, where, left, *at, ignore_trailing, tcp_sock)
     return message, True
+
+
+# --- 17. Transfers -----------------------------------------------------------
+#
+# The rules of section 11 with a server. A transfer has a stream of its own, counted in the limit
+# on open sockets, and it is asyncio's: that is read no faster than the caller takes what comes,
+# so that a zone of any size needs the memory of some messages. What is opened is closed at the
+# end of the generator, wherever it is left.
+
+
+class TransferStream:
+    """A stream of its own for one transfer, over TLS if the server is to be asked so."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter | None = None
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.tls: Tls | None = None
+        self.framing = Frames()
+        self.messages: deque[tuple[bytes, bytes]] = deque()  # that have come, and their ids
+
+    async def connect(self, octets: bytes, loop: Loop) -> None:
+        """Connects, and sends a query. Raises OSError."""
+        server = self.server
+        sock = socket.socket(server.family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if server.source is not None:
+                sock.bind(server.source)
+            await loop.sock_connect(sock, scoped(server.address, server.scope))
+        except BaseException:
+            sock.close()
+            raise
+        # From here on the transport closes the socket, also if this is cancelled.
+        self.reader, self.writer = await asyncio.open_connection(sock=sock)
+        frame = to_frame(octets)
+        if server.scheme == 'tls':
+            server.context.set_alpn_protocols([ALPN['tls']])  # without it BIND sends no zone
+            self.tls = Tls(server.context, server.name, ALPN['tls'])
+            write_on(self.writer, self.tls.wrap(b''))
+            while not self.tls.is_ready:  # each turn something comes, or it ends
+                await self.read()
+            version = self.tls.tls.version()
+            if version != 'TLSv1.3':  # RFC 9103 5
+                raise OSError(errno.EPROTO, f'A transfer is not to go over {version}')
+            frame = self.tls.wrap(frame)
+        write_on(self.writer, frame)
+
+    async def read(self) -> None:
+        """Reads what comes next. Raises OSError, also at the end of the stream."""
+        assert self.writer is not None
+        await asyncio.sleep(0)  # as much may be there already: others have their turn first
+        octets = await self.reader.read(MAX_MESSAGE)
+        if not octets:
+            raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
+        if self.tls is not None:
+            try:
+                octets = self.tls.unwrap(octets)
+            finally:
+                self.writer.write(self.tls.wrap(b''))  # TLS has something to say, an alert too
+        self.messages += self.framing.take(octets)
+        if self.tls is not None and self.tls.is_over and not self.messages:
+            raise ConnectionResetError(errno.ECONNRESET, 'The server ended TLS early')
+
+    async def next_message(self) -> bytes:
+        """Returns the next message. Raises OSError."""
+        while not self.messages:  # each turn something comes, or it ends
+            await self.read()
+        return self.messages.popleft()[1]
+
+    def close(self) -> None:
+        """Closes it, wherever it is."""
+        if self.writer is not None:
+            if self.tls is not None:
+                self.writer.write(self.tls.end())
+            self.writer.transport.abort()
+
+
+async def receive_changes(
+    q: Message | bytes,
+    server: Server,
+    timeout: float | None,
+    lifetime: float | None,
+    source: tuple[Any, Any],
+    udp_mode: UDPMode,
+) -> AsyncGenerator[Changes, None]:
+    """Yields what a transfer changes. Raises ResolverError."""
+    loop = asyncio.get_running_loop()
+    expiration = None if lifetime is None else loop.time() + lifetime
+
+    def seconds_left() -> float | None:
+        """How long to wait for what comes next."""
+        left = to_seconds(expiration, loop.time())
+        return timeout if left is None else left if timeout is None else min(left, timeout)
+
+    query = q if isinstance(q, Message) else parse(q)
+    if udp_mode != UDPMode.NEVER and query.qd[0].qtype == TYPES.IXFR:
+        host, port = server.address
+        datagrams = Server(f'{host}%{server.scope}' if server.scope else host, port)
+        asked, keys = query_to_ask(q)
+        read = message_reader(False, False, True, *keys)
+        state = Transfer(query)
+        try:
+            reply = await ask(asked, datagrams, seconds_left(), source, read)
+            with error_context(lambda: asked_of(asked, datagrams)):
+                all_changes = state.take(reply)
+                if not state.is_done:
+                    raise TransferError('The reply has no room for the whole transfer')
+        except ResolverError as error:  # it may be forged, too
+            if udp_mode == UDPMode.ONLY:
+                raise
+            logger.debug('Trying TCP: %s', error)
+        else:
+            for changes in all_changes:
+                yield changes
+            return
+
+    state = Transfer(query)
+    to_send, (_, mac) = query_to_ask(q)
+    _, key = split_key(q)
+    verifier = None if key is None else Verifier(key, mac)
+    call = Call(loop)
+    limit = resources_of(loop).limit
+    stream = TransferStream(server)
+    try:
+        with error_context(lambda: asked_of(to_send, server)):
+            server.source = to_source(server, *source)
+            call.has_permit = limit.acquire()
+            if not call.has_permit:
+                limit.wait(call, False)
+                async with in_time(seconds_left()):
+                    await call.woken()
+            async with in_time(seconds_left()):
+                await stream.connect(to_send.octets, loop)
+            while not state.is_done:  # each turn takes a message, or the time is up
+                seconds = seconds_left()
+                if seconds == 0:
+                    raise QueryTimeout('not the whole transfer in time')
+                if stream.messages:  # without the cost of a timeout
+                    _, octets = stream.messages.popleft()
+                else:
+                    async with in_time(seconds):
+                        octets = await stream.next_message()
+                if verifier is not None:
+                    verifier.take(octets)
+                all_changes = state.take(parse(octets))
+                if verifier is not None and state.is_done:
+                    verifier.finish()
+                for changes in all_changes:
+                    yield changes
+    finally:
+        stream.close()
+        limit.queue.pop(call, None)
+        if call.has_permit:
+            limit.release()
+
+
+def begin_transfer(
+    q: Message | bytes,
+    where: Any,
+    port: int,
+    timeout: float | None,
+    lifetime: float | None,
+    source: tuple[Any, Any],
+    udp_mode: UDPMode,
+    ssl_context: Any,
+    server_hostname: str | None,
+) -> AsyncGenerator[Changes, None]:
+    """Returns what yields the changes. Raises InvalidName or TypeError if an argument is wrong."""
+    Transfer(q if isinstance(q, Message) else parse(q))
+    query_to_ask(q)
+    if udp_mode not in tuple(UDPMode):
+        raise TypeError(f'udp_mode is a UDPMode, not {udp_mode!r}')
+    if ssl_context is None and server_hostname is None:
+        server = Server(where, port, 'tcp')
+    else:
+        if udp_mode != UDPMode.NEVER:
+            raise TypeError('Over TLS there are no datagrams: udp_mode has to be NEVER')
+        if ssl_context is not None and not hasattr(ssl_context, 'wrap_bio'):
+            raise TypeError(f'ssl_context is None or an SSLContext, not {ssl_context!r}')
+        name = '' if server_hostname is None else certificate_name(server_hostname)
+        server = Server(where, port, 'tls', name)
+        server.context = ssl_context or tls_context(True, ALPN['tls'])
+    return receive_changes(q, server, to_seconds(timeout), to_seconds(lifetime), source, udp_mode)
+
+
+def transfer_query(origin: str | bytes, serial: int | None, key: Key | None = None) -> Message:
+    """Returns a query for all of a zone, or for what is newer than a serial."""
+    if serial is None:
+        return make_query(origin, TYPES.AXFR, rd=0, key=key)
+    query = make_query(origin, TYPES.IXFR, rd=0, key=key)
+    rdata = LAYOUTS[TYPES.SOA].record(b'', b'', serial, 0, 0, 0, 0)
+    soa = ResourceRecord(query.qd[0].name, TYPES.SOA, CLASSES.IN, 0, rdata)
+    return query._replace(ns=(soa,))  # RFC 1995 3
+
+
+def transfer(
+    where: Any,
+    origin: str | bytes,
+    serial: int | None = None,
+    port: int = 53,
+    timeout: float | None = None,
+    lifetime: float | None = None,
+    source: Any = None,
+    source_port: int = 0,
+    udp_mode: UDPMode = UDPMode.NEVER,
+    key: Key | None = None,
+    ssl_context: Any = None,
+    server_hostname: str | None = None,
+) -> AsyncGenerator[Changes, None]:
+    """Returns an asynchronous generator of what changes in a zone, as it comes.
+
+    Without a `serial` that is all of it (AXFR, RFC 5936), else what is newer (IXFR, RFC 1995), or
+    nothing. It is final only when the generator ends without an exception. `timeout` is in seconds
+    for connecting and for each message, `lifetime` for all together; None waits for ever. With an
+    `ssl_context`, which is set to offer ALPN `dot`, or a `server_hostname` it goes over TLS 1.3
+    (RFC 9103), to `port` all the same. Only an IXFR goes over UDP. Does not retry. Raises
+    TransferError, BadResponse, BadSignature, MalformedMessage, QueryTimeout, SocketError,
+    InvalidName, and TypeError.
+    """
+    query = transfer_query(origin, serial, key)
+    sources = source, source_port
+    tls = ssl_context, server_hostname
+    return begin_transfer(query, where, port, timeout, lifetime, sources, udp_mode, *tls)
+
+
+async def inbound_xfr(
+    where: Any,
+    zone: Any,
+    query: Message | bytes | None = None,
+    port: int = 53,
+    timeout: float | None = None,
+    lifetime: float | None = None,
+    source: Any = None,
+    source_port: int = 0,
+    udp_mode: UDPMode = UDPMode.NEVER,
+    ssl_context: Any = None,
+    server_hostname: str | None = None,
+) -> None:
+    """Brings a zone up to date, all at once: if it fails, the zone stays as it was.
+
+    Without a `query` it asks for what is newer than the zone, or for all of one that is empty.
+    `zone` is a `Zone`, or another object with such a `writer`, and without a `query` with such an
+    `origin` and `serial`. A `query` of `make_query(..., key=...)` is signed, and then each message
+    has to verify. Else as `transfer`.
+    """
+    if query is None:
+        query = transfer_query(zone.origin, zone.serial)
+    sources = source, source_port
+    tls = ssl_context, server_hostname
+    received = begin_transfer(query, where, port, timeout, lifetime, sources, udp_mode, *tls)
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+        async with contextlib.aclosing(received):
+            async for changes in received:
+                if writer is None:
+                    writer = stack.enter_context(zone.writer(changes.replacement))
+                for record in changes.deleted:
+                    writer.delete(record)
+                for record in changes.added:
+                    writer.add(record)
 
 
 # --- 18. Cache ---------------------------------------------------------------

@@ -9,6 +9,7 @@ import ast
 import asyncio
 import base64
 import collections
+import concurrent.futures
 import contextlib
 import contextvars
 import copy
@@ -61,6 +62,8 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.tsig
 import dns.update
+import dns.xfr
+import dns.zone
 import httpx
 import httpx2
 import pytest
@@ -86,6 +89,7 @@ from aiodnsresolver import (
     BadResponse,
     BadSignature,
     BytesExpiresAt,
+    Changes,
     CnameChainTooLong,
     DoesNotExist,
     InvalidName,
@@ -102,12 +106,16 @@ from aiodnsresolver import (
     ResourceRecord,
     ResponseCode,
     SocketError,
+    TransferError,
     Truncated,
     TupleExpiresAt,
+    UDPMode,
     UnexpectedSource,
+    Zone,
     get_host_from_etc_hosts,
     get_nameservers_from_etc_resolve_conf,
     https,
+    inbound_xfr,
     make_query,
     mix_case,
     pack,
@@ -120,6 +128,7 @@ from aiodnsresolver import (
     sign,
     tcp,
     tls,
+    transfer,
     udp,
     udp_with_fallback,
 )
@@ -4053,6 +4062,463 @@ def test_who_signs_nothing_imports_nothing_for_it():
         [sys.executable, '-c', script], cwd=HERE, capture_output=True, text=True, check=True
     )
     assert ran.stdout == 'set()\n'
+
+
+# --- 11. Zone transfer rules -------------------------------------------------
+
+MOVING = b'moving.example'
+
+
+def zone_soa(serial, name=MOVING, mname=b'ns.moving.example', **more):
+    return rr(
+        name, TYPES.SOA, module.SOA(mname, b'root.moving.example', serial, 2, 3, 4, 5), **more
+    )
+
+
+def host(number, zone=MOVING):
+    return a(b'h%d.%s' % (number, zone), f'192.0.2.{number}')
+
+
+AXFR = module.transfer_query(MOVING, None)
+IXFR = module.transfer_query(MOVING, 1)
+# The zone whole, and from serial 1 to 3: host 1 goes, 2 comes; 2 goes, 3 and 4 come.
+WHOLE_ZONE = [zone_soa(3), host(3), host(4), zone_soa(3)]
+DIFFERENCES = [
+    *[zone_soa(3), zone_soa(1), host(1), zone_soa(2), host(2)],
+    *[zone_soa(2), host(2), zone_soa(3), host(3), host(4), zone_soa(3)],
+]
+
+
+def in_messages(query, *messages):
+    """Replies with these records."""
+    return [reply_to(query, *records, ra=0, ar=()) for records in messages]
+
+
+def received(query, messages):
+    """What the messages of a transfer change, one by one, and whether that is all."""
+    state = module.Transfer(query)
+    all_changes = [change for message in messages for change in state.take(message)]
+    return all_changes, state.is_done
+
+
+def applied(all_changes, *before):
+    """A zone after changes."""
+    zone = Zone(MOVING)
+    with zone.writer() as writer:
+        for record in before:
+            writer.add(record)
+    for number, changes in enumerate(all_changes):
+        with zone.writer(changes.replacement and not number) as writer:
+            for record in changes.deleted:
+                writer.delete(record)
+            for record in changes.added:
+                writer.add(record)
+    return zone
+
+
+@pytest.mark.parametrize(
+    'query, records, text',
+    [
+        (AXFR, [], 'no record'),
+        (AXFR, [host(1), zone_soa(1)], 'first record is not the SOA'),
+        (AXFR, [zone_soa(3, b'other.example'), host(1)], 'first record is not the SOA'),
+        (AXFR, [*WHOLE_ZONE, host(5)], 'after the last SOA'),
+        (AXFR, [*WHOLE_ZONE, zone_soa(3)], 'after the last SOA'),
+        (AXFR, [zone_soa(3), host(3), zone_soa(4)], 'neither the first nor the last'),
+        (AXFR, [zone_soa(3), zone_soa(1), host(1), zone_soa(3)], 'neither the first nor the last'),
+        (AXFR, [zone_soa(3), zone_soa(3, mname=b'x')], 'neither the first nor the last'),
+        (AXFR, [zone_soa(3), rr(host(1).name, TYPES.A, b'abcd', 60, CLASSES.CH)], 'class CH'),
+        (
+            AXFR,
+            [zone_soa(3), rr(b'x.example', TYPES.TXT, (b'x',), 60, CLASSES.NONE)],
+            'class NONE',
+        ),
+        (AXFR, [rr(MOVING, TYPES.SOA, zone_soa(3).rdata, 60, CLASSES.HS)], 'class HS'),
+        (IXFR, [], 'no record'),
+        (IXFR, [host(1), zone_soa(1)], 'first record is not the SOA'),
+        (IXFR, [zone_soa(0)], 'went backwards, from 1 to 0'),
+        (IXFR, [zone_soa(2**31 + 1)], 'went backwards'),  # which is neither before nor after
+        (IXFR, [zone_soa(1), host(1)], 'after the last SOA'),
+        (IXFR, [zone_soa(1), zone_soa(1)], 'after the last SOA'),
+        (IXFR, [zone_soa(3), zone_soa(3)], 'to serial 1 begins at 3'),  # an AXFR of nothing
+        (IXFR, [zone_soa(3), zone_soa(2), host(1)], 'begins at 2'),
+        (IXFR, [zone_soa(3), zone_soa(1), zone_soa(1)], 'leads from serial 1 to 1'),
+        (IXFR, [zone_soa(3), zone_soa(1), zone_soa(0)], 'leads from serial 1 to 0'),
+        (IXFR, [*DIFFERENCES[:5], zone_soa(1)], 'to serial 2 begins at 1'),
+        (IXFR, [*DIFFERENCES[:5], zone_soa(3)], 'neither the first nor the last'),
+        (IXFR, [*DIFFERENCES[:-1], zone_soa(3, mname=b'x')], 'neither the first nor the last'),
+        (IXFR, [*DIFFERENCES, host(5)], 'after the last SOA'),
+        (IXFR, [*DIFFERENCES[:-1], zone_soa(4)], 'to serial 3 begins at 4'),
+        (IXFR, [*WHOLE_ZONE, host(5)], 'after the last SOA'),
+        (IXFR, [*WHOLE_ZONE[:-1], zone_soa(1)], 'neither the first nor the last'),
+        (IXFR, [zone_soa(3), host(1)._replace(qclass=CLASSES.HS)], 'class HS'),
+    ],
+)
+def test_what_no_transfer_can_say_is_an_error_however_it_is_cut(query, records, text):
+    for cut in range(len(records) + 1):
+        if 0 < cut < len(records) and text == 'after the last SOA' and cut >= len(records) - 1:
+            continue  # the stream is not read any further
+        messages = [records[:cut], records[cut:]] if 0 < cut < len(records) else [records]
+        with pytest.raises(TransferError, match=text) as raised:
+            received(query, in_messages(query, *messages))
+        assert raised.value.rcode is None
+
+
+@pytest.mark.parametrize('number', [0, 1])
+@pytest.mark.parametrize(
+    'fields, error, text',
+    [
+        ({'rcode': RCODES.REFUSED}, TransferError, 'REFUSED'),
+        ({'rcode': RCODES.NOTAUTH}, TransferError, 'NOTAUTH'),
+        ({'rcode': 0, 'ar': (rr(b'', TYPES.OPT, (), 1 << 24, 1232),)}, TransferError, 'BADVERS'),
+        (
+            {'rcode': 5, 'ar': (rr(b'', TYPES.OPT, ((15, b'\0\x12no\x07'),), 0, 1232),)},
+            TransferError,
+            r'PROHIBITED: no\\x07',
+        ),
+        ({'tc': 1}, TransferError, 'truncated'),
+        ({'qid': AXFR.qid ^ 1}, BadResponse, 'no response'),
+        ({'qr': QUESTION}, BadResponse, 'no response'),
+        ({'opcode': OPCODES.NOTIFY}, BadResponse, 'no response'),
+        ({'qd': (QuestionRecord(b'other.example', 252, 1),)}, BadResponse, 'question'),
+        ({'qd': (QuestionRecord(MOVING, 251, 1),)}, BadResponse, 'question'),
+        ({'qd': (QuestionRecord(MOVING, 252, 3),)}, BadResponse, 'question'),
+        ({'qd': (*AXFR.qd, *AXFR.qd)}, BadResponse, 'question'),
+    ],
+)
+def test_each_message_has_to_be_one_of_the_transfer(number, fields, error, text):
+    messages = in_messages(AXFR, WHOLE_ZONE[:2], WHOLE_ZONE[2:])
+    messages[number] = messages[number]._replace(**fields)
+    with pytest.raises(error, match=text) as raised:
+        received(AXFR, messages)
+    if 'rcode' in fields:
+        assert raised.value.rcode == messages[number].extended_rcode
+
+
+@pytest.mark.parametrize(
+    'query',
+    [
+        make_query(MOVING, TYPES.SOA),
+        AXFR._replace(qd=()),
+        AXFR._replace(qd=AXFR.qd * 2),
+        make_query(MOVING, TYPES.IXFR),
+        IXFR._replace(ns=IXFR.ns * 2),
+    ],
+)
+def test_what_asks_for_no_transfer_is_refused(query):
+    with pytest.raises(InvalidName):
+        module.Transfer(query)
+
+
+def test_the_query_says_what_there_is():
+    assert AXFR.qd == (QuestionRecord(MOVING, TYPES.AXFR, CLASSES.IN),)
+    assert (AXFR.rd, AXFR.ns) == (0, ())
+    assert IXFR.qd == (QuestionRecord(MOVING, TYPES.IXFR, CLASSES.IN),)
+    theirs = dns.message.from_wire(pack(IXFR))
+    assert dns.xfr.extract_serial_from_query(theirs) == 1
+    with pytest.raises(MalformedMessage):
+        pack(module.transfer_query(MOVING, 2**32))
+
+
+def splits(records):
+    """All ways to put records in one, two or three messages."""
+    size = len(records)
+    for first, second in itertools.combinations_with_replacement(range(1, size + 1), 2):
+        yield [records[:first], records[first:second], records[second:]]
+
+
+@pytest.mark.parametrize('has_question', [True, False])
+@pytest.mark.parametrize(
+    'query, records, before, serial, hosts',
+    [
+        (AXFR, WHOLE_ZONE, [zone_soa(7), host(9)], 3, [3, 4]),
+        (IXFR, WHOLE_ZONE, [zone_soa(1), host(1)], 3, [3, 4]),
+        (IXFR, DIFFERENCES, [zone_soa(1), host(1), host(9)], 3, [3, 4, 9]),
+        (IXFR, [zone_soa(1)], [zone_soa(1), host(1)], 1, [1]),
+        (AXFR, [zone_soa(3), zone_soa(3)], [host(1)], 3, []),
+        (
+            module.transfer_query(MOVING, 2**32 - 1),  # serial arithmetic
+            [zone_soa(1), zone_soa(2**32 - 1), zone_soa(1), zone_soa(1)],
+            [zone_soa(2**32 - 1), host(1)],
+            1,
+            [1],
+        ),
+    ],
+)
+def test_a_transfer_may_be_cut_anywhere_and_lack_the_question(
+    query, records, before, serial, hosts, has_question
+):
+    for parts in splits(records):
+        messages = in_messages(query, *filter(None, parts))
+        if not has_question:
+            messages = [message._replace(qd=()) for message in messages]
+        all_changes, is_done = received(query, messages)
+        assert is_done
+        zone = applied(all_changes, *before)
+        assert zone.serial == serial
+        assert list(zone) == [zone_soa(serial), *map(host, hosts)]
+        is_whole = records == WHOLE_ZONE or query is AXFR
+        assert {changes.replacement for changes in all_changes} <= {is_whole}
+        assert query is not AXFR or records[0] in all_changes[0].added
+    for size in range(1, len(records)):
+        assert not received(query, in_messages(query, records[:size]))[1]
+
+
+def test_changes_are_those_of_a_message():
+    one_by_one = [[record] for record in DIFFERENCES]
+    all_changes, _ = received(IXFR, in_messages(IXFR, *one_by_one))
+    assert all(len(changes.deleted + changes.added) <= 1 for changes in all_changes)
+    at_once, _ = received(IXFR, in_messages(IXFR, DIFFERENCES))
+    assert at_once == [
+        Changes(False, (zone_soa(1), host(1)), (zone_soa(2), host(2))),
+        Changes(False, (zone_soa(2), host(2)), (zone_soa(3), host(3), host(4))),
+    ]
+    whole, _ = received(AXFR, in_messages(AXFR, WHOLE_ZONE[:2], WHOLE_ZONE[2:]))
+    assert whole == [
+        Changes(True, (), (zone_soa(3), host(3))),
+        Changes(True, (), (host(4),)),
+    ]
+
+
+def test_names_out_of_the_zone_are_ignored_and_others_are_not():
+    inside = [
+        a(b'H.Moving.EXAMPLE'),
+        a(b'a.b.moving.example'),
+        a(b'x\\.y.moving.example'),
+        a(b'x\\\\.moving.example'),
+        rr(MOVING, TYPES.NS, b'ns.elsewhere.example'),
+        rr(b'sub.moving.example', TYPES.SOA, zone_soa(9).rdata),
+    ]
+    outside = [
+        a(b'example'),
+        a(b'www.example'),
+        a(b'notmoving.example'),
+        a(b'x\\.moving.example'),
+        a(b'moving.example.test'),
+        rr(b'other.example', TYPES.SOA, zone_soa(3).rdata),
+    ]
+    for query in (AXFR, IXFR):
+        for records in (inside + outside, outside + inside):
+            all_changes, is_done = received(
+                query, in_messages(query, [zone_soa(3), *records, zone_soa(3)])
+            )
+            assert is_done
+            assert all_changes == [Changes(True, (), (zone_soa(3), *inside))]
+    root = module.transfer_query(b'', None)
+    soa = zone_soa(1, b'')
+    all_changes, _ = received(root, in_messages(root, [soa, *inside, *outside, soa]))
+    assert all_changes == [Changes(True, (), (soa, *inside, *outside))]
+
+
+def test_letter_case_makes_no_difference():
+    last = zone_soa(3, b'MOVING.example', b'NS.moving.example')
+    for records in ([*WHOLE_ZONE[:-1], last], [*DIFFERENCES[:-1], last]):
+        assert received(IXFR, in_messages(IXFR, records))[1]
+    asked = module.transfer_query(b'Moving.Example', None)
+    messages = [message._replace(qid=asked.qid) for message in in_messages(AXFR, WHOLE_ZONE)]
+    assert received(asked, messages)[1]
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_any_history_of_a_zone_comes_to_the_same_by_all_ways(data):
+    versions = data.draw(st.lists(st.frozensets(st.integers(1, 9)), min_size=2, max_size=6))
+    start = data.draw(st.integers(0, 2**32 - 1))
+    steps = data.draw(st.lists(st.integers(1, 3), min_size=6, max_size=6))
+    serials = [(start + sum(steps[:number])) % 2**32 for number in range(len(versions))]
+    first, last = zone_soa(serials[0]), zone_soa(serials[-1])
+    differences = [last]
+    for at in range(1, len(versions)):
+        old, new = versions[at - 1 : at + 1]
+        differences += [zone_soa(serials[at - 1]), *map(host, sorted(old - new))]
+        differences += [zone_soa(serials[at]), *map(host, sorted(new - old))]
+    before = [first, *map(host, versions[0])]
+    after = [last, *map(host, sorted(versions[-1]))]
+    ixfr = module.transfer_query(MOVING, serials[0])
+    for query, records in (
+        (ixfr, [*differences, last]),
+        (ixfr, [*after, last]),
+        (module.transfer_query(MOVING, None), [*after, last]),
+    ):
+        if query is ixfr and records == [last, last]:
+            continue  # a zone with nothing in it
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(records)), max_size=4)))
+        parts = [records[x:y] for x, y in itertools.pairwise([0, *cuts, len(records)])]
+        all_changes, is_done = received(query, in_messages(query, *filter(None, parts)))
+        assert is_done
+        assert list(applied(all_changes, *before)) == after
+
+
+def test_a_zone_has_its_records_by_name_and_type():
+    zone = Zone('Moving.Example.')
+    assert (zone.origin, zone.serial, list(zone), str(zone)) == (b'Moving.Example', None, [], '')
+    other = rr(b'H1.moving.example', TYPES.A, IPv4Address('192.0.2.9'))
+    text = rr(b'h1.moving.example', TYPES.TXT, (b'x',))
+    with zone.writer() as writer:
+        for record in (zone_soa(3), text, other, host(1), host(1)._replace(ttl=5)):
+            writer.add(record)
+        assert (list(zone), zone.serial) == ([], None)
+    assert zone.serial == 3
+    assert zone['h1.MOVING.example', TYPES.A] == (other, host(1)._replace(ttl=5))
+    assert zone[b'h1.moving.example.', 16] == (text,)
+    assert zone['h2.moving.example', TYPES.A] == ()
+    assert list(zone) == [zone_soa(3), host(1)._replace(ttl=5), other, text]
+    with zone.writer() as writer:
+        writer.delete(other._replace(ttl=1))
+        writer.add(zone_soa(4))
+        assert zone.serial == 3
+        assert len(zone['h1.moving.example', TYPES.A]) == 2
+    assert zone.serial == 4
+    assert zone['h1.moving.example', TYPES.A] == (host(1)._replace(ttl=5),)
+    with zone.writer() as writer:
+        writer.delete(host(1))
+        writer.add(host(1))
+        writer.delete(host(1))
+    assert list(zone) == [zone_soa(4), text]
+    with zone.writer(replacement=True) as writer:
+        writer.add(host(2))
+    assert list(zone) == [host(2)]
+
+
+class OfTheTest(Exception):
+    pass
+
+
+def test_a_zone_is_as_before_if_its_writer_fails():
+    zone = applied([Changes(True, (), (zone_soa(3), host(1), host(2)))])
+    double = host(1)._replace(rdata=IPv4Address('192.0.2.77'))
+    before = list(zone)
+    for replacement in (False, True):
+        with pytest.raises(OfTheTest), zone.writer(replacement) as writer:
+            writer.add(double)
+            writer.add(zone_soa(5))
+            raise OfTheTest
+        assert list(zone) == before
+    for missing in (host(3), double, host(1)._replace(qtype=TYPES.TXT, rdata=(b'x',))):
+        with pytest.raises(TransferError, match='no such record'), zone.writer() as writer:
+            writer.delete(host(2))
+            writer.delete(missing)
+        assert list(zone) == before
+    with pytest.raises(TransferError, match='no such record'), zone.writer() as writer:
+        writer.add(double)
+        writer.delete(double)
+        writer.delete(double)
+    with pytest.raises(TransferError, match='another writer'), zone.writer() as writer:
+        writer.delete(host(2))
+        with zone.writer() as second:
+            second.add(host(3))
+    assert list(zone) == [*before, host(3)]
+
+
+def test_who_iterates_over_a_zone_sees_it_as_it_was():
+    zone = applied([Changes(True, (), (zone_soa(3), host(1), host(2)))])
+    records = iter(zone)
+    assert next(records) == zone_soa(3)
+    with zone.writer(replacement=True) as writer:
+        writer.add(host(7))
+    assert list(records) == [host(1), host(2)]
+
+
+def test_letter_case_in_rdata_makes_no_difference_to_what_is_deleted():
+    soa = zone_soa(3)
+    records = [
+        rr(b'x', TYPES.MX, module.MX(65, b'Mail.example')),  # 65 is an A
+        rr(b'x', TYPES.NS, b'NS.example'),
+        rr(b'x', TYPES.TXT, (b'Text',)),
+        rr(b'x', TYPES.NAPTR, module.NAPTR(1, 2, b'S', b'SIP', b'', b'Target.example')),
+        rr(b'x', 65280, b'Text'),
+        rr(b'x', TYPES.A, b'ABC', qclass=CLASSES.CH),
+    ]
+    lower = [
+        rr(b'X', TYPES.MX, module.MX(65, b'mail.example')),
+        rr(b'X', TYPES.NS, b'ns.example'),
+        rr(b'X', TYPES.TXT, (b'text',)),
+        rr(b'X', TYPES.NAPTR, module.NAPTR(1, 2, b'S', b'SIP', b'', b'target.example')),
+        rr(b'X', 65280, b'text'),
+        rr(b'X', TYPES.A, b'abc', qclass=CLASSES.CH),
+    ]
+    is_name = [True, True, False, True, False, False]
+    for record, other, is_same in zip(records, lower, is_name, strict=True):
+        zone = applied([Changes(True, (), (soa, record))])
+        if is_same:
+            with zone.writer() as writer:
+                writer.delete(other)
+            assert list(zone) == [soa]
+        else:
+            with pytest.raises(TransferError), zone.writer() as writer:
+                writer.delete(other)
+    not_the_same = records[0]._replace(rdata=module.MX(97, b'mail.example'))
+    zone = applied([Changes(True, (), (records[0], not_the_same))])
+    assert len(zone['x', TYPES.MX]) == 2
+
+
+def test_a_zone_is_in_canonical_order():
+    names = [  # RFC 4034 6.1
+        b'example',
+        b'a.example',
+        b'yljkjljk.a.example',
+        b'Z.a.example',
+        b'zABC.a.EXAMPLE',
+        b'z.example',
+        b'\\001.z.example',
+        b'*.z.example',
+        b'\\200.z.example',
+    ]
+    zone = Zone('example')
+    with zone.writer() as writer:
+        for name in reversed(names):
+            writer.add(a(name))
+    assert [record.name for record in zone] == names
+    with zone.writer(replacement=True) as writer:
+        for last in (10, 2, 1):
+            writer.add(rr(b'x.example', TYPES.AAAA, IPv6Address(last)))
+            writer.add(a(b'x.example', f'192.0.2.{last}'))
+    assert [str(record.rdata) for record in zone] == [
+        *['192.0.2.1', '192.0.2.2', '192.0.2.10', '::1', '::2', '::a']
+    ]
+
+
+def zone_of_all_types():
+    """A zone with a record for each vector, but for what is of no zone."""
+    zone = Zone('servers.example')
+    with zone.writer() as writer:
+        writer.add(rr(b'servers.example', TYPES.SOA, zone_soa(1).rdata))
+        for name, (qtype, rdata, _) in IN_ZONE.items():
+            writer.add(rr(name.encode(), qtype, rdata))
+        for name, address in ODD_NAMES.items():
+            writer.add(a(name, address))
+    return zone
+
+
+def test_dnspython_reads_the_master_file():
+    zone = zone_of_all_types()
+    text = str(zone)
+    assert text.startswith('servers.example. 60 IN SOA ')
+    assert text.count(' IN SOA ') == 1
+    assert len(text.splitlines()) == len(list(zone)) == 1 + len(IN_ZONE) + len(ODD_NAMES)
+    theirs = dns.zone.from_text(text, 'servers.example', relativize=False, check_origin=False)
+    assert zone_of(theirs) == {our_view(record) for record in zone}
+
+
+def zone_of(theirs):
+    """The records of a zone of dnspython's, as `our_view` has them."""
+    return {(name, r.rdtype, r.rdclass, ttl, r) for name, ttl, r in theirs.iterate_rdatas()}
+
+
+def check_zone(name, text):
+    """Raises what `named-checkzone` finds wrong with a master file."""
+    words = [find_program('named-checkzone', 'bind9-utils'), '-k', 'ignore', '-i', 'none', name]
+    ran = subprocess.run([*words, '/dev/stdin'], input=text, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.servers
+def test_bind_reads_the_master_file():
+    zone = zone_of_all_types()
+    with zone.writer() as writer:
+        writer.add(rr(b'servers.example', TYPES.NS, b'ns.servers.example'))
+        writer.add(a(b'ns.servers.example'))
+    check_zone('servers.example', str(zone))
 
 
 # --- 13. The system's files --------------------------------------------------
@@ -8254,6 +8720,659 @@ def test_each_call_comes_to_what_that_of_dnspython_does(
     assert run_beside(main) == [ours, theirs or ours]
 
 
+# --- 17. Transfers -----------------------------------------------------------
+
+
+def sending(*messages):
+    """An `answer` that is a transfer: messages with these records, or other things to say."""
+
+    def answer(query):
+        return [
+            in_messages(query, said)[0] if isinstance(said, list) else said for said in messages
+        ]
+
+    return answer
+
+
+def old_zone():
+    """A zone as it was before: its serial is 1."""
+    return applied([Changes(True, (), (zone_soa(1), host(1), host(9)))])
+
+
+async def xfr(server, zone, **arguments):
+    """Brings a zone up to date from a scripted nameserver."""
+    await inbound_xfr('127.0.0.1', zone, port=server.port, **arguments)
+
+
+async def changes_from(server, serial=None, **arguments):
+    """All that a transfer from a scripted nameserver yields."""
+    stream = transfer('127.0.0.1', MOVING, serial, server.port, **arguments)
+    return [changes async for changes in stream]
+
+
+FAILURES = {
+    'refused': (bare(RCODES.REFUSED), TransferError, 'REFUSED'),
+    'not authoritative': (answering(rcode=RCODES.NOTAUTH), TransferError, 'NOTAUTH'),
+    'refused in the middle': (
+        lambda query: [*sending(DIFFERENCES[:4])(query), bare(RCODES.SERVFAIL)(query)],
+        TransferError,
+        'SERVFAIL',
+    ),
+    'nothing': (sending([]), TransferError, 'no record'),
+    'backwards': (sending([zone_soa(0)]), TransferError, 'went backwards'),
+    'another base': (
+        sending(DIFFERENCES[:1], [zone_soa(2), host(1)]),
+        TransferError,
+        'begins at 2',
+    ),
+    'more': (sending(DIFFERENCES[:4], [*DIFFERENCES[4:], host(1)]), TransferError, 'after the'),
+    'another class': (
+        sending(WHOLE_ZONE[:2], [host(2)._replace(qclass=CLASSES.CH, rdata=b'x')]),
+        TransferError,
+        'class CH',
+    ),
+    'what is not there is deleted': (
+        sending([zone_soa(3), zone_soa(1), host(5), zone_soa(3), zone_soa(3)]),
+        TransferError,
+        'no such record to delete',
+    ),
+    'a wrong id': (
+        lambda query: [*sending(WHOLE_ZONE[:2])(query), wrong_id(query)],
+        BadResponse,
+        'no response',
+    ),
+    'another question': (wrong_name, BadResponse, 'question'),
+    'garbage': (sending(WHOLE_ZONE[:2], b'garbage'), MalformedMessage, 'header'),
+    'more octets': (
+        lambda query: [pack(sending(WHOLE_ZONE)(query)[0]) + b'x'],
+        MalformedMessage,
+        'after the message',
+    ),
+    'silence': (silent, QueryTimeout, 'in time'),
+    'silence in the middle': (sending(DIFFERENCES[:4]), QueryTimeout, 'in time'),
+    'half a message': (sending(DIFFERENCES[:4], Raw(b'\0\x30' + bytes(9))), QueryTimeout, 'time'),
+    'the end': (lambda query: HANG_UP, SocketError, 'ended early'),
+    'the end in the middle': (sending(DIFFERENCES[:7], HANG_UP), SocketError, 'ended early'),
+    'nobody listens': (REFUSES, SocketError, ''),
+}
+
+
+@on_every_loop
+@pytest.mark.parametrize('what', FAILURES)
+async def test_if_a_transfer_fails_the_zone_is_as_before(what):
+    answer, kind, text = FAILURES[what]
+    zone = old_zone()
+    sets = zone.sets
+    async with Nameserver(silent, over_tcp=answer) as server:
+        error = await raised_by(in_time(xfr(server, zone, timeout=2)))
+        assert type(error) is kind
+        assert text in str(error)
+        assert f'moving.example. IXFR from 127.0.0.1:{server.port} over TCP: ' in str(error) or (
+            'no such record' in text
+        )
+        assert zone.sets is sets
+        assert list(zone) == list(old_zone())
+        if kind is TransferError and text.isupper():
+            assert error.rcode == RCODES[text]
+        if what == 'nobody listens':
+            assert error.errno == errno.ECONNREFUSED
+        await settle()
+        assert is_idle()
+
+
+@on_every_loop
+async def test_a_zone_is_brought_up_to_date():
+    async with Nameserver(sending([zone_soa(1), host(1)], [host(9), zone_soa(1)])) as server:
+        zone = Zone(MOVING)
+        await in_time(xfr(server, zone, timeout=2))
+        assert list(zone) == list(old_zone())
+        assert server.queries[-1].qd == AXFR.qd
+        now_saying(server, sending(DIFFERENCES[:3], DIFFERENCES[3:8], DIFFERENCES[8:]))
+        await in_time(xfr(server, zone, timeout=2))
+        assert [*zone] == [zone_soa(3), host(3), host(4), host(9)]
+        assert server.queries[-1].qd == IXFR.qd
+        assert server.queries[-1].ns[0].rdata.serial == 1
+        sets = zone.sets
+        now_saying(server, sending([zone_soa(3)]))
+        await in_time(xfr(server, zone, timeout=2))
+        assert zone.sets is sets
+        now_saying(server, sending([zone_soa(4)], [host(1)], [zone_soa(4)]))
+        await in_time(xfr(server, zone, timeout=2))
+        assert [*zone] == [zone_soa(4), host(1)]
+        now_saying(server, sending([zone_soa(2), zone_soa(2)]))
+        for query in (AXFR, pack(AXFR)):  # which says itself what to ask for
+            await in_time(xfr(server, zone, query=query))
+            assert [*zone] == [zone_soa(2)]
+            assert server.queries[-1] == AXFR
+        assert server.most_open == 1
+
+
+@in_one_way
+async def test_a_stream_may_end_at_any_octet():
+    messages = in_messages(IXFR, DIFFERENCES[:3], DIFFERENCES[3:8], DIFFERENCES[8:])
+    frames = [module.to_frame(pack(message)) for message in messages]
+    octets = b''.join(frames)
+    zone = old_zone()
+    async with Nameserver(silent) as server:
+        for end in range(len(octets)):
+            server.answer_over_tcp = lambda _, end=end: [Raw(octets[:end]), HANG_UP]
+            assert isinstance(await raised_by(xfr(server, zone, query=IXFR)), SocketError)
+            assert zone.serial == 1
+        server.answer_over_tcp = lambda _: [Raw(octets), HANG_UP]
+        await xfr(server, zone, query=IXFR)
+        assert zone.serial == 3
+
+
+@on_every_loop
+async def test_octets_may_come_one_at_a_time():
+    messages = in_messages(IXFR, DIFFERENCES[:3], DIFFERENCES[3:8], DIFFERENCES[8:])
+    octets = b''.join(module.to_frame(pack(message)) for message in messages)
+    zone = old_zone()
+
+    async def one_at_a_time(query):
+        for octet in octets:
+            server.say_on_stream(server.streams[-1], Raw([octet]))
+            for _ in range(4):
+                await asyncio.sleep(0)
+
+    async with Nameserver(silent, over_tcp=one_at_a_time) as server:
+        await in_time(xfr(server, zone, query=IXFR, timeout=5))
+        assert zone.serial == 3
+
+
+@pytest.mark.long
+@in_one_way
+@pytest.mark.parametrize('scheme', ['tcp', 'tls', 'udp'])
+async def test_a_transfer_may_be_cancelled_at_any_point(authority, scheme):
+    messages = in_messages(IXFR, DIFFERENCES[:3], DIFFERENCES[3:8], DIFFERENCES[8:])
+
+    async def answer(query):
+        stream = server.streams[-1]
+        for message in messages:
+            await asyncio.sleep(0)
+            server.say_on_stream(stream, pack(message))
+
+    context = ssl.create_default_context(cafile=authority.path)
+    arguments = {
+        'tcp': {},
+        'tls': {'ssl_context': context},
+        'udp': {'udp_mode': UDPMode.TRY_FIRST},
+    }[scheme]
+    secure = server_context(authority, '127.0.0.1') if scheme == 'tls' else None
+    async with Nameserver(sending([zone_soa(3)]), over_tcp=answer, tls=secure) as server:
+        is_over = False
+        turns = 0
+        while not is_over:
+            zone = old_zone()
+            task = asyncio.ensure_future(xfr(server, zone, query=IXFR, timeout=5, **arguments))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            turns += 1
+            is_over = task.done()
+            task.cancel()
+            outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+            if outcome is None:
+                assert zone.serial == 3
+            else:
+                assert isinstance(outcome, asyncio.CancelledError)
+                assert list(zone) == list(old_zone())
+            await settle()
+            assert is_idle()
+        assert outcome is None
+    assert turns > 5
+
+
+@on_every_loop
+@pytest.mark.parametrize('way', ['break', 'aclose', 'raise', 'cancel'])
+async def test_a_transfer_that_is_left_closes_its_stream(way):
+    async with Nameserver(sending(*[[record] for record in DIFFERENCES[:8]])) as server:
+
+        async def read_some(stream):
+            async for _ in stream:
+                if way == 'break':
+                    break
+                if way == 'raise':
+                    raise OfTheTest
+                if way == 'aclose':
+                    await stream.aclose()
+
+        with permits(1) as limit:
+            stream = transfer('127.0.0.1', MOVING, 1, server.port)
+            task = asyncio.ensure_future(read_some(stream))
+            await settle()
+            if way == 'cancel':
+                assert limit.free == 0
+                task.cancel()
+            if way == 'break':
+                assert limit.free == 0
+                del stream
+                await task
+                gc.collect()
+            await asyncio.gather(task, return_exceptions=True)
+            stream = None
+            del task
+            gc.collect()
+            await settle()
+        await settle()
+        assert [each.fileno() for each in server.streams] == [-1]
+
+
+@on_every_loop
+async def test_a_transfer_counts_in_the_limit_on_sockets_and_waits_for_a_permit():
+    async with Nameserver(sending(DIFFERENCES[:3])) as server:
+        with permits(1) as limit:
+            first = transfer('127.0.0.1', MOVING, 1, server.port)
+            assert (await anext(first)).deleted == (zone_soa(1), host(1))
+            assert limit.free == 0
+            error = await raised_by(in_time(changes_from(server, timeout=2)))
+            assert isinstance(error, QueryTimeout)
+            task = asyncio.ensure_future(changes_from(server))
+            await settle()
+            task.cancel()
+            await settle()
+            assert not limit.queue
+            now_saying(server, sending(WHOLE_ZONE))
+            task = asyncio.ensure_future(changes_from(server, timeout=2))
+            await settle()
+            assert len(server.queries) == 1
+            await first.aclose()
+            assert await in_time(task) == [Changes(True, (), tuple(WHOLE_ZONE[:-1]))]
+            await settle()
+
+
+@on_every_loop
+async def test_a_transfer_does_not_hold_up_the_shared_stream():
+    def answer(query):
+        if query.qd[0].qtype == TYPES.AXFR:
+            return sending(WHOLE_ZONE[:2])(query)
+        return echo(query)
+
+    async with Nameserver(answer) as server:
+        resolve, _ = Resolver(no_host, asking(server.tcp))
+        assert texts(await soon(resolve('x.example', TYPES.A))) == ['192.0.2.1']
+        stream = transfer('127.0.0.1', MOVING, port=server.port)
+        await anext(stream)
+        assert texts(await soon(resolve('y.example', TYPES.A))) == ['192.0.2.1']
+        assert server.asked_on == [0, 1, 0]
+        await stream.aclose()
+
+
+@on_every_loop
+async def test_a_timeout_is_for_each_message_and_a_lifetime_for_all():
+    async def slowly(query):
+        stream = server.streams[-1]
+        for records in DIFFERENCES:
+            await asyncio.sleep(0.9)
+            server.say_on_stream(stream, pack(in_messages(query, [records])[0]))
+
+    async with Nameserver(silent, over_tcp=slowly) as server:
+        zone = old_zone()
+        await in_time(xfr(server, zone, timeout=1, lifetime=0.9 * 13))
+        assert zone.serial == 3
+        for arguments in ({'timeout': 0.8}, {'timeout': 1, 'lifetime': 5}, {'lifetime': 0}):
+            zone = old_zone()
+            error = await raised_by(in_time(xfr(server, zone, **arguments)))
+            assert isinstance(error, QueryTimeout)
+            assert zone.serial == 1
+        now_saying(server, sending(*[[record] for record in DIFFERENCES]))
+        stream = transfer('127.0.0.1', MOVING, 1, server.port, timeout=1, lifetime=5)
+        await anext(stream)
+        turn(4.9)  # whoever takes the changes may be slow
+        await anext(stream)
+        turn(0.1)
+        assert isinstance(await raised_by(anext(stream)), QueryTimeout)
+
+
+# What is said over UDP, and whether it is the whole transfer.
+OVER_UDP_ONLY = {
+    'all of it': (sending(DIFFERENCES), True),
+    'the zone, whole': (sending(WHOLE_ZONE), True),
+    'nothing new': (sending([zone_soa(1)]), True),
+    'after others': (
+        lambda query: [wrong_id(query), b'garbage', *sending(DIFFERENCES)(query)],
+        True,
+    ),
+    'the new SOA': (sending([zone_soa(3)]), False),
+    'the new SOA and TC': (lambda query: reply_to(query, zone_soa(3), tc=1), False),
+    'too much': (lambda query: reply_to(query, *DIFFERENCES, tc=1), False),
+    'half of it': (sending(DIFFERENCES[:5]), False),
+    'half of the zone': (sending(WHOLE_ZONE[:2]), False),
+    'no record': (sending([]), False),
+    'refused': (bare(RCODES.NOTIMP), False),
+    'backwards': (sending([zone_soa(0)]), False),
+    'silence': (silent, False),
+}
+
+
+@on_every_loop
+@pytest.mark.parametrize('what', OVER_UDP_ONLY)
+async def test_a_datagram_is_enough_if_it_has_the_whole_transfer(what):
+    answer, is_whole = OVER_UDP_ONLY[what]
+    async with Nameserver(answer, over_tcp=sending(WHOLE_ZONE)) as server:
+        arguments = {'timeout': 2, 'udp_mode': UDPMode.ONLY}
+        if is_whole:
+            only = await in_time(changes_from(server, 1, **arguments))
+        else:
+            assert isinstance(
+                await raised_by(in_time(changes_from(server, 1, **arguments))),
+                QueryTimeout if what == 'silence' else TransferError,
+            )
+        assert server.over_tcp == []
+        arguments['udp_mode'] = UDPMode.TRY_FIRST
+        first = await in_time(changes_from(server, 1, **arguments))
+        if is_whole:
+            assert first == only
+            assert server.over_tcp == []
+        else:
+            assert first == [Changes(True, (), tuple(WHOLE_ZONE[:-1]))]
+            assert server.queries[-1] == server.queries[-2]
+        assert await in_time(changes_from(server, 1))
+        before = len(server.queries)
+        assert await in_time(changes_from(server, udp_mode=UDPMode.ONLY))  # AXFR is for TCP
+        assert server.asked_on[before] is not None
+
+
+@on_every_loop
+async def test_where_a_transfer_comes_from_and_goes_to(authority):
+    async with Nameserver(sending(WHOLE_ZONE), address='::1') as server:
+        for where in ('::1', '::1%lo', IPv6Address('::1')):
+            stream = transfer(where, 'moving.example.', port=server.port)
+            assert len([each async for each in stream]) == 1
+    async with Nameserver(sending([zone_soa(1)])) as server:
+        for mode in UDPMode:
+            port = free_port()
+            source = {'source': '127.0.0.2', 'source_port': port}
+            assert await changes_from(server, 1, udp_mode=mode, **source) == []
+            assert server.sources[-1] == ('127.0.0.2', port)
+        error = await raised_by(changes_from(server, source='192.0.2.1'))
+        assert isinstance(error, SocketError)
+        assert error.errno == errno.EADDRNOTAVAIL
+        assert isinstance(await raised_by(changes_from(server, source='::1')), InvalidName)
+
+
+@on_every_loop
+@pytest.mark.parametrize('fault', ['', 'name', 'authority', 'old', 'no TLS'])
+async def test_a_transfer_over_tls(authority, fault):
+    context = server_context(authority, 'dns.example')
+    if fault == 'old':
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with Nameserver(sending(*[[record] for record in DIFFERENCES]), tls=context) as server:
+        if fault == 'no TLS':
+            server.tls = None
+            server.hear = lambda stream, *_: server.put(stream, b'\0\x0c' + bytes(12))
+        ours = ssl.create_default_context(cafile=authority.path if fault != 'authority' else None)
+        name = 'other.example' if fault == 'name' else 'dns.example'
+        zone = old_zone()
+        call = xfr(server, zone, timeout=5, ssl_context=ours, server_hostname=name)
+        if fault:
+            error = await raised_by(in_time(call))
+            assert isinstance(error, SocketError)
+            assert isinstance(error.__cause__, OSError)
+            is_checked = isinstance(error.__cause__, ssl.SSLCertVerificationError)
+            assert is_checked == (fault in ('name', 'authority'))
+            assert 'over TLS' in str(error)
+            await settle()
+            assert server.queries == []
+            assert zone.serial == 1
+        else:
+            await in_time(call)
+            assert zone.serial == 3
+            assert server.ends[-1].tls.selected_alpn_protocol() == 'dot'
+            await settle()
+
+
+@on_every_loop
+async def test_a_name_is_enough_for_a_transfer_over_tls(trusting):
+    async with tls_nameserver(trusting, sending(WHOLE_ZONE)) as server:
+        zone = Zone(MOVING)
+        await in_time(xfr(server, zone, server_hostname='dns.example'))
+        assert zone.serial == 3
+        await settle()
+
+
+@in_one_way
+async def test_arguments_that_are_wrong_send_nothing():
+    async with Nameserver(silent) as server:
+
+        def begin(origin=MOVING, where='127.0.0.1', **arguments):
+            return transfer(where, origin, port=server.port, **arguments)
+
+        for kind, arguments in (
+            (InvalidName, {'origin': 'a..b'}),
+            (InvalidName, {'where': 'ns.example'}),
+            (InvalidName, {'server_hostname': 'a..b'}),
+            (TypeError, {'origin': None}),
+            (TypeError, {'where': None}),
+            (TypeError, {'timeout': 'x'}),
+            (TypeError, {'lifetime': 'x'}),
+            (TypeError, {'serial': 'x'}),
+            (MalformedMessage, {'serial': -1}),
+            (TypeError, {'udp_mode': 3}),
+            (TypeError, {'ssl_context': True}),
+            (TypeError, {'server_hostname': 'x', 'udp_mode': UDPMode.TRY_FIRST}),
+        ):
+            with pytest.raises(kind):
+                begin(**arguments)
+        for kind, arguments in ((TypeError, {'source_port': 'x'}), (InvalidName, {'source': 'x'})):
+            with pytest.raises(kind):
+                await anext(begin(**arguments))
+        zone = old_zone()
+        for kind, query in (
+            (InvalidName, Q),
+            (InvalidName, make_query(MOVING, TYPES.IXFR)),
+            (MalformedMessage, b''),
+            (TypeError, 'x'),
+        ):
+            with pytest.raises(kind):
+                await xfr(server, zone, query=query)
+        assert server.queries == []
+
+
+class StandIn:
+    """What is no Zone, but has such a writer."""
+
+    origin = MOVING
+    serial = 1
+
+    def __init__(self, fails_at=None):
+        self.log = []
+        self.fails_at = fails_at
+
+    @contextlib.contextmanager
+    def writer(self, replacement=False):
+        self.note('begin', replacement)
+        try:
+            yield self
+        except BaseException as error:
+            self.log.append(('rollback', type(error)))
+            raise
+        self.note('commit', None)
+
+    def note(self, what, argument):
+        if what == self.fails_at:
+            raise OfTheTest
+        self.log.append((what, argument))
+
+    def add(self, record):
+        self.note('add', record)
+
+    def delete(self, record):
+        self.note('delete', record)
+
+
+@on_every_loop
+async def test_an_object_with_such_a_writer_can_stand_in_for_a_zone():
+    async with Nameserver(sending(DIFFERENCES[:4], DIFFERENCES[4:])) as server:
+        zone = StandIn()
+        await xfr(server, zone)
+        assert zone.log == [
+            ('begin', False),
+            *[('delete', zone_soa(1)), ('delete', host(1))],
+            *[('add', zone_soa(2)), ('add', host(2))],
+            *[('delete', zone_soa(2)), ('delete', host(2))],
+            *[('add', zone_soa(3)), ('add', host(3)), ('add', host(4))],
+            ('commit', None),
+        ]
+        for fails_at in ('begin', 'delete', 'add', 'commit'):
+            zone = StandIn(fails_at)
+            with pytest.raises(OfTheTest):
+                await xfr(server, zone)
+            if fails_at in ('delete', 'add'):
+                assert zone.log[-1] == ('rollback', OfTheTest)
+            await settle()
+            assert is_idle()
+        now_saying(server, sending(WHOLE_ZONE[:2], HANG_UP))
+        zone = StandIn()
+        assert isinstance(await raised_by(xfr(server, zone, query=AXFR)), SocketError)
+        assert zone.log == [
+            ('begin', True),
+            ('add', zone_soa(3)),
+            ('add', host(3)),
+            ('rollback', SocketError),
+        ]
+
+
+@in_one_way
+async def test_a_server_is_read_no_faster_than_its_changes_are_taken():
+    records = [rr(b'x.moving.example', TYPES.TXT, (bytes(250),) * 200)]
+    sent = []
+
+    async def pour(reader, writer):
+        query = parse((await reader.readexactly(2 + 43))[2:])
+        octets = module.to_frame(pack(in_messages(query, [zone_soa(3)])[0]))
+        many = module.to_frame(pack(in_messages(query, records)[0]))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(octets)
+                await writer.drain()
+                sent.append(len(octets))
+                octets = many
+
+    async with await asyncio.start_server(pour, '127.0.0.1', 0) as pouring:
+        port = pouring.sockets[0].getsockname()[1]
+        stream = transfer('127.0.0.1', MOVING, port=port)
+        await anext(stream)
+        before = None
+        while before != len(sent):  # until it is full in between
+            before = len(sent)
+            for _ in range(50):
+                await settle()
+        assert sum(sent) < 1 << 24
+        for _ in range(2 * before):
+            assert (await anext(stream)).added == (*records,)
+        assert len(sent) > before
+        await stream.aclose()
+        await settle()
+
+
+def sending_signed(*messages, is_signed=None, ahead=0, change=None, **how):
+    """An `answer` that is a transfer, of which some messages are signed."""
+    is_signed = is_signed or [True] * len(messages)
+
+    def answer(query):
+        prior_mac = query.ar[-1].rdata.mac
+        said, unsigned = [], []
+        for number, records in enumerate(messages):
+            octets = pack(in_messages(query, records)[0])
+            if is_signed[number]:
+                at = int(time.time()) + ahead
+                later = {'is_later': number > 0, 'at': at, **how}
+                said.append(signed_by_hand(octets, prior_mac, unsigned, **later))
+                prior_mac, unsigned = mac_in(said[-1]), []
+            else:
+                said.append(octets)
+                unsigned.append(octets)
+        return change(said) if change else said
+
+    return answer
+
+
+IN_FOUR = DIFFERENCES[:3], DIFFERENCES[3:6], DIFFERENCES[6:9], DIFFERENCES[9:]
+SIGNED_IXFR = module.transfer_query(MOVING, 1, KEY)
+
+
+@in_one_way
+@pytest.mark.parametrize('is_signed', [[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 1, 1]])
+async def test_a_transfer_is_signed_and_verified(is_signed):
+    async with Nameserver(sending_signed(*IN_FOUR, is_signed=is_signed)) as server:
+        zone = old_zone()
+        await xfr(server, zone, query=SIGNED_IXFR)
+        assert zone.serial == 3
+        assert len(await changes_from(server, 1, key=KEY)) > 2
+        assert all(query.ar[-1].qtype == TYPES.TSIG for query in server.queries)
+        signed, _ = sign(IXFR, KEY)  # elsewhere: the reply is not verified
+        zone = old_zone()
+        server.answer_over_tcp = sending(DIFFERENCES)
+        await xfr(server, zone, query=signed)
+        assert (zone.serial, server.queries[-1]) == (3, parse(signed))
+
+
+WRONG_SIGNATURES = {
+    'the last unsigned': (
+        sending_signed(*IN_FOUR, is_signed=[1, 1, 1, 0]),
+        'last message is not signed',
+    ),
+    'the first unsigned': (sending_signed(*IN_FOUR, is_signed=[0, 1, 1, 1]), 'not signed'),
+    'none signed': (sending(DIFFERENCES), 'not signed'),
+    'refused': (bare(RCODES.REFUSED), 'not signed, and says REFUSED'),
+    'another key': (sending_signed(*IN_FOUR, key=OTHER_KEY), 'BADSIG'),
+    'an unknown key': (sending_signed(*IN_FOUR, owner=b'\5other\7example\0'), 'BADKEY'),
+    'a late clock': (sending_signed(*IN_FOUR, ahead=-3600), 'BADTIME'),
+    'an early clock': (sending_signed(*IN_FOUR, ahead=3600), 'BADTIME'),
+    'one changed': (
+        sending_signed(
+            *IN_FOUR, change=lambda said: [*said[:2], said[2].replace(b'h2', b'h7'), said[3]]
+        ),
+        'BADSIG',
+    ),
+    'one left out': (sending_signed(*IN_FOUR, change=lambda said: [*said[:2], said[3]]), 'BADSIG'),
+    'one twice': (sending_signed(*IN_FOUR, change=lambda said: [*said[:2], *said[1:]]), 'BADSIG'),
+    'in another order': (
+        sending_signed(*IN_FOUR, change=lambda said: [said[0], said[2], said[1], said[3]]),
+        'BADSIG',
+    ),
+    'an unsigned one changed': (
+        sending_signed(
+            *IN_FOUR,
+            is_signed=[1, 1, 0, 1],
+            change=lambda said: [*said[:2], said[2].replace(b'h3', b'h7'), said[3]],
+        ),
+        'BADSIG',
+    ),
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('what', WRONG_SIGNATURES)
+async def test_if_a_signature_is_wrong_the_zone_is_as_before(what):
+    answer, text = WRONG_SIGNATURES[what]
+    zone = old_zone()
+    async with Nameserver(silent, over_tcp=answer) as server:
+        error = await raised_by(xfr(server, zone, query=SIGNED_IXFR))
+        assert isinstance(error, BadSignature)
+        assert text in str(error)
+        assert 'moving.example. IXFR from ' in str(error)
+        assert list(zone) == list(old_zone())
+        await settle()
+
+
+@on_every_loop
+async def test_a_datagram_has_to_be_signed_too():
+    forged = sending(WHOLE_ZONE)
+    good = sending_signed(DIFFERENCES)
+    async with Nameserver(lambda query: [*forged(query), *good(query)]) as server:
+        arguments = {'udp_mode': UDPMode.ONLY, 'key': KEY, 'timeout': 2}
+        all_changes = await in_time(changes_from(server, 1, **arguments))
+        assert [changes.replacement for changes in all_changes] == [False, False]
+        server.answer = forged
+        error = await raised_by(in_time(changes_from(server, 1, **arguments)))
+        assert isinstance(error, QueryTimeout)
+        assert isinstance(error.__cause__, BadSignature)
+        server.answer_over_tcp = good
+        arguments['udp_mode'] = UDPMode.TRY_FIRST
+        assert await in_time(changes_from(server, 1, **arguments)) == all_changes
+
+
 # --- 18. Cache ---------------------------------------------------------------
 
 
@@ -12164,8 +13283,11 @@ options {
     max-records-per-type 0;
 };
 controls { };
+server 127.0.0.2 { transfer-format one-answer; };
 zone "servers.example" { type primary; file "zone"; };
 zone "changing.example" { type primary; file "changing"; allow-update { 127.0.0.1; }; };
+zone "moving.example" { type primary; file "moving"; allow-update { 127.0.0.1; }; };
+zone "types.example" { type primary; file "types"; };
 """
 
 CHANGING_ZONE = """
@@ -12175,10 +13297,18 @@ $TTL 30
 ns    A    127.0.0.1
 """
 
+MOVING_ZONE = """
+$TTL 30
+@     SOA  ns root 1 3600 600 86400 20
+      NS   ns
+ns    A    127.0.0.1
+""" + ''.join(f'f{number} A 192.0.2.1\n' for number in range(60))  # or all is sent, as it is less
+
 KNOT_OPTIONS = """
 server:
     listen: 127.0.0.1@%(port)d
     rundir: "%(folder)s"
+    tcp-io-timeout: 0
     udp-workers: 1
     tcp-workers: 1
     background-workers: 1
@@ -12187,17 +13317,32 @@ log:
     any: warning
 database:
     storage: "%(folder)s"
+acl:
+  - id: open
+    address: 127.0.0.0/8
+    action: [transfer, update]
+template:
+  - id: default
+    storage: "%(folder)s"
+    semantic-checks: off
+    acl: [keys, open]
 zone:
   - domain: servers.example
-    storage: "%(folder)s"
     file: zone
-    acl: keys
-    semantic-checks: off
+  - domain: moving.example
+    file: moving
+  - domain: types.example
+    file: types
 """
 
-NSD_OPTIONS = """
+NSD_OPTIONS = (
+    """
 server:
     ip-address: 127.0.0.1@%(port)d
+    ip-address: 127.0.0.1@%(tls_port)d
+    tls-port: %(tls_port)d
+    tls-service-key: "%(folder)s/certificate.pem"
+    tls-service-pem: "%(folder)s/certificate.pem"
     server-count: 1
     zonesdir: "%(folder)s"
     xfrdir: "%(folder)s"
@@ -12215,7 +13360,21 @@ zone:
     zonefile: "zone"
     provide-xfr: 127.0.0.1 NOKEY
     provide-xfr: 127.0.0.1 hmac-sha256.keys.example
+zone:
+    name: "moving.example"
+    zonefile: "moving"
+    store-ixfr: yes
+    create-ixfr: yes
+    provide-xfr: 127.0.0.1 NOKEY
 """
+    + ''.join(f'    provide-xfr: 127.0.0.1 {key.name.decode()}\n' for key in KEYS.values())
+    + """
+zone:
+    name: "types.example"
+    zonefile: "types"
+    provide-xfr: 127.0.0.1 NOKEY
+"""
+)
 
 UNBOUND_OPTIONS = """
 server:
@@ -12263,6 +13422,16 @@ def whole_zone():
     for name, (qtype, _, text) in IN_ZONE.items():
         lines.append(f'{name}. {module.present_type(qtype)} {text}')
     return ZONE + '\n'.join(lines) + '\n'
+
+
+def generic_zone(*refused):
+    """A zone with a record for each vector but those refused, in the generic form."""
+    lines = [MOVING_ZONE]
+    for number, (mnemonic, octets, _, _) in enumerate(VECTORS):
+        if mnemonic not in ('SOA', 'NS', 'OPT', 'TSIG', *refused):
+            text = module.present_generic(bytes.fromhex(octets))
+            lines.append(f'v{number} TYPE{int(vector_type(mnemonic))} {text}')
+    return '\n'.join(lines) + '\n'
 
 
 def whole_obsolete_zone():
@@ -12333,6 +13502,8 @@ def running(command, server, log, zone='servers.example'):
         )
     try:
         wait_until_ready(process, server, zone, log)
+        if isinstance(server, Address):
+            server.process = process
         yield server
     finally:
         process.terminate()
@@ -12344,7 +13515,7 @@ def running(command, server, log, zone='servers.example'):
 
 
 class Address(tuple):
-    """An address and a port, and the ports of `tls` and `https`."""
+    """An address and a port, the ports of `tls` and `https`, the process and its folder."""
 
 
 def values_with_tls(folder, authority):
@@ -12358,8 +13529,9 @@ def values_with_tls(folder, authority):
 
 def address_of(values):
     address = Address(('127.0.0.1', values['port']))
-    address.tls = values['tls_port']
-    address.https = values['https_port']
+    address.tls = values.get('tls_port')
+    address.https = values.get('https_port')
+    address.folder = values['folder']
     return address
 
 
@@ -12370,6 +13542,8 @@ def bind(authority, tmp_path_factory):
     values = values_with_tls(folder, authority)
     (folder / 'zone').write_text(whole_zone())
     (folder / 'changing').write_text(CHANGING_ZONE)
+    (folder / 'moving').write_text(MOVING_ZONE)
+    (folder / 'types').write_text(generic_zone(*REFUSED_BY_BIND))
     (folder / 'named.conf').write_text(BIND_KEYS + BIND_OPTIONS % values)
     command = [find_program('named', 'bind9'), '-g', '-n', '1', '-c', folder / 'named.conf']
     with running(command, address_of(values), folder / 'log') as server:
@@ -12377,14 +13551,16 @@ def bind(authority, tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def nsd(tmp_path_factory):
-    """The address and port of NSD, which has what BIND refuses."""
+def nsd(authority, tmp_path_factory):
+    """The address and port of NSD, which has what BIND refuses; its `tls` is another port."""
     folder = tmp_path_factory.mktemp('nsd')
-    port = free_port()
+    values = values_with_tls(folder, authority)
     (folder / 'zone').write_text(whole_obsolete_zone())
-    (folder / 'nsd.conf').write_text(NSD_KEYS + NSD_OPTIONS % {'folder': folder, 'port': port})
+    (folder / 'moving').write_text(MOVING_ZONE)
+    (folder / 'types').write_text(generic_zone())
+    (folder / 'nsd.conf').write_text(NSD_KEYS + NSD_OPTIONS % values)
     command = [find_program('nsd', 'nsd'), '-d', '-c', folder / 'nsd.conf']
-    with running(command, ('127.0.0.1', port), folder / 'log', 'obsolete.example') as server:
+    with running(command, address_of(values), folder / 'log', 'obsolete.example') as server:
         yield server
 
 
@@ -12441,9 +13617,12 @@ def knot(tmp_path_factory):
     lines = [line for line in ZONE.splitlines() if not line.startswith('old-mail')]
     lines += [f'many A {address}' for address in MANY]
     (folder / 'zone').write_text('\n'.join(lines) + '\n')
-    (folder / 'knot.conf').write_text(KNOT_KEYS + KNOT_OPTIONS % {'folder': folder, 'port': port})
+    (folder / 'moving').write_text(MOVING_ZONE)
+    (folder / 'types').write_text(generic_zone())
+    values = {'folder': folder, 'port': port}
+    (folder / 'knot.conf').write_text(KNOT_KEYS + KNOT_OPTIONS % values)
     command = [find_program('knotd', 'knot'), '-c', folder / 'knot.conf']
-    with running(command, ('127.0.0.1', port), folder / 'log') as server:
+    with running(command, address_of(values), folder / 'log') as server:
         yield server
 
 
@@ -13113,6 +14292,287 @@ def test_a_transfer_is_verified_as_nameservers_sign_it(server, zone):
     with pytest.raises((BadSignature, MalformedMessage)):
         for message in changed:
             verifier.take(message)
+
+
+# Those of section 17. The zone that moves on does so by updates, and in NSD by another file.
+
+
+def on_all_three(test):
+    """Makes a test one that runs on each nameserver that has transfers, and on each loop."""
+    all_three = pytest.mark.parametrize('server', ['bind', 'knot', 'nsd'], indirect=True)
+    return pytest.mark.servers(all_three(in_one_way(test)))
+
+
+def serial_of(server, zone='moving.example'):
+    return parse(exchange(server, pack(make_query(zone, TYPES.SOA)))).an[0].rdata.serial
+
+
+def children_of(pids):
+    """The ids of the children of processes."""
+    paths = [Path(f'/proc/{pid}/task/{pid}/children') for pid in pids]
+    return [pid for path in paths for pid in path.read_text().split()]
+
+
+def move(server):
+    """Has a nameserver go on to the next version of its zone: some records go, others come."""
+    serial = serial_of(server)
+    host, text = f'h{serial} 30 A 192.0.2.{serial % 256}', f'many 40 TXT "{serial}"'
+    if 'nsd' in str(server.folder):
+        path = server.folder / 'moving'
+        lines = [line for line in path.read_text().splitlines() if not line.startswith('h')]
+        lines[2] = lines[2].replace(f' {serial} ', f' {serial + 1} ')
+        path.write_text('\n'.join([*lines, host, text]) + '\n')
+        os.utime(path, (serial, serial))  # a file with the time of the last one is not read
+        serving = children_of(children_of([server.process.pid]))
+        server.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + STARTS_WITHIN
+        while any(Path('/proc', pid).exists() for pid in serving):  # with the old zone
+            assert time.monotonic() < until
+            time.sleep(0.001)
+    else:
+        update = dns.update.UpdateMessage('moving.example')
+        update.delete(f'h{serial - 1}')
+        for line in (host, text):
+            name, ttl, qtype, rdata = line.split()
+            update.add(name, int(ttl), qtype, rdata)
+        reply = dns.query.tcp(update, server[0], port=server[1], timeout=5)
+        assert reply.rcode() == dns.rcode.NOERROR
+    assert serial_of(server) == serial + 1
+
+
+def their_zone(server, name, zone=None, **arguments):
+    """What dnspython makes of a transfer."""
+    zone = zone or dns.zone.Zone(name, relativize=False)
+
+    async def main():
+        await dns.asyncquery.inbound_xfr(
+            server[0], zone, port=server[1], lifetime=240, **arguments
+        )
+
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        thread.submit(run_beside, main).result()
+    return zone
+
+
+def our_zone(zone):
+    """A zone of ours, as `zone_of` has one of theirs."""
+    records = [our_view(record) for record in zone]
+    assert len(records) == len(set(records))
+    return set(records)
+
+
+async def real_xfr(server, zone, **arguments):
+    """Brings a zone up to date from a real nameserver; returns what changed."""
+    before = zone.serial
+    await in_time(inbound_xfr(server[0], zone, port=server[1], **arguments), 600)
+    await settle()
+    if before is None:
+        return []
+    arguments.setdefault('port', server[1])
+    stream = transfer(server[0], zone.origin, before, **arguments)
+    return [changes async for changes in stream]
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    'server, name, refused',
+    [
+        ('bind', 'types.example', REFUSED_BY_BIND),
+        ('bind', 'servers.example', REFUSED_BY_BIND),
+        ('knot', 'types.example', ()),
+        ('nsd', 'types.example', ()),
+        ('nsd', 'obsolete.example', None),
+    ],
+    indirect=['server'],
+)
+@in_one_way
+async def test_a_zone_with_each_type_is_that_of_dnspython(server, name, refused):
+    zone = Zone(name)
+    await real_xfr(server, zone)
+    assert our_zone(zone) == zone_of(their_zone(server, name))
+    if refused is not None:
+        types = {record.qtype for record in zone}
+        assert types >= {*module.LAYOUTS} - {TYPES.OPT, TYPES.TSIG, *map(vector_type, refused)}
+        unprintable = {TYPES.TKEY, TYPES.MD, TYPES.MF}  # of which BIND wants no presentation form
+        with zone.writer() as writer:
+            for record in list(zone):
+                if record.qtype in unprintable:
+                    writer.delete(record)
+        check_zone(name, str(zone))
+
+
+@on_all_three
+async def test_a_zone_follows_a_real_nameserver(server):
+    move(server)
+    zone = Zone('moving.example')
+    await real_xfr(server, zone)
+    theirs = their_zone(server, 'moving.example')
+    start = zone.serial
+    assert our_zone(zone) == zone_of(theirs)
+    for count in (0, 1, 3):
+        before = zone.serial
+        for _ in range(count):
+            move(server)
+        all_changes = await real_xfr(server, zone)
+        assert not any(changes.replacement for changes in all_changes)
+        assert bool(all_changes) == (count > 0)
+        assert zone.serial == before + count
+        their_zone(server, 'moving.example', theirs)
+        assert our_zone(zone) == zone_of(theirs)
+        whole = Zone('moving.example')
+        await real_xfr(server, whole)
+        assert list(whole) == list(zone)
+        check_zone('moving.example', str(zone))
+    assert zone.serial == start + 4
+
+
+@on_all_three
+async def test_an_ixfr_is_answered_by_the_whole_zone_where_there_are_no_differences(server):
+    zone = Zone('moving.example')
+    await real_xfr(server, zone)
+    (soa,) = zone['moving.example', TYPES.SOA]
+    with zone.writer() as writer:
+        writer.add(
+            soa._replace(rdata=soa.rdata._replace(serial=(soa.rdata.serial - 1000) % 2**32))
+        )
+        writer.add(a(b'stale.moving.example'))
+    all_changes = await real_xfr(server, zone)
+    assert {changes.replacement for changes in all_changes} == {True}
+    assert our_zone(zone) == zone_of(their_zone(server, 'moving.example'))
+    assert zone['stale.moving.example', TYPES.A] == ()
+
+
+@on_all_three
+async def test_what_a_datagram_brings_is_all_or_the_rest_comes_over_tcp(server):
+    move(server)
+    zones = {mode: Zone('moving.example') for mode in UDPMode}
+    for mode, zone in zones.items():
+        await real_xfr(server, zone, udp_mode=mode)
+    move(server)
+    for mode, zone in zones.items():
+        before = zone.serial
+        call = real_xfr(server, zone, udp_mode=mode, timeout=5)
+        if mode == UDPMode.ONLY and 'nsd' not in str(server.folder):
+            assert 'no room' in str(await raised_by(call))
+            assert zone.serial == before
+        else:
+            await call
+            assert zone.serial == before + 1
+            assert list(zone) == list(zones[UDPMode.NEVER])
+    zone = zones[UDPMode.NEVER]
+    assert await real_xfr(server, zone, udp_mode=UDPMode.ONLY) == []  # it is up to date
+
+
+@on_all_three
+async def test_what_no_server_has_is_an_error(server):
+    zone = Zone('elsewhere.example')
+    error = await raised_by(real_xfr(server, zone))
+    assert isinstance(error, TransferError)
+    assert error.rcode in (RCODES.NOTAUTH, RCODES.REFUSED)
+    zone = Zone('moving.example')
+    with zone.writer() as writer:
+        writer.add(zone_soa(serial_of(server) + 5))
+    error = await raised_by(real_xfr(server, zone))
+    assert 'went backwards' in str(error)
+
+
+@pytest.mark.servers
+@in_one_way
+async def test_bind_may_send_one_record_a_message(bind):
+    stream = transfer(bind[0], 'moving.example', port=bind[1], source='127.0.0.2')
+    all_changes = [changes async for changes in stream]
+    await settle()
+    assert {len(changes.added) for changes in all_changes} == {1}
+    zone = Zone('moving.example')
+    await real_xfr(bind, zone)
+    assert {changes.added[0] for changes in all_changes} == set(zone)
+    before = zone.serial
+    move(bind)
+    await real_xfr(bind, zone, source='127.0.0.2')
+    assert zone.serial == before + 1
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize('server', ['bind', 'nsd'], indirect=True)
+@in_one_way
+async def test_real_nameservers_send_zones_over_tls(server, authority):
+    context = ssl.create_default_context(cafile=authority.path)
+    over_tls = {'port': server.tls, 'ssl_context': context}
+    zone = Zone('moving.example')
+    await in_time(inbound_xfr(server[0], zone, **over_tls))
+    move(server)
+    await in_time(inbound_xfr(server[0], zone, **over_tls, server_hostname='dns.example'))
+    assert our_zone(zone) == zone_of(their_zone(server, 'moving.example'))
+    error = await raised_by(transfer(server[0], 'moving.example', port=server.tls).__anext__())
+    assert isinstance(error, SocketError)
+    await settle()
+
+
+@on_all_three
+@pytest.mark.parametrize('algorithm', KEYS)
+async def test_nameservers_sign_transfers_with_each_algorithm(server, algorithm):
+    key = KEYS[algorithm]
+    zone = Zone('moving.example')
+    await real_xfr(server, zone)
+    move(server)
+    query = module.transfer_query(zone.origin, zone.serial, key)
+    for mode in (UDPMode.TRY_FIRST, UDPMode.NEVER):
+        stream = transfer(server[0], zone.origin, zone.serial, server[1], udp_mode=mode, key=key)
+        all_changes = [changes async for changes in stream]
+        assert not any(changes.replacement for changes in all_changes)
+        assert all_changes
+    await in_time(inbound_xfr(server[0], zone, query, server[1]))
+    name, algorithm = key.name.decode(), key.algorithm.decode()
+    keyring = {dns.name.from_text(name): dns.tsig.Key(name, key.secret, algorithm)}
+    theirs = dns.zone.Zone('moving.example', relativize=False)
+    asked, _ = dns.xfr.make_query(theirs, keyring=keyring)
+    assert our_zone(zone) == zone_of(their_zone(server, 'moving.example', theirs, query=asked))
+    before = list(zone)
+    wrong = module.transfer_query(zone.origin, None, Key(name, b'wrong', algorithm))
+    error = await raised_by(in_time(inbound_xfr(server[0], zone, wrong, server[1])))
+    assert isinstance(error, BadSignature)
+    assert list(zone) == before
+    await settle()
+
+
+@pytest.fixture(scope='session', params=['bind', 'knot', 'nsd'])
+def large(request, authority, tmp_path_factory):
+    """A nameserver with a zone of 100,000 names, which moves on as that of the others does."""
+    lines = [f'n{number} A 192.0.2.{number % 256}\n' for number in range(100_000)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), 'MOVING_ZONE', MOVING_ZONE + ''.join(lines))
+        patch.setitem(globals(), 'generic_zone', lambda *_: MOVING_ZONE)
+        fixture = globals()[request.param].__wrapped__
+        names = inspect.signature(fixture).parameters
+        fixtures = {'authority': authority, 'tmp_path_factory': tmp_path_factory}
+        yield from fixture(**{name: fixtures[name] for name in names})
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_a_large_zone_is_that_of_dnspython(large):
+    def lines_of(theirs):
+        rdatas = theirs.iterate_rdatas()
+        return {f'{name} {ttl} IN {r.rdtype.name} {r.to_text()}' for name, ttl, r in rdatas}
+
+    async def bring_up_to_date(serial, key=None):
+        query = module.transfer_query(zone.origin, serial, key)
+        await in_time(inbound_xfr(large[0], zone, query, large[1]), 600)
+        await settle()
+
+    zone = Zone('moving.example')
+    theirs = their_zone(large, 'moving.example')
+    run(bring_up_to_date(None), debug=False)
+    lines = set(str(zone).splitlines())
+    assert len(lines) > 100_000
+    assert lines == lines_of(theirs)
+    move(large)
+    their_zone(large, 'moving.example', theirs)
+    key = KEYS['hmac-sha256']
+    for serial in (zone.serial, None):
+        run(bring_up_to_date(serial, key), debug=False)
+        assert set(str(zone).splitlines()) == lines_of(theirs) != lines
+    check_zone('moving.example', str(zone))
 
 
 # --- 21. Guests --------------------------------------------------------------
