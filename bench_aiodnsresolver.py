@@ -21,6 +21,10 @@ The floor is what the same work costs at least in asyncio, without any DNS logic
 - of HTTPS, the h2 library with the same requests on such a protocol, a write per turn of the loop;
 - of a cached name, one look-up in a dict and one reading of the clock.
 
+Zones come from a process of its own that replays prepared octets, 16 KiB a message, to ours as a
+stream of records and into a `Zone`, to dnspython into its zone, and to dig, whose whole process is
+counted.
+
 Time is CPU time of the peer's process with all its threads, and memory is what it has resident:
 both are the same for Python and C. What the kernel holds for a socket is not seen. The first query
 of a round is not timed: it connects, and imports what is imported late. Frames are those of the
@@ -134,6 +138,33 @@ def mixed_octets() -> bytes:
         octets += record(12, 33, struct.pack('!3H', 1, 2, 5060) + name)
         octets += record(12, 43, struct.pack('!HBB', n, 13, 2) + bytes(32))
     return octets
+
+
+def zone_octets(name: bytes, count: int) -> Iterator[bytes]:
+    """Yields a zone of so many records and its SOA as the messages of a transfer.
+
+    Each is of 16 KiB at most, as NSD makes them.
+    """
+    labels = b''.join(bytes([len(label)]) + label for label in name.split(b'.')) + b'\0'
+    question = labels + struct.pack('!HH', 252, 1)
+    soa = record(12, 6, b'\2ns\xc0\x0c\4root\xc0\x0c' + struct.pack('!5I', 1, 2, 3, 4, 5))
+    rdatas = (
+        (1, lambda number: struct.pack('!I', number)),
+        (28, lambda number: bytes(12) + struct.pack('!I', number)),
+        (15, lambda number: b'\0\x0a\4mail\xc0\x0c'),
+        (16, lambda number: b'\x0bsome text %d' % (number % 10)),
+    )
+    records, size = [soa], 0
+    for number in range(count):
+        qtype, make = rdatas[number % 4]
+        owner = b'n%d' % (number // 4)
+        records.append(bytes([len(owner)]) + owner + record(12, qtype, make(number)))
+        size += len(records[-1])
+        if size > 16_000:
+            yield struct.pack('!5H', 0x8400, 1, len(records), 0, 0) + question + b''.join(records)
+            records, size = [], 0
+    records.append(soa)
+    yield struct.pack('!5H', 0x8400, 1, len(records), 0, 0) + question + b''.join(records)
 
 
 # --- The peers ---------------------------------------------------------------
@@ -556,6 +587,52 @@ def make_importer(module: str, port: int) -> Peer:
     return Peer(lambda _: float(subprocess.check_output(command)), None, str, bool)
 
 
+def make_transfer(port: int) -> Peer:
+    """This module's transfer as a stream: the answer is how many records came."""
+    module = import_module('aiodnsresolver')
+
+    async def ask(name: str, _: object) -> int:
+        changes = module.transfer('127.0.0.1', name, port=port, timeout=TRY_SECONDS)
+        return sum([len(each.added) async for each in changes]) - 1
+
+    return Peer(ask, None, str, bool)
+
+
+def make_transfer_to_zone(port: int) -> Peer:
+    """This module's transfer into a zone."""
+    module = import_module('aiodnsresolver')
+
+    async def ask(name: str, _: object) -> Any:
+        zone = module.Zone(name)
+        await module.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
+        return zone
+
+    return Peer(ask, None, str, bool)
+
+
+def make_dnspython_transfer(port: int) -> Peer:
+    """The same of dnspython, which has no other."""
+    import dns.asyncquery
+    import dns.zone
+
+    async def ask(name: str, _: object) -> Any:
+        zone = dns.zone.Zone(name)
+        await dns.asyncquery.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
+        return zone.iterate_rdatas()
+
+    return Peer(ask, None, str, bool)
+
+
+def make_dig(port: int) -> Peer:
+    """The whole process of dig, which prints what comes."""
+
+    async def ask(name: str, _: object) -> int:
+        words = ['dig', '@127.0.0.1', '-p', str(port), '+onesoa', '+noall', '+answer']
+        return subprocess.check_output([*words, name, 'AXFR']).count(b'\n') - 1
+
+    return Peer(ask, None, str, bool)
+
+
 # --- The workloads -----------------------------------------------------------
 #
 # What is done with a peer in one round, and what is measured of it.
@@ -699,6 +776,42 @@ async def measure_flight(peer: Peer, names: list[str], at_once: int) -> Round:
     return Round(cost, correct, len(names))
 
 
+def used_seconds() -> float:
+    """Returns the CPU time of this process and of those that it started."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def count_records(answer: Any) -> int:
+    """Returns how many records came, but for the SOA: an answer is that number, or has them."""
+    return answer if isinstance(answer, int) else sum(1 for _ in answer) - 1
+
+
+async def time_transfer(peer: Peer, names: list[str], at_once: int) -> Round:
+    """CPU microseconds of a record of a zone, whose name says how many there are."""
+    asked = int(names[0].partition('.')[0])
+    await peer.ask('4.zone', None)
+    gc.collect()
+    began, start = time.perf_counter(), used_seconds()
+    answer = await peer.ask(names[0], None)
+    cost = (used_seconds() - start) / asked * 1e6
+    rate = asked / (time.perf_counter() - began)
+    return Round(cost, count_records(answer), asked, rate=rate)
+
+
+async def measure_transfer(peer: Peer, names: list[str], at_once: int) -> Round:
+    """Megabytes that a process has more at the peak of a transfer than before."""
+    asked = int(names[0].partition('.')[0])
+    await peer.ask('4.zone', None)
+    before = resident_bytes()
+    Path('/proc/self/clear_refs').write_text('5')  # the peak from now on
+    answer = await peer.ask(names[0], None)
+    status = Path('/proc/self/status').read_text()
+    peak = int(status.partition('VmHWM:')[2].split()[0]) * 1024 - before
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return Round((children or peak) / 1e6, count_records(answer), asked)
+
+
 BY_SOCKET: dict[str, Make] = {
     'ours': partial(make_resolver, IPv4Address('127.0.0.1')),
     'aiodns': make_aiodns,
@@ -719,6 +832,11 @@ BY_IMPORT: dict[str, Make] = {
     'dnspython': partial(make_importer, 'dns.asyncresolver'),
     'upstream': partial(make_importer, 'aiodnsresolver'),
 }
+
+
+BY_TRANSFER: dict[str, Make] = {'ours': make_transfer, 'dig': make_dig}
+BY_ZONE: dict[str, Make] = {'ours': make_transfer_to_zone, 'dnspython': make_dnspython_transfer}
+PEERS = [*BY_SOCKET, 'dig']
 
 
 def by_stream(scheme: str, is_new: bool) -> dict[str, Make]:
@@ -776,6 +894,17 @@ WORKLOADS = {
     ),
     'import': Workload('CPU ms', 5, 1, time_imports, BY_IMPORT),
 }
+# Of 100,000 records, and of 1,000,000, for which dnspython would take minutes.
+ONLY_OURS = {'ours': make_transfer_to_zone}
+for size, count, zones in (('100k', 100_000, BY_ZONE), ('1m', 1_000_000, ONLY_OURS)):
+    for what, peers in (('transfer', BY_TRANSFER), ('zone', zones)):
+        for unit, prefix, measure in (
+            ('CPU us/record', '', time_transfer),
+            ('peak MB', 'memory-', measure_transfer),
+        ):
+            WORKLOADS[f'{prefix}{what}-{size}'] = Workload(
+                unit, count, 1, measure, peers, 'zone', 'transfer', fresh=True
+            )
 for scheme in ('tcp', 'tls', 'https'):
     lasting, new = by_stream(scheme, False), by_stream(scheme, True)
     WORKLOADS |= {
@@ -793,7 +922,10 @@ for scheme in ('tcp', 'tls', 'https'):
 
 async def do_round(workload: Workload, peer: str, queries: int, port: int, tag: str) -> Round:
     """Returns one round of one peer. The names are new: nobody's cache knows them."""
-    names = [f'{tag}-{number}.{workload.zone}' for number in range(queries)]
+    if workload.scheme == 'transfer':
+        names = [f'{queries}.{workload.zone}']
+    else:
+        names = [f'{tag}-{number}.{workload.zone}' for number in range(queries)]
     made = workload.peers[peer](port)
     one = await workload.measure(made, names, min(workload.at_once, queries))
     if made.close:
@@ -963,8 +1095,8 @@ def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Server]:
     """Yields an Unbound that answers everything below `bench.`, and ends it after."""
-    port, tls, https = free_ports(3)
-    ports = {'udp': port, 'tcp': port, 'tls': tls, 'https': https}
+    port, tls, https, transfer = free_ports(4)
+    ports = {'udp': port, 'tcp': port, 'tls': tls, 'https': https, 'transfer': transfer}
     server, config = Server(ports, folder), folder / 'unbound.conf'
     also = f'interface: {SYSTEM_ADDRESS}@53' if for_system else ''
     config.write_text(
@@ -976,9 +1108,51 @@ def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Se
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, process_group=0)
     try:
         wait_for_server(server, process)
-        yield server
+        with start_zones(transfer):
+            yield server
     finally:
         process.kill()  # it has nothing to save
+        process.wait()
+
+
+async def send_zones(port: int) -> None:
+    """Sends a zone to whoever wants one, `COUNT.zone`. Its octets are prepared, and then kept."""
+    zones: dict[bytes, list[bytes]] = {}
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            query = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+            count = query[13 : 13 + query[12]]
+            if count not in zones:
+                zones[count] = list(zone_octets(count + b'.zone', int(count)))
+            for message in zones[count]:
+                writer.write((len(message) + 2).to_bytes(2) + query[:2] + message)
+                await writer.drain()
+        except (ConnectionError, EOFError):
+            pass  # nobody wants the rest, or anything
+        writer.close()
+
+    async with await asyncio.start_server(answer, '127.0.0.1', port) as server:
+        await server.serve_forever()
+
+
+@contextmanager
+def start_zones(port: int) -> Iterator[None]:
+    """Runs what sends zones, in a process of its own, and ends it after."""
+    process = subprocess.Popen(
+        tied([sys.executable, __file__, '--zones', str(port)]), process_group=0
+    )
+    try:
+        for _ in range(100):
+            with socket.socket() as sock:
+                if sock.connect_ex(('127.0.0.1', port)) == 0:
+                    break
+            time.sleep(0.05)
+        else:
+            sys.exit('What sends zones did not start')
+        yield
+    finally:
+        process.kill()
         process.wait()
 
 
@@ -1028,6 +1202,11 @@ def lacks_getaddrinfo(folder: Path, upstream: str) -> str | None:
     return None
 
 
+def lacks_dig(*_: Any) -> str | None:
+    """Says what to do if there is no dig."""
+    return None if shutil.which('dig') else 'install the Debian package bind9-dnsutils'
+
+
 def in_private(folder: Path, command: list[str]) -> list[str]:
     """Returns a command for which the files in the folder are those of the system."""
     return ['unshare', '--mount', 'sh', '-c', MOUNT, str(folder), *command]
@@ -1035,6 +1214,7 @@ def in_private(folder: Path, command: list[str]) -> list[str]:
 
 LACKS: dict[str, Callable[[Path, str], str | None]] = {
     'aiodns': partial(lacks_package, 'aiodns', 'aiodns'),
+    'dig': lacks_dig,
     'dnspython': partial(lacks_package, 'dns', 'dnspython'),
     'getaddrinfo': lacks_getaddrinfo,
     'upstream': lacks_upstream,
@@ -1172,7 +1352,7 @@ def print_table(name: str, results: dict[str, list[Round]]) -> None:
 def module_peer(text: str) -> tuple[str, Path]:
     """Returns what `--module` says, or raises what argparse prints."""
     name, _, path = text.partition('=')
-    if not (name.isascii() and name.isidentifier()) or name in BY_SOCKET:
+    if not (name.isascii() and name.isidentifier()) or name in PEERS:
         raise argparse.ArgumentTypeError(f'{name!r} cannot be the name of another peer')
     if not Path(path).is_file():
         raise argparse.ArgumentTypeError(f'there is no file {path!r}')
@@ -1183,7 +1363,7 @@ def parse_arguments() -> argparse.Namespace:
     """Returns the command line, understood."""
     parser = argparse.ArgumentParser(description='What DNS queries cost in asyncio')
     parser.add_argument('workloads', nargs='*', metavar='WORKLOAD', help=', '.join(WORKLOADS))
-    parser.add_argument('--peers', default=','.join(BY_SOCKET), help='default: %(default)s')
+    parser.add_argument('--peers', default=','.join(PEERS), help='default: %(default)s')
     parser.add_argument(
         '--module',
         action='append',
@@ -1202,7 +1382,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     arguments.peers = arguments.peers.split(',')
     arguments.workloads = arguments.workloads or list(WORKLOADS)
-    unknown = {*arguments.workloads} - {*WORKLOADS} | {*arguments.peers} - {*BY_SOCKET}
+    unknown = {*arguments.workloads} - {*WORKLOADS} | {*arguments.peers} - {*PEERS}
     if unknown or arguments.rounds < 1 or arguments.queries < 2:
         parser.error(f'unknown: {", ".join(sorted(unknown))}' if unknown else 'nothing to do')
     arguments.module = dict(arguments.module)
@@ -1279,4 +1459,6 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    if sys.argv[1:2] == ['--zones']:
+        asyncio.run(send_zones(int(sys.argv[2])))
     sys.exit(work(sys.argv[2]) if sys.argv[1:2] == ['--worker'] else main())

@@ -15469,6 +15469,32 @@ def test_streams_are_measured_that_last_and_new_ones(scheme):
 
 @pytest.mark.long
 @pytest.mark.servers
+def test_transfers_are_measured():
+    workloads = [
+        f'{prefix}{what}-100k' for prefix in ('', 'memory-') for what in ('transfer', 'zone')
+    ]
+    status, lines, _ = bench(*workloads, '--peers', 'ours,dnspython,dig')
+    assert status == 0, lines
+    for name in workloads:
+        peers = ['ours', 'dig'] if 'transfer' in name else ['ours', 'dnspython']
+        assert list(rows(lines, name)) == ['peer', *peers]
+        for peer in peers:
+            assert rows(lines, name)[peer][5:8] == ['8', 'of', '8']
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_a_million_records_pass_through_in_constant_memory():
+    words = 'memory-transfer-1m', '--queries', '1000000', '--rounds', '1', '--peers', 'ours'
+    status, lines, _ = bench(*words)
+    assert status == 0, lines
+    row = rows(lines, 'memory-transfer-1m')['ours']
+    assert row[5:8] == ['1000000', 'of', '1000000']
+    assert float(row[0]) < 100
+
+
+@pytest.mark.long
+@pytest.mark.servers
 def test_another_version_of_the_module_does_what_ours_does(tmp_path):
     old = shutil.copy(HERE / 'aiodnsresolver.py', tmp_path / 'then.py')
     workloads = ['cold-100', 'cached', 'frames-100', 'parse-a', 'memory-flight', 'tls-1', 'import']
