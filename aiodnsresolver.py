@@ -407,6 +407,7 @@ MAX_STALE = 366 * 24 * 3600.0  # seconds: a longer time is a mistake, or too lar
 STALE_SECONDS = 30.0  # RFC 8767 4: the TTL with which an expired answer is returned
 FUDGE = 300  # seconds that two clocks may differ (RFC 8945 10)
 MAX_UNSIGNED = 99  # messages of a stream between two that are signed (RFC 8945 5.3.1)
+PROGRESS_SECONDS = 0.2  # between two updates of the line that shows the progress of a transfer
 STAT_SECONDS = 2.0  # between two checks whether a system file has changed
 
 
@@ -7486,11 +7487,16 @@ def __getattr__(name: str) -> Any:
 
 USAGE = """\
 Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @URL]
+       aiodnsresolver AXFR|IXFR=SERIAL ZONE @NAMESERVER|@URL [-y [HMAC:]KEY:SECRET]
 
 Prints the records of each NAME and TYPE (A unless given), one a line. A word
 that is a type is a name in the first place or with a final dot. Without a final
 dot a NAME is looked for by the system's search list, unless a nameserver is named. A
 URL is tcp://ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME.
+
+AXFR prints a zone as a master file, as it comes; it is whole only if the exit status
+is 0. IXFR prints what is newer than SERIAL, each record after - or + where it goes or
+comes. HMAC is hmac-sha256 or the like, SECRET in base64.
 Exit status: 0 found, 1 does not exist, 2 failed, 64 usage.
 """
 
@@ -7551,10 +7557,87 @@ async def run(names: Iterable[str], qtypes: Iterable[int], nameserver: str | Non
     return status
 
 
+class TransferWords(NamedTuple):
+    """A command line that asks for a transfer, understood."""
+
+    origin: str
+    serial: int | None
+    server: Server
+    key: Key | None
+
+
+def parse_transfer(words: list[str]) -> TransferWords | None:
+    """Returns a command line that asks for a transfer, or None if it does not.
+
+    Raises InvalidName.
+    """
+    kinds = [re.fullmatch('AXFR|IXFR=([0-9]{1,10})', word.upper()) for word in words]
+    found = [kind for kind in kinds if kind]
+    if not found or not {'-h', '--help'}.isdisjoint(words):
+        return None
+    key = origin = server = None
+    others = iter([word for word, kind in zip(words, kinds, strict=True) if not kind])
+    for word in others:
+        if word.startswith('-y'):
+            value = word[2:] or next(others, '')
+            parts = re.fullmatch('(?:([^:]+):)?([^:]+):([^:]+)', value)
+            if not parts:
+                raise InvalidName('After -y comes [HMAC:]KEY:SECRET')
+            key = Key(parts[2], parts[3], parts[1] or 'hmac-sha256')
+        elif word.startswith('@') and server is None:
+            server = to_server(word[1:] if '://' in word else f'udp://{word[1:]}')
+        elif word.startswith(('-', '@')) or origin is not None:
+            raise InvalidName(f'What does {word!r} mean?')
+        else:
+            origin = word
+    if len(found) > 1 or origin is None or server is None or server.path:
+        raise InvalidName('A transfer is of one ZONE, from one NAMESERVER over TCP or TLS')
+    return TransferWords(origin, int(found[0][1]) if found[0][1] else None, server, key)
+
+
+async def print_transfer(words: TransferWords) -> int:
+    """Prints a zone, or what is new in it, as it comes, and returns the exit status.
+
+    How far it is, is shown on standard error if that is a terminal.
+    """
+    origin, serial, server, key = words
+    host, port = server.address
+    where = f'{host}%{server.scope}' if server.scope else host
+    name = server.name if server.scheme == 'tls' else None
+    records = octets = 0
+    began = due = time.monotonic()
+    is_terminal = sys.stderr.isatty()
+    clear = '\r\x1b[K' if is_terminal else ''
+    try:
+        received = transfer(where, origin, serial, port, 10, key=key, server_hostname=name)
+        async with contextlib.aclosing(received):
+            async for is_whole, deleted, added in received:
+                minus, plus = ('', '') if is_whole else ('-', '+')
+                lines = [f'{minus}{presentation(record)}\n' for record in deleted]
+                lines += [f'{plus}{presentation(record)}\n' for record in added]
+                records += len(lines)
+                octets += sum(map(len, lines))
+                if is_terminal and sys.stdout.isatty():  # it may be the same one
+                    print(clear, end='', file=sys.stderr, flush=True)
+                sys.stdout.write(''.join(lines))
+                now = time.monotonic()
+                if is_terminal and now >= due:
+                    due = now + PROGRESS_SECONDS
+                    rate = records / (now - began) if now > began else 0
+                    progress = f'{records} records, {octets} octets, {rate:.0f} records/s'
+                    print(f'{clear}{progress}', end='', file=sys.stderr, flush=True)
+    except ResolverError as error:
+        print(f'{clear}{type(error).__name__}: {error}', file=sys.stderr)
+        return 2
+    print(clear, end='', file=sys.stderr)
+    return 0
+
+
 def main() -> int:
     """Runs the command line, and returns the exit status."""
     try:
-        names, qtypes, nameserver = parse_words(sys.argv[1:])
+        asked = parse_transfer(sys.argv[1:])
+        names, qtypes, nameserver = ([], [], None) if asked else parse_words(sys.argv[1:])
     except InvalidName as error:
         print(f'{error}\n{USAGE}', end='', file=sys.stderr)
         return 64
@@ -7562,7 +7645,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     try:
-        if names:
+        if asked:
+            status = asyncio.run(print_transfer(asked))
+        elif names:
             status = asyncio.run(run(names, qtypes, nameserver))
         else:
             status = print(USAGE, end='') or 0

@@ -15418,6 +15418,123 @@ def test_output_that_cannot_be_written_is_status_2(words):
     assert (ran.returncode, ran.stderr.count('\n')) == (2, 1)
 
 
+@contextlib.contextmanager
+def in_a_thread(answer, **arguments):
+    """A scripted nameserver with a loop of its own."""
+    started = concurrent.futures.Future()
+
+    async def serve():
+        async with Nameserver(answer, **arguments) as server:
+            ended = asyncio.Event()
+            started.set_result((server, asyncio.get_running_loop(), ended))
+            await ended.wait()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        task = pool.submit(asyncio.run, serve())
+        server, loop, ended = started.result(10)
+        try:
+            yield server
+        finally:
+            loop.call_soon_threadsafe(ended.set)
+            task.result(10)
+
+
+def lines_of(records, sign=''):
+    return ''.join(f'{sign}{presentation(record)}\n' for record in records)
+
+
+@pytest.mark.parametrize('words', ['AXFR moving.example', 'moving.example. axfr'])
+def test_the_command_line_prints_a_zone(main, words):
+    with in_a_thread(sending(WHOLE_ZONE[:2], WHOLE_ZONE[2:])) as server:
+        status, output, errors = main(*words.split(), at(server.nameserver))
+        assert (status, output, errors) == (0, lines_of(WHOLE_ZONE[:-1]), '')
+        status, output, errors = main(*words.split(), f'@tcp://127.0.0.1:{server.port}')
+        assert (status, output, errors) == (0, lines_of(WHOLE_ZONE[:-1]), '')
+
+
+def test_the_command_line_prints_what_is_new_in_a_zone(main):
+    words = 'IXFR=1', 'moving.example'
+    with in_a_thread(sending(DIFFERENCES)) as server:
+        status, output, errors = main(*words, at(server.nameserver))
+        first, second = received(IXFR, in_messages(IXFR, DIFFERENCES))[0]
+        assert output == ''.join(
+            lines_of(records, sign)
+            for changes in (first, second)
+            for sign, records in (('-', changes.deleted), ('+', changes.added))
+        )
+        assert (status, errors) == (0, '')
+        assert server.queries[-1].ns[0].rdata.serial == 1
+        now_saying(server, sending([zone_soa(1)]))
+        assert main(*words, at(server.nameserver)) == (0, '', '')
+
+
+@pytest.mark.parametrize('prefix', ['', 'hmac-sha256:', 'hmac-sha512:'])
+def test_the_command_line_signs(main, prefix):
+    key = Key(KEY.name, KEY.secret, prefix.strip(':') or 'hmac-sha256')
+    secret = base64.b64encode(key.secret).decode()
+    algorithm = module.pack_name(key.algorithm)
+    with in_a_thread(sending_signed(WHOLE_ZONE, key=key, algorithm=algorithm)) as server:
+        for words in (
+            ('-y', f'{prefix}key.example:{secret}'),
+            (f'-y{prefix}Key.Example:{secret}',),
+        ):
+            status, output, errors = main('AXFR', 'moving.example', at(server.nameserver), *words)
+            assert (status, output, errors) == (0, lines_of(WHOLE_ZONE[:-1]), '')
+        words = '-y', f'{prefix}key.example:QUJD'
+        status, output, errors = main('AXFR', 'moving.example', at(server.nameserver), *words)
+        assert (status, output) == (2, '')
+        assert 'BADSIG' in errors
+
+
+def test_the_command_line_says_why_a_transfer_failed(main):
+    with in_a_thread(sending(WHOLE_ZONE[:2], HANG_UP)) as server:
+        status, output, errors = main('AXFR', 'moving.example', at(server.nameserver))
+        assert (status, output) == (2, lines_of(WHOLE_ZONE[:2]))
+        assert errors.startswith('SocketError: ')
+        assert 'moving.example. AXFR from ' in errors
+        now_saying(server, bare(RCODES.REFUSED))
+        status, output, errors = main('AXFR', 'moving.example', at(server.nameserver))
+        assert (status, output) == (2, '')
+        assert errors.startswith('TransferError: ')
+        status, _, errors = main('IXFR=9999999999', 'moving.example', at(server.nameserver))
+        assert (status, errors.startswith('MalformedMessage: ')) == (2, True)
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        'AXFR',
+        'AXFR x.example',
+        'AXFR @127.0.0.1',
+        'AXFR IXFR=1 x.example @127.0.0.1',
+        'AXFR x.example y.example @127.0.0.1',
+        'AXFR x.example @127.0.0.1 @127.0.0.2',
+        'AXFR x.example @127.0.0.1 -x',
+        'AXFR x.example @127.0.0.1 -y',
+        'AXFR x.example @127.0.0.1 -y key',
+        'AXFR x.example @127.0.0.1 -y key:???',
+        'AXFR x.example @127.0.0.1 -y hmac-x:key:QUJD',
+        'AXFR x.example @127.0.0.1 -y a:b:c:d',
+        'AXFR x.example @ns.example',
+        'AXFR x.example @https://127.0.0.1/dns-query',
+    ],
+)
+def test_what_asks_for_no_transfer_is_usage(main, words):
+    status, output, errors = main(*words.split())
+    assert (status, output) == (64, '')
+    assert 'Usage: ' in errors
+
+
+def test_a_terminal_is_shown_how_far_a_transfer_is(main, monkeypatch):
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+    monkeypatch.setattr(module, 'PROGRESS_SECONDS', 0.0)
+    with in_a_thread(sending(WHOLE_ZONE[:2], WHOLE_ZONE[2:])) as server:
+        status, output, errors = main('AXFR', 'moving.example', at(server.nameserver))
+    assert (status, output) == (0, lines_of(WHOLE_ZONE[:-1]))
+    octets = len(output)
+    assert re.search(rf'3 records, {octets} octets, \d+ records/s\r\x1b\[K$', errors)
+
+
 # --- The benchmark -----------------------------------------------------------
 #
 # Whether it does what it says, of very few queries; what it measures is nothing for a test.
