@@ -15468,6 +15468,17 @@ def test_the_command_line_prints_what_is_new_in_a_zone(main):
         assert main(*words, at(server.nameserver)) == (0, '', '')
 
 
+def test_the_command_line_prints_a_zone_that_comes_over_tls(main, trusting):
+    secure = server_context(trusting, 'dns.example')
+    with in_a_thread(sending(WHOLE_ZONE), tls=secure) as server:
+        url = f'@tls://127.0.0.1:{server.port}'
+        status, output, errors = main('AXFR', 'moving.example', f'{url}#dns.example')
+        assert (status, output, errors) == (0, lines_of(WHOLE_ZONE[:-1]), '')
+        status, output, errors = main('AXFR', 'moving.example', url)
+        assert (status, output) == (2, '')
+        assert 'certificate verify failed' in errors
+
+
 @pytest.mark.parametrize('prefix', ['', 'hmac-sha256:', 'hmac-sha512:'])
 def test_the_command_line_signs(main, prefix):
     key = Key(KEY.name, KEY.secret, prefix.strip(':') or 'hmac-sha256')
@@ -15740,8 +15751,9 @@ def test_the_stub_has_public_names_only(tmp_path):
     public = [name for name in module.__all__ if not isinstance(getattr(module, name), int)]
     records = [row.record.__name__ for row in module.LAYOUTS.values() if row.record is not None]
     answers = [f'{record}ExpiresAt' for record in records]
-    # Three bases, what is returned first, and an item of an answer of type APL.
+    # Three bases, what is returned first, an item of an answer of type APL, and `Zone.writer`.
     needed = ['Mnemonic', 'AddressExpiresAt', 'HostResolver', 'Resolve', 'AddressPrefix']
+    needed.append('ZoneWriter')
     assert sorted(defined) == sorted([*public, *records, *answers, *needed, 'AioHttpDnsResolver'])
 
 
@@ -15809,7 +15821,7 @@ def test_type_checkers_know_the_answer_to_each_type(checker, tmp_path):
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 17
+    assert len(examples) == 19
 
     def answer(query):
         zone = {
@@ -15858,6 +15870,16 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
             async with Nameserver(signing(answer, key, asked_with=key)) as signed:
                 scope['udp'] = functools.partial(udp, port=signed.port)
                 assert len(await scope['ask_signed']('127.0.0.1')) == 1
+            zone = [zone_soa(7, b'example.com'), a(b'www.example.com')]
+            whole = sending([*zone, zone[0]])
+            answers = [whole, sending(zone[:1])]
+            async with Nameserver(lambda query: answers.pop(0)(query)) as primary:
+                scope['inbound_xfr'] = functools.partial(inbound_xfr, port=primary.port)
+                assert await scope['copy_zone']('127.0.0.1') == lines_of(zone)
+            signed = signing(lambda query: whole(query)[0], key, asked_with=key)
+            async with Nameserver(signed) as primary:
+                scope['transfer'] = functools.partial(transfer, port=primary.port)
+                assert await scope['count_records']('127.0.0.1') == 2
             with datagram_socket() as one:
                 where = one.getsockname()
                 serving = asyncio.ensure_future(scope['serve_datagrams'](one))
@@ -15869,4 +15891,5 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
                 await settle()
 
     run(main())
-    assert capsys.readouterr().out == "127.0.0.1\n10 b'mail.example.com'\n10 mail.example.com.\n"
+    printed = "127.0.0.1\n10 b'mail.example.com'\n10 mail.example.com.\n"
+    assert capsys.readouterr().out == printed + "7 [IPv4Address('192.0.2.1')]\n"
