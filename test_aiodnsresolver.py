@@ -9298,6 +9298,10 @@ async def test_a_transfer_is_signed_and_verified(is_signed):
         zone = old_zone()
         await xfr(server, zone, query=SIGNED_IXFR)
         assert zone.serial == 3
+        zone = old_zone()
+        asked = make_query(MOVING, TYPES.IXFR, key=KEY)._replace(ns=zone[MOVING, TYPES.SOA])
+        await xfr(server, zone, query=asked)
+        assert zone.serial == 3
         assert len(await changes_from(server, 1, key=KEY)) > 2
         assert all(query.ar[-1].qtype == TYPES.TSIG for query in server.queries)
         signed, _ = sign(IXFR, KEY)  # elsewhere: the reply is not verified
