@@ -15540,14 +15540,21 @@ def test_what_asks_for_no_transfer_is_usage(main, words):
     assert 'Usage: ' in errors
 
 
-def test_a_terminal_is_shown_how_far_a_transfer_is(main, monkeypatch):
+@pytest.mark.parametrize('is_terminal', [True, False])
+def test_a_terminal_is_shown_how_far_a_transfer_is(main, monkeypatch, is_terminal):
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: is_terminal)
     monkeypatch.setattr(module, 'PROGRESS_SECONDS', 0.0)
     with in_a_thread(sending(WHOLE_ZONE[:2], WHOLE_ZONE[2:])) as server:
         status, output, errors = main('AXFR', 'moving.example', at(server.nameserver))
     assert (status, output) == (0, lines_of(WHOLE_ZONE[:-1]))
-    octets = len(output)
-    assert re.search(rf'3 records, {octets} octets, \d+ records/s\r\x1b\[K$', errors)
+    first = len(lines_of(WHOLE_ZONE[:2]))
+    shown = [re.sub(r'\d+(?= records/s)', 'N', line) for line in errors.split('\r\x1b[K')]
+    assert [line for line in shown if line] == [
+        f'2 records, {first} octets, N records/s',
+        f'3 records, {len(output)} octets, N records/s',
+    ]
+    assert errors.endswith('\r\x1b[K')
 
 
 # --- The benchmark -----------------------------------------------------------
