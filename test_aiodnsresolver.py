@@ -9122,6 +9122,23 @@ async def test_a_transfer_over_tls(authority, fault):
 
 
 @on_every_loop
+@pytest.mark.parametrize('count', [0, 3])
+async def test_a_server_may_end_tls_early(trusting, count):
+    def answer(query):
+        for message in in_messages(query, *[[record] for record in DIFFERENCES[:count]]):
+            server.say_on_stream(server.streams[-1], pack(message))
+        server.streams[-1].send(server.ends[-1].end())
+
+    async with tls_nameserver(trusting, answer) as server:
+        zone = old_zone()
+        error = await raised_by(xfr(server, zone, server_hostname='dns.example'))
+        assert isinstance(error, SocketError)
+        assert 'ended TLS early' in str(error)
+        assert zone.serial == 1
+        await settle()
+
+
+@on_every_loop
 async def test_a_name_is_enough_for_a_transfer_over_tls(trusting):
     async with tls_nameserver(trusting, sending(WHOLE_ZONE)) as server:
         zone = Zone(MOVING)
