@@ -54,7 +54,8 @@ def make_stub(path: Path) -> str:
     nodes = [node for node in dict.fromkeys(found.values()) if node in needed]
     text = '\n'.join(map(ast.unparse, nodes)) + '\n'
     # To mypy an enum without members, which others are made from, is a mistake in a stub only.
-    return text.replace('(IntEnum):', '(IntEnum):  # type: ignore[misc]')
+    mnemonic = 'class Mnemonic(IntEnum):'
+    return text.replace(mnemonic, f'{mnemonic}  # type: ignore[misc]')
 
 
 def definitions(tree: ast.Module | ast.If, values: dict[str, Any]) -> dict[str, ast.stmt]:
