@@ -28,7 +28,7 @@ The map. Each section, and each definition, uses only those above it.
     18  Cache                     answers by name and type, kept for their TTL
     19  Lookups                   one name and type: asking until a nameserver answers
     20  Resolver                  hosts, special names, search list, aliases, families, Resolver
-    21  Guests                    the resolver for aiohttp, made at first use
+    21  Guests                    the resolver for aiohttp; classes that are made at first use
     22  Command line              python -m aiodnsresolver
 
 The upper half never awaits; the lower half never looks inside an octet.
@@ -830,7 +830,7 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
             names[offset] = name, size + length + 1
             return name, after + 2
     segment = offset
-    after = 0
+    after = 0  # until a pointer is followed: what is before it was never walked
     walked = []  # the offsets of labels and pointers
     name, size = b'', 1
     while True:  # forwards over a label, or backwards to a segment that starts lower
@@ -927,7 +927,10 @@ def append_name(given: bytes, out: bytearray, suffixes: Suffixes) -> None:
 
 
 class Field(Protocol):
-    """A kind of field. `hint` is the Python type of its value, for the stubs."""
+    """A kind of field. `hint` is the Python type of its value.
+
+    The stubs have it, and where rdata is bytes, bytes are never taken for packed rdata.
+    """
 
     hint: str
 
@@ -988,7 +991,7 @@ class Type(Integer):
         return TYPE_OF.get(number, number), offset
 
 
-class Only:
+class Checked:
     """Another kind of field, for the allowed values only."""
 
     def __init__(self, kind: Field, is_allowed: Callable[[Any], Any]) -> None:
@@ -1045,31 +1048,35 @@ def present_name(name: bytes) -> str:
 
 
 class Name:
-    """A name in a type that RFC 1035 defines: it is packed compressed (RFC 3597 4)."""
+    """A name. It is not packed compressed: only types of RFC 1035 may be (RFC 3597 4)."""
 
     hint = 'bytes'
-    present = staticmethod(present_name)
-
     parse = staticmethod(parse_name)
-    pack = staticmethod(append_name)
-
-
-class PlainName(Name):
-    """A name in a type that a later RFC defines: it is not compressed (RFC 3597 4)."""
+    present = staticmethod(present_name)
 
     @staticmethod
     def pack(name: bytes, out: bytearray, _: Suffixes) -> None:
         out += pack_name(name)
 
 
-class NeverCompressed(PlainName):
-    """A name in a list. Not compressed: many pointers to one long name would become megabytes."""
+class CompressedName(Name):
+    """A name that is compressed, as in the types of RFC 1035 only."""
+
+    @staticmethod
+    def pack(name: bytes, out: bytearray, suffixes: Suffixes) -> None:
+        append_name(name, out, suffixes)
+
+
+class UncompressedName(Name):
+    """A name in a list. A compressed one is refused: pointers to a long one would be megabytes."""
 
     @staticmethod
     def parse(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
         name, after = parse_name(data, offset, end, names)
         if names.get(offset, (b'', 1))[1] != after - offset:
-            raise MalformedMessage(f'The name at {offset} is compressed, which is an error here')
+            raise MalformedMessage(
+                f'The name at {offset} is compressed, which is not allowed here'
+            )
         return name, after
 
 
@@ -1192,7 +1199,7 @@ class Many:
 
 
 class Strings(Many):
-    """One or more character-strings (RFC 1035 3.3.14)."""
+    """One or more character-strings (RFC 1035 3.3.14); none is read as one that is empty."""
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         values = []
@@ -1200,7 +1207,7 @@ class Strings(Many):
             after = offset + 1 + data[offset]
             values.append(data[offset + 1 : after])
             offset = after
-        return tuple(values) or (b'',), offset  # RFC 6763 6.1: no string means an empty one
+        return tuple(values) or (b'',), offset  # RFC 6763 6.1
 
 
 def set_bits(octets: bytes, first: int = 0) -> list[int]:
@@ -1279,24 +1286,24 @@ TIME = Integer('I', lambda seconds: time.strftime('%Y%m%d%H%M%S', time.gmtime(se
 TYPE = Type('H', present_type)
 TYPE_BITMAP = TypeBitmap()
 NAME = Name()
-PLAIN_NAME = PlainName()
-PLAIN_NAMES = Many(NeverCompressed())
+COMPRESSED_NAME = CompressedName()
+NAMES = Many(UncompressedName())
 STRING = Octets('B', present_string)
 OPTIONAL_STRING = OptionalString()
 STRINGS = Strings(STRING, 1)
 SALT = Octets('B', lambda value: present_hex(value) or '-')  # RFC 5155 3.3
-HASH = Only(Octets('B', present_base32), bool)  # RFC 5155 3.1.7: not empty
+HASH = Checked(Octets('B', present_base32), bool)  # RFC 5155 3.1.7: not empty
 # RFC 8659 4.1 allows letters and digits only, but hyphens and underscores are in use.
-TAG = Only(Octets('B', lambda tag: present_string(tag)[1:-1]), LETTERS_DIGITS_HYPHEN.fullmatch)
+TAG = Checked(Octets('B', lambda tag: present_string(tag)[1:-1]), LETTERS_DIGITS_HYPHEN.fullmatch)
 SIZED = Octets('H', present_sized)
-EUI_48 = Only(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 6)
-EUI_64 = Only(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 8)
+EUI_48 = Checked(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 6)
+EUI_64 = Checked(Rest(lambda octets: octets.hex('-')), lambda octets: len(octets) == 8)
 QUOTED_REST = Rest(present_string)
 HEX_REST = Rest(present_hex)
 HEX_0X_REST = Rest(lambda octets: f'0x{octets.hex()}')
 BASE64_REST = Rest(present_base64)
 GENERIC_REST = Rest(present_generic)
-PORTS = Only(  # a bit for each port (RFC 1035 3.4.2)
+PORTS = Checked(  # a bit for each port (RFC 1035 3.4.2)
     Rest(lambda bit_map: ' '.join(map(str, set_bits(bit_map)))),
     lambda bit_map: len(bit_map) <= 8192,
 )
@@ -1354,10 +1361,10 @@ class ProtocolIds(Many):
         return present_string(b','.join(escaped))
 
 
-SVC_PARAMS: dict[int, Field] = {  # RFC 9460 7 and 8; the value of any other key is octets
+SVC_PARAM_FIELDS: dict[int, Field] = {  # RFC 9460 7 and 8; the value of any other key is octets
     SVC_KEYS.mandatory: MandatoryKeys(Integer('H', present_key), 1, ','),
     SVC_KEYS.alpn: ProtocolIds(STRING, 1),
-    SVC_KEYS.no_default_alpn: Only(QUOTED_REST, lambda octets: octets == b''),
+    SVC_KEYS.no_default_alpn: Checked(QUOTED_REST, lambda octets: octets == b''),
     SVC_KEYS.port: U16,
     SVC_KEYS.ipv4hint: Many(IPV4, 1, ','),
     SVC_KEYS.ech: BASE64_REST,
@@ -1373,7 +1380,7 @@ class SvcParam:
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         key, size = struct.unpack_from('>HH', data, offset)
         stop = offset + 4 + size
-        value, after = SVC_PARAMS.get(key, QUOTED_REST).parse(data, offset + 4, stop, names)
+        value, after = SVC_PARAM_FIELDS.get(key, QUOTED_REST).parse(data, offset + 4, stop, names)
         if after != stop:
             raise MalformedMessage(f'The value of {present_key(key)} does not end at {stop}')
         return (SVC_KEY_OF.get(key, key), value), stop
@@ -1381,14 +1388,14 @@ class SvcParam:
     def pack(self, param: tuple[int, Any], out: bytearray, suffixes: Suffixes) -> None:
         key, value = param
         octets = bytearray()
-        SVC_PARAMS.get(key, QUOTED_REST).pack(value, octets, suffixes)
+        SVC_PARAM_FIELDS.get(key, QUOTED_REST).pack(value, octets, suffixes)
         out += struct.pack('>HH', key, len(octets)) + octets
 
     def present(self, param: tuple[int, Any]) -> str:
         key, value = param
         if value == b'':
             return present_key(key)
-        return f'{present_key(key)}={SVC_PARAMS.get(key, QUOTED_REST).present(value)}'
+        return f'{present_key(key)}={SVC_PARAM_FIELDS.get(key, QUOTED_REST).present(value)}'
 
 
 class SvcParams(Many):
@@ -1411,8 +1418,8 @@ class NoGateway:
 
 
 # RFC 4025 2.3, RFC 8777 4.2.3
-GATEWAYS: dict[int, Any] = {0: NoGateway(), 1: IPV4, 2: IPV6, 3: PLAIN_NAME}
-GATEWAY_TYPE = Only(U8, GATEWAYS.__contains__)
+GATEWAYS: dict[int, Any] = {0: NoGateway(), 1: IPV4, 2: IPV6, 3: NAME}
+GATEWAY_TYPE = Checked(U8, GATEWAYS.__contains__)
 
 
 class Gateway:
@@ -1508,17 +1515,17 @@ def present_size(value: int) -> str:
 
 SIZES = {0} | {base << 4 | power for base in range(1, 10) for power in range(10)}
 
-VERSION_0 = Only(U8, {0}.__contains__)
-LATITUDE = Only(
+VERSION_0 = Checked(U8, {0}.__contains__)
+LATITUDE = Checked(
     Integer('I', functools.partial(present_angle, 'NS')),
     lambda value: abs(value - MIDDLE) <= 90 * DEGREE,
 )
-LONGITUDE = Only(
+LONGITUDE = Checked(
     Integer('I', functools.partial(present_angle, 'EW')),
     lambda value: abs(value - MIDDLE) <= 180 * DEGREE,
 )
 ALTITUDE = Integer('I', lambda value: f'{(value - GROUND) / 100:.2f}m')
-SIZE = Only(Integer('B', present_size), SIZES.__contains__)
+SIZE = Checked(Integer('B', present_size), SIZES.__contains__)
 
 
 # --- 7. Records --------------------------------------------------------------
@@ -1526,10 +1533,11 @@ SIZE = Only(Integer('B', present_size), SIZES.__contains__)
 # ONE TABLE: one row for each type, easy to check against its RFC. The rdata of a
 # row with one field is the value of that field; with several, it is a named tuple,
 # which has a subclass with `expires_at`. A type without a row, or a type of class
-# IN in another class, has plain octets (RFC 3597).
+# IN in another class, has plain octets (RFC 3597). A new type has its number in
+# TYPES, and its row here. Section 21 makes its classes importable.
 
 
-class Record:
+class Rdata:
     """Several fields, one after the other, as one kind of field: its value is a named tuple."""
 
     hint = 'tuple[Any, ...]'
@@ -1539,7 +1547,7 @@ class Record:
         self.fields = fields
 
     @functools.cached_property
-    def made(self) -> Any:
+    def rdata_class(self) -> Any:
         """The named tuple, made at first use: making all would slow the import."""
         made: Any = namedtuple(self.mnemonic, self.fields, module=__name__)  # type: ignore[misc]
         made.__doc__ = f'Rdata of type {self.mnemonic}: {", ".join(self.fields)}.'
@@ -1579,7 +1587,7 @@ class Record:
             else:
                 value, offset = parse(data, offset, end, names)
                 values.append(value)
-        return tuple.__new__(self.made, values), offset
+        return tuple.__new__(self.rdata_class, values), offset
 
     def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
         if len(rdata) != len(self.fields):
@@ -1598,7 +1606,7 @@ class Record:
         return [field.present(value) for field, value in fields]
 
 
-class Location(Record):
+class Location(Rdata):
     """LOC, presented in another order and without the version (RFC 1876 3)."""
 
     def present(self, rdata: Any) -> str:
@@ -1606,7 +1614,7 @@ class Location(Record):
         return ' '.join([latitude, longitude, altitude, *sizes])
 
 
-class HostIdentity(Record):
+class HostIdentity(Rdata):
     """HIP, in which all lengths come first (RFC 8005 5)."""
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
@@ -1615,25 +1623,25 @@ class HostIdentity(Record):
             raise MalformedMessage('A HIP record needs both a HIT and a public key')
         key_at = offset + 4 + hit_size
         hit, key = data[offset + 4 : key_at], data[key_at : key_at + key_size]
-        servers, offset = PLAIN_NAMES.parse(data, key_at + key_size, end, names)
-        return self.made(algorithm, hit, key, servers), offset
+        servers, offset = NAMES.parse(data, key_at + key_size, end, names)
+        return self.rdata_class(algorithm, hit, key, servers), offset
 
     def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
         algorithm, hit, key, servers = rdata
         if not hit or not key:
             raise MalformedMessage('A HIP record needs both a HIT and a public key')
         out += struct.pack('>BBH', len(hit), algorithm, len(key)) + hit + key
-        PLAIN_NAMES.pack(servers, out, suffixes)
+        NAMES.pack(servers, out, suffixes)
 
 
-class Relay(Record):
+class Relay(Rdata):
     """AMTRELAY, in which the discovery bit and the type share an octet (RFC 8777 4.2)."""
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         precedence, octet = data[offset], data[offset + 1]
         GATEWAY_TYPE.check(octet & 0x7F)
         relay, offset = GATEWAYS[octet & 0x7F].parse(data, offset + 2, end, names)
-        return self.made(precedence, octet >> 7, octet & 0x7F, relay), offset
+        return self.rdata_class(precedence, octet >> 7, octet & 0x7F, relay), offset
 
     def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
         precedence, discovery_optional, kind, relay = rdata
@@ -1659,14 +1667,14 @@ class Layout:
     @property
     def record(self) -> Any:
         """The named tuple of the rdata, or None for a single field."""
-        return self.kind.made if isinstance(self.kind, Record) else None
+        return self.kind.rdata_class if isinstance(self.kind, Rdata) else None
 
 
 LAYOUTS: dict[int, Layout] = {}
 
 
 def layout(
-    mnemonic: str, qclass: int | None = None, record: type[Record] = Record, /, **fields: Field
+    mnemonic: str, qclass: int | None = None, record: type[Rdata] = Rdata, /, **fields: Field
 ) -> None:
     """Adds a row to the table: the fields of a type, in the order of the wire."""
     kind = record(mnemonic, fields) if len(fields) > 1 else next(iter(fields.values()))
@@ -1679,30 +1687,37 @@ def fields_of(mnemonic: str) -> dict[str, Field]:
 
 
 layout('A', CLASSES.IN, address=IPV4)  # RFC 1035 3.4.1
-layout('NS', nsdname=NAME)  # RFC 1035 3.3.11
-layout('MD', madname=NAME)  # RFC 1035 3.3.4
-layout('MF', madname=NAME)  # RFC 1035 3.3.5
-layout('CNAME', cname=NAME)  # RFC 1035 3.3.1
+layout('NS', nsdname=COMPRESSED_NAME)  # RFC 1035 3.3.11
+layout('MD', madname=COMPRESSED_NAME)  # RFC 1035 3.3.4
+layout('MF', madname=COMPRESSED_NAME)  # RFC 1035 3.3.5
+layout('CNAME', cname=COMPRESSED_NAME)  # RFC 1035 3.3.1
 layout(  # RFC 1035 3.3.13
-    'SOA', mname=NAME, rname=NAME, serial=U32, refresh=U32, retry=U32, expire=U32, minimum=U32
+    'SOA',
+    mname=COMPRESSED_NAME,
+    rname=COMPRESSED_NAME,
+    serial=U32,
+    refresh=U32,
+    retry=U32,
+    expire=U32,
+    minimum=U32,
 )
-layout('MB', madname=NAME)  # RFC 1035 3.3.3
-layout('MG', mgmname=NAME)  # RFC 1035 3.3.6
-layout('MR', newname=NAME)  # RFC 1035 3.3.8
+layout('MB', madname=COMPRESSED_NAME)  # RFC 1035 3.3.3
+layout('MG', mgmname=COMPRESSED_NAME)  # RFC 1035 3.3.6
+layout('MR', newname=COMPRESSED_NAME)  # RFC 1035 3.3.8
 layout('NULL', anything=GENERIC_REST)  # RFC 1035 3.3.10
 layout('WKS', CLASSES.IN, address=IPV4, protocol=U8, bit_map=PORTS)  # RFC 1035 3.4.2
-layout('PTR', ptrdname=NAME)  # RFC 1035 3.3.12
+layout('PTR', ptrdname=COMPRESSED_NAME)  # RFC 1035 3.3.12
 layout('HINFO', cpu=STRING, os=STRING)  # RFC 1035 3.3.2
-layout('MINFO', rmailbx=NAME, emailbx=NAME)  # RFC 1035 3.3.7
-layout('MX', preference=U16, exchange=NAME)  # RFC 1035 3.3.9
+layout('MINFO', rmailbx=COMPRESSED_NAME, emailbx=COMPRESSED_NAME)  # RFC 1035 3.3.7
+layout('MX', preference=U16, exchange=COMPRESSED_NAME)  # RFC 1035 3.3.9
 layout('TXT', txt_data=STRINGS)  # RFC 1035 3.3.14
-layout('RP', mbox_dname=PLAIN_NAME, txt_dname=PLAIN_NAME)  # RFC 1183 2.2
-layout('AFSDB', subtype=U16, hostname=PLAIN_NAME)  # RFC 1183 1
+layout('RP', mbox_dname=NAME, txt_dname=NAME)  # RFC 1183 2.2
+layout('AFSDB', subtype=U16, hostname=NAME)  # RFC 1183 1
 layout('X25', psdn_address=STRING)  # RFC 1183 3.1
 layout('ISDN', isdn_address=STRING, sa=OPTIONAL_STRING)  # RFC 1183 3.2
-layout('RT', preference=U16, intermediate_host=PLAIN_NAME)  # RFC 1183 3.3
+layout('RT', preference=U16, intermediate_host=NAME)  # RFC 1183 3.3
 layout('NSAP', CLASSES.IN, nsap=HEX_0X_REST)  # RFC 1706 5
-layout('NSAP_PTR', CLASSES.IN, ptrdname=PLAIN_NAME)  # RFC 1348
+layout('NSAP_PTR', CLASSES.IN, ptrdname=NAME)  # RFC 1348
 layout(
     'RRSIG',  # RFC 4034 3.1
     type_covered=TYPE,
@@ -1712,13 +1727,13 @@ layout(
     signature_expiration=TIME,
     signature_inception=TIME,
     key_tag=U16,
-    signers_name=PLAIN_NAME,
+    signers_name=NAME,
     signature=BASE64_REST,
 )
 layout('SIG', **fields_of('RRSIG'))  # RFC 2535 4.1, RFC 2931 3
 layout('DNSKEY', flags=U16, protocol=U8, algorithm=U8, public_key=BASE64_REST)  # RFC 4034 2.1
 layout('KEY', **fields_of('DNSKEY'))  # RFC 2535 3.1
-layout('PX', CLASSES.IN, preference=U16, map822=PLAIN_NAME, mapx400=PLAIN_NAME)  # RFC 2163 4
+layout('PX', CLASSES.IN, preference=U16, map822=NAME, mapx400=NAME)  # RFC 2163 4
 layout('GPOS', longitude=STRING, latitude=STRING, altitude=STRING)  # RFC 1712 3
 layout('AAAA', CLASSES.IN, address=IPV6)  # RFC 3596 2.2
 layout(
@@ -1733,7 +1748,7 @@ layout(
     longitude=LONGITUDE,
     altitude=ALTITUDE,
 )
-layout('SRV', CLASSES.IN, priority=U16, weight=U16, port=U16, target=PLAIN_NAME)  # RFC 2782
+layout('SRV', CLASSES.IN, priority=U16, weight=U16, port=U16, target=NAME)  # RFC 2782
 layout(
     'NAPTR',  # RFC 3403 4.1
     CLASSES.IN,
@@ -1742,11 +1757,11 @@ layout(
     flags=STRING,
     services=STRING,
     regexp=STRING,
-    replacement=PLAIN_NAME,
+    replacement=NAME,
 )
-layout('KX', CLASSES.IN, preference=U16, exchanger=PLAIN_NAME)  # RFC 2230 3.1
+layout('KX', CLASSES.IN, preference=U16, exchanger=NAME)  # RFC 2230 3.1
 layout('CERT', type=U16, key_tag=U16, algorithm=U8, certificate=BASE64_REST)  # RFC 4398 2
-layout('DNAME', target=PLAIN_NAME)  # RFC 6672 2.1
+layout('DNAME', target=NAME)  # RFC 6672 2.1
 layout('OPT', options=OPTIONS)  # RFC 6891 6.1.2
 layout('APL', CLASSES.IN, items=PREFIXES)  # RFC 3123 4
 layout('DS', key_tag=U16, algorithm=U8, digest_type=U8, digest=HEX_REST)  # RFC 4034 5.1
@@ -1760,7 +1775,7 @@ layout(
     gateway=GATEWAY,
     public_key=BASE64_REST,
 )
-layout('NSEC', next_domain_name=PLAIN_NAME, type_bit_maps=TYPE_BITMAP)  # RFC 4034 4.1
+layout('NSEC', next_domain_name=NAME, type_bit_maps=TYPE_BITMAP)  # RFC 4034 4.1
 layout('DHCID', CLASSES.IN, identifier=BASE64_REST)  # RFC 4701 3.1
 layout(
     'NSEC3',  # RFC 5155 3.2
@@ -1787,7 +1802,7 @@ layout(
     pk_algorithm=U8,
     hit=HEX_REST,
     public_key=BASE64_REST,
-    rendezvous_servers=PLAIN_NAMES,
+    rendezvous_servers=NAMES,
 )
 layout('NINFO', **fields_of('TXT'))  # no RFC: IANA's template for it, of 2008
 layout('CDS', **fields_of('DS'))  # RFC 7344 3.1
@@ -1796,22 +1811,22 @@ layout('OPENPGPKEY', public_key=BASE64_REST)  # RFC 7929 2.1
 layout('CSYNC', soa_serial=U32, flags=U16, type_bit_map=TYPE_BITMAP)  # RFC 7477 2.1.1
 layout('ZONEMD', serial=U32, scheme=U8, hash_algorithm=U8, digest=HEX_REST)  # RFC 8976 2.2
 layout(  # RFC 9460 2.2
-    'SVCB', CLASSES.IN, svc_priority=U16, target_name=PLAIN_NAME, svc_params=SVC_PARAM_LIST
+    'SVCB', CLASSES.IN, svc_priority=U16, target_name=NAME, svc_params=SVC_PARAM_LIST
 )
 layout('HTTPS', CLASSES.IN, **fields_of('SVCB'))  # RFC 9460 9
 layout(  # RFC 9859 2.1
-    'DSYNC', rrtype=TYPE, scheme=DSYNC_SCHEME, port=U16, target=PLAIN_NAME
+    'DSYNC', rrtype=TYPE, scheme=DSYNC_SCHEME, port=U16, target=NAME
 )
 layout('SPF', **fields_of('TXT'))  # RFC 4408 3.1.1
 layout('NID', preference=U16, node_id=U64_GROUPS)  # RFC 6742 2.1
 layout('L32', preference=U16, locator32=IPV4)  # RFC 6742 2.2
 layout('L64', preference=U16, locator64=U64_GROUPS)  # RFC 6742 2.3
-layout('LP', preference=U16, fqdn=PLAIN_NAME)  # RFC 6742 2.4
+layout('LP', preference=U16, fqdn=NAME)  # RFC 6742 2.4
 layout('EUI48', address=EUI_48)  # RFC 7043 3.1
 layout('EUI64', address=EUI_64)  # RFC 7043 4.1
 layout(
     'TKEY',  # RFC 2930 2
-    algorithm=PLAIN_NAME,
+    algorithm=NAME,
     inception=U32,
     expiration=U32,
     mode=U16,
@@ -1821,7 +1836,7 @@ layout(
 )
 layout(
     'TSIG',  # RFC 8945 4.2
-    algorithm_name=PLAIN_NAME,
+    algorithm_name=NAME,
     time_signed=U48,
     fudge=U16,
     mac=SIZED,
@@ -1860,8 +1875,8 @@ def parse_rdata(qtype: int, qclass: int, data: bytes, offset: int, end: int, nam
 # --- 8. Wire -----------------------------------------------------------------
 #
 # Whole messages. Every octet may be hostile: whatever is wrong in a message raises
-# MalformedMessage, in time linear in the number of octets. No section below this
-# one knows how rdata is laid out.
+# MalformedMessage, in time linear in the number of octets. Below this section, only
+# section 9 looks into rdata, and only into that of the few types that it follows.
 
 HEADER = struct.Struct('>HHHHHH')  # RFC 1035 4.1.1
 QUESTION_TAIL = struct.Struct('>HH')  # RFC 1035 4.1.2, after the name
@@ -1890,7 +1905,7 @@ def parse_flags(flags: int) -> tuple[int, ...]:
     return tuple(fields)
 
 
-def is_empty_of_update(flags: int, is_answer: bool, qtype: int, qclass: int) -> bool:
+def is_empty_in_update(flags: int, is_answer: bool, qtype: int, qclass: int) -> bool:
     """Whether a record of an UPDATE has no rdata by its section and class (RFC 2136 2.4, 2.5)."""
     return (
         flags >> 11 & 15 == OPCODES.UPDATE
@@ -1900,9 +1915,9 @@ def is_empty_of_update(flags: int, is_answer: bool, qtype: int, qclass: int) -> 
 
 
 @functools.lru_cache(maxsize=1024)
-def kind_of(kind: int) -> tuple[int, int, Callable[..., Any]]:
+def type_and_class(number: int) -> tuple[int, int, Callable[..., Any]]:
     """Returns the type and class in 32 bits, and the parser of their rdata. Cached: few occur."""
-    qtype, qclass = divmod(kind, 1 << 16)
+    qtype, qclass = divmod(number, 1 << 16)
     row = layout_of(qtype, qclass)
     if qtype != TYPES.OPT:  # the class of OPT is a payload size
         qclass = CLASS_OF.get(qclass, qclass)
@@ -1946,19 +1961,19 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
                 offset += 2
             else:
                 name, offset = parse_name(data, offset, size, names)
-            kind, ttl, length = unpack_tail(data, offset)
-            qtype, qclass, parse_rdata = kind_of(kind)
+            number, ttl, length = unpack_tail(data, offset)
+            qtype, qclass, parse_value = type_and_class(number)
             offset += 10
             end = offset + length
             if end > size:
                 raise MalformedMessage(f'The rdata at {offset} is cut short')
             rdata: Any
-            if kind == A_IN and length == 4:  # a short cut
+            if number == A_IN and length == 4:  # a short cut
                 rdata = IPv4Address(unpack_address(data, offset)[0])
-            elif not length and is_empty_of_update(flags, len(records) < an, qtype, qclass):
+            elif not length and is_empty_in_update(flags, len(records) < an, qtype, qclass):
                 rdata = b''
             else:
-                rdata, offset = parse_rdata(data, offset, end, names)
+                rdata, offset = parse_value(data, offset, end, names)
                 if offset != end:
                     raise MalformedMessage(f'The rdata of {qtype} ends at {offset}, not {end}')
             append(new(ResourceRecord, (name, qtype, qclass, ttl, rdata)))
@@ -2035,7 +2050,7 @@ def pack(message: Message) -> bytes:
                     out += rdata
                 elif not is_octets:
                     row.pack(rdata, out, suffixes)
-                elif rdata or not is_empty_of_update(flags, records is an, qtype, qclass):
+                elif rdata or not is_empty_in_update(flags, records is an, qtype, qclass):
                     if row.takes_octets:
                         out += rdata
                     else:
@@ -3035,7 +3050,7 @@ def canonical_rdata(record: ResourceRecord) -> bytes:
     row = layout_of(qtype, qclass)
     if row is None or (row.takes_octets and isinstance(rdata, bytes)):
         return bytes(rdata)
-    are_names = [kind in (NAME, PLAIN_NAME) for kind in row.fields.values()]
+    are_names = [kind in (NAME, COMPRESSED_NAME) for kind in row.fields.values()]
     if are_names == [True]:
         rdata = rdata.lower()
     elif True in are_names:
