@@ -7590,24 +7590,22 @@ def parse_transfer(words: list[str]) -> TransferWords | None:
     found = [kind for kind in kinds if kind]
     if not found or not {'-h', '--help'}.isdisjoint(words):
         return None
-    key = origin = server = None
+    key = None
+    rest = []
     others = iter([word for word, kind in zip(words, kinds, strict=True) if not kind])
     for word in others:
         if word.startswith('-y'):
-            value = word[2:] or next(others, '')
-            parts = re.fullmatch('(?:([^:]+):)?([^:]+):([^:]+)', value)
+            parts = re.fullmatch('(?:([^:]+):)?([^:]+):([^:]+)', word[2:] or next(others, ''))
             if not parts:
                 raise InvalidName('After -y comes [HMAC:]KEY:SECRET')
             key = Key(parts[2], parts[3], parts[1] or 'hmac-sha256')
-        elif word.startswith('@') and server is None:
-            server = to_server(word[1:] if '://' in word else f'udp://{word[1:]}')
-        elif word.startswith(('-', '@')) or origin is not None:
-            raise InvalidName(f'What does {word!r} mean?')
         else:
-            origin = word
-    if len(found) > 1 or origin is None or server is None or server.path:
+            rest.append(word)
+    names, qtypes, nameserver = parse_words(rest)
+    server = to_server(nameserver or '')
+    if len(found + names) != 2 or qtypes != [TYPES.A] or server.path:
         raise InvalidName('A transfer is of one ZONE, from one NAMESERVER over TCP or TLS')
-    return TransferWords(origin, int(found[0][1]) if found[0][1] else None, server, key)
+    return TransferWords(names[0], int(found[0][1]) if found[0][1] else None, server, key)
 
 
 async def print_transfer(words: TransferWords) -> int:
@@ -7651,8 +7649,9 @@ async def print_transfer(words: TransferWords) -> int:
 def main() -> int:
     """Runs the command line, and returns the exit status."""
     try:
-        asked = parse_transfer(sys.argv[1:])
-        names, qtypes, nameserver = ([], [], None) if asked else parse_words(sys.argv[1:])
+        words = sys.argv[1:]
+        asked = parse_transfer(words)
+        names, qtypes, nameserver = parse_words(words) if asked is None else ([], [], None)
     except InvalidName as error:
         print(f'{error}\n{USAGE}', end='', file=sys.stderr)
         return 64
@@ -7660,7 +7659,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     try:
-        if asked:
+        if asked is not None:
             status = asyncio.run(print_transfer(asked))
         elif names:
             status = asyncio.run(run(names, qtypes, nameserver))
