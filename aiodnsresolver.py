@@ -5856,6 +5856,8 @@ class TransferStream:
     async def read(self) -> None:
         """Reads what comes next. Raises OSError, also at the end of the stream."""
         assert self.writer is not None
+        if self.tls is not None and self.tls.is_over:  # TCP may still be open
+            raise ConnectionResetError(errno.ECONNRESET, 'The server ended TLS early')
         await asyncio.sleep(0)  # as much may be there already: others have their turn first
         octets = await self.reader.read(MAX_MESSAGE)
         if not octets:
@@ -5866,8 +5868,6 @@ class TransferStream:
             finally:
                 self.writer.write(self.tls.wrap(b''))  # TLS has something to say, an alert too
         self.messages += self.framing.take(octets)
-        if self.tls is not None and self.tls.is_over and not self.messages:
-            raise ConnectionResetError(errno.ECONNRESET, 'The server ended TLS early')
 
     async def next_message(self) -> bytes:
         """Returns the next message. Raises OSError."""
