@@ -6355,7 +6355,7 @@ class Lookup:
             if lookup is self:
                 raise ResolverError('To find a nameserver for a name, the same name was asked for')
             for other in lookup.waiters:
-                if not other.has_left:
+                if other.lookups:  # else it has left
                     awaiting += [each for each in other.fetching if each not in awaiting]
         self.waiters.append(waiter)
 
@@ -6366,7 +6366,7 @@ class Lookup:
         way ends.
         """
         waiters = self.waiters
-        while waiters and waiters[0].has_left:  # each turn takes one out
+        while waiters and not waiters[0].lookups:  # each turn takes out one that has left
             del waiters[0]
         if not waiters:
             if self.settings.lookups.get(self.key) is self:
@@ -6524,9 +6524,7 @@ class Lookup:
             self.stop_timer()  # it starts anew when all is sent that can be
         self.attempts += 1
         try:
-            exchange = send(
-                server, way, query, read_reply, self.on_outcome, self.resources, self.loop
-            )
+            exchange = send(server, way, query, read_reply, self, self.resources, self.loop)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 return self.wait_for_descriptor(server, way, error)
@@ -6630,7 +6628,7 @@ class Lookup:
 
     # --- What comes of it
 
-    def on_outcome(self, exchange: Exchange, outcome: Any) -> None:
+    def __call__(self, exchange: Exchange, outcome: Any) -> None:
         """Takes the outcome of an exchange: an answer, a reason to ask otherwise, or a failure."""
         if self.outcome is not None:  # it is aborted
             return
@@ -6641,6 +6639,7 @@ class Lookup:
         if outcome.__class__ is Answer and not (
             self.tried or server.no_edns_until or server.edns_unanswered
         ):  # nearly always: there is nothing to learn from it
+            self.exchanges.remove(exchange)
             return self.finish(outcome)
         is_last = is_stream or not isinstance(outcome, CaseMismatch)  # else it goes on listening
         if is_last and exchange in self.exchanges:
@@ -6884,19 +6883,18 @@ class Waiter:
     """One who waits for lookups of one name, and fetches sets of nameservers for them."""
 
     settings: Settings
-    loop: Loop
     fqdn: bytes
     fetching: tuple[Lookup, ...]  # those for which it waits itself
-    lookups: tuple[Lookup, ...] = ()
+    lookups: tuple[Lookup, ...] = ()  # none once it has left
     unfinished: int = 0  # of its lookups
     wanted: tuple[Lookup, ...] = ()  # those for which it is to fetch the next set
     generator: Any = None  # that it has begun
     future: asyncio.Future[None] | None = None  # done when there is something to do
-    has_left: bool = False
 
-    def begin(self, name: str, qtypes: Iterable[int]) -> None:
+    def begin(self, qtypes: Iterable[int], loop: Loop) -> None:
         """Begins lookups for a name, or joins those of others where there are some."""
-        settings, loop = self.settings, self.loop
+        settings = self.settings
+        name = self.fqdn.decode('ascii')
         resources = resources_of(loop)
         is_logged = settings.serve_stale or logger.isEnabledFor(logging.DEBUG)
         context = copy_context() if is_logged else None
@@ -6952,8 +6950,8 @@ class Waiter:
 
     def leave(self, outcomes: Outcomes) -> None:
         """Adds to `outcomes` what has come, and waits no longer for the rest."""
-        self.has_left = True
-        for lookup in self.lookups:
+        lookups, self.lookups = self.lookups, ()
+        for lookup in lookups:
             if lookup.outcome is not None:
                 outcomes[lookup.key[1]] = lookup.outcome
             else:
@@ -6986,18 +6984,13 @@ def forget(settings: Settings) -> None:
 
 
 def known_here(
-    records: tuple[Any, ...],
-    name: bytes,
-    qtype: int,
-    now: float,
-    rcode: int = RCODES.NOERROR,
-    why: str = '',
+    records: tuple[Any, ...], name: bytes, qtype: int, now: float, rcode: int = RCODES.NOERROR
 ) -> Known:
     """Returns what is known without asking, and not kept: records, or that there are none."""
     if records:
         return Answer(now, records, None, False)
-    absence = absence_of(f'{describe(name, qtype)}{why}: ', rcode)
-    return NegativeAnswer(now, (), None, False, absence)
+    error = absence_of(f'{describe(name, qtype)}: ', rcode)
+    return NegativeAnswer(now, (), None, False, error)
 
 
 def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) -> Known | None:
@@ -7025,17 +7018,61 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) ->
     return known_here(records, name, qtype, now, rcode)
 
 
-def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known:
-    """Returns what get_host said, as what is known. Raises TypeError if it is no address."""
-    records: list[Any] = []
-    for address in host if isinstance(host, tuple) else (host,):
-        if isinstance(address, (IPv4AddressExpiresAt, IPv6AddressExpiresAt)):
-            records.append(address)
-        elif isinstance(address, (IPv4Address, IPv6Address)):
-            records.append(expiring(address, now))
-        else:
-            raise TypeError(f'get_host gives addresses, not {address!r}')
+def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known | None:
+    """Returns the outcome that get_host or hosts gave, None for None. Raises TypeError."""
+    if host is None:
+        return None
+    addresses = host if isinstance(host, tuple) else (host,)
+    for each in addresses:
+        if not isinstance(each, (IPv4Address, IPv6Address)):
+            raise TypeError(f'get_host gives addresses, not {each!r}')
+    own = IPv4AddressExpiresAt, IPv6AddressExpiresAt
+    records = [each if isinstance(each, own) else expiring(each, now) for each in addresses]
     return known_here(tuple(records), name, qtype, now)
+
+
+def add_known(settings: Settings, outcomes: Outcomes, qtype: int, known: Known | None) -> None:
+    """Adds an outcome to `outcomes`, unless it is None, and calls `notice` if it has records."""
+    if known is not None:
+        outcomes[qtype] = known
+        if settings.notice is not None and known.records:
+            settings.notice()
+
+
+def find_here(
+    settings: Settings,
+    loop: Loop,
+    name: bytes,
+    qtypes: tuple[int, ...],
+    found: Outcomes,
+    is_given: bool,
+) -> tuple[int, ...]:
+    """Adds the outcomes that need neither get_host nor a query to `found`; returns the types left.
+
+    After get_host it is called again, as for a name that is not given.
+    """
+    now = loop.time()
+    fqdn = name.lower()
+    text = fqdn.decode('ascii')
+    cache, config = settings.cache, settings.config
+    may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
+    asks_host = is_given and settings.get_host is not None
+    for qtype in qtypes:
+        if qtype in found:  # from get_host
+            continue
+        key = text, qtype
+        known = recall(cache, key, now) if key in cache else None
+        if known is None and may_be_special:
+            known = special(name, fqdn, qtype, now, is_given)
+        if known is None and is_given and fqdn in config.hosts:
+            known = known_from_host(config.hosts[fqdn].get(qtype), name, qtype, now)
+        if known is None and qtype == TYPES.AAAA and config.conf.no_aaaa and not asks_host:
+            what = f'{describe(name, qtype)} is not asked for (no-aaaa): '
+            error = absence_of(what, RCODES.NOERROR)
+            known = NegativeAnswer(now, (), None, False, error)
+        if known is not None:
+            add_known(settings, found, qtype, known)
+    return tuple([qtype for qtype in qtypes if qtype not in found]) if found else qtypes
 
 
 def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
@@ -7071,41 +7108,23 @@ async def resolve_types(
     come until then, an alias alone among it.
     """
     target, wanted, found, aliases = name, qtypes, outcomes, NO_ALIASES
-    cache = settings.cache
     while wanted:  # each turn makes a chain of aliases longer, or ends it
         fqdn = target.lower()
         if fqdn == target:
             fqdn = target  # not to have it twice while others are waited for
-        text = fqdn.decode('ascii')
-        missing = wanted
         try:
-            for qtype in wanted:
-                key, now = (text, qtype), loop.time()
-                known = recall(cache, key, now) if key in cache else None
-                if known is None and (fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn):
-                    known = special(target, fqdn, qtype, now, is_given)
-                if known is None and is_given:
-                    if settings.get_host is not None:
-                        host = await settings.get_host(fqdn, qtype)
-                    else:
-                        host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
+            wanted = find_here(settings, loop, target, wanted, found, is_given)
+            if wanted and is_given and settings.get_host is not None:
+                for qtype in wanted:
+                    host = await settings.get_host(fqdn, qtype)
                     if host is not None:
-                        known = known_from_host(host, target, qtype, now)
-                    elif key in cache:  # by now
-                        known = recall(cache, key, loop.time())
-                if known is None and qtype == TYPES.AAAA and settings.config.conf.no_aaaa:
-                    why = ' is not asked for (no-aaaa)'
-                    known = known_here((), target, qtype, loop.time(), why=why)
-                if known is not None:
-                    at = missing.index(qtype)
-                    missing = missing[:at] + missing[at + 1 :]
-                    found[qtype] = known
-                    if settings.notice is not None and known.records:
-                        settings.notice()
-            if missing:
-                waiter = Waiter(settings, loop, fqdn, FETCHING.get())
+                        known = known_from_host(host, target, qtype, loop.time())
+                        add_known(settings, found, qtype, known)
+                wanted = find_here(settings, loop, target, wanted, found, False)
+            if wanted:
+                waiter = Waiter(settings, fqdn, FETCHING.get())
                 try:
-                    waiter.begin(text, missing)
+                    waiter.begin(wanted, loop)
                     while waiter.unfinished:
                         if waiter.wanted:
                             await waiter.fetch()
@@ -7120,14 +7139,14 @@ async def resolve_types(
             for qtype, alias in aliases.items():
                 if qtype in found:
                     outcomes[qtype] = join_alias(name, alias, qtype, found[qtype])
-        aliases, wanted = {}, ()  # of those whose alias is known, with one target
+        aliases = {}  # of one target
         for qtype, outcome in outcomes.items():
             if isinstance(outcome, Answer) and not outcome[1] and outcome.alias is not None:
                 if not aliases:
-                    target, is_given, found = outcome.alias.name, False, {}
+                    target = outcome.alias.name
                 if outcome.alias.name == target:
                     aliases[qtype] = outcome.alias
-                    wanted += (qtype,)
+        wanted, found, is_given = tuple(aliases), {}, False
 
 
 def recall_search(
@@ -7172,17 +7191,12 @@ async def search_for(
         return
     fqdn = name.lower()
     for qtype in qtypes:
-        host: Any = None
         if qtype in recalled:
-            pass
-        elif settings.get_host is not None:
+            continue
+        host: Any = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
+        if settings.get_host is not None:
             host = await settings.get_host(fqdn, qtype)
-        else:
-            host = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
-        if host is not None:
-            outcomes[qtype] = known = known_from_host(host, name, qtype, now)
-            if settings.notice is not None and known.records:
-                settings.notice()
+        add_known(settings, outcomes, qtype, known_from_host(host, name, qtype, now))
     wanted = tuple([qtype for qtype in qtypes if qtype not in outcomes])
     own: Outcomes = {}
     for each in names if wanted else ():
@@ -7223,12 +7237,13 @@ def resolve_name(
     return resolve_types(settings, loop, name, qtypes, outcomes)
 
 
-def check_type(qtype: int) -> None:
-    """Raises InvalidName for a type that is no data of a name, TypeError for what is no type."""
+def check_type(qtype: int) -> tuple[int, ...]:
+    """Returns a tuple of the type. Raises InvalidName if it cannot be resolved, or TypeError."""
     if not isinstance(qtype, int):
         raise TypeError(f'A type is one of TYPES or a number, not {qtype!r}')
     if qtype in UNRESOLVABLE or not 0 <= qtype <= 0xFFFF:
         raise InvalidName(f'{present_number(qtype, TYPE_OF, "TYPE")} is no type to resolve')
+    return (qtype,)
 
 
 if TYPE_CHECKING:
@@ -7343,15 +7358,13 @@ def Resolver(
                 # What has fewer dots is looked for below the domains of the search list first.
                 if records and (not config.ndots or has_dots(name, config.ndots)):
                     return records
-        if qtype not in RESOLVABLE:
-            check_type(qtype)
+        qtypes = RESOLVABLE.get(qtype) or check_type(qtype)
         outcomes: Outcomes = {}
-        qtypes = RESOLVABLE.get(qtype) or (qtype,)
-        loop = get_running_loop()
-        if config.search or not config.since <= loop.time() < config.due:
+        now = get_running_loop().time()
+        if config.search or not config.since <= now < config.due:
             await resolve_name(settings, name, qtypes, outcomes)
         else:
-            await resolve_types(settings, loop, to_name(name), qtypes, outcomes)
+            await resolve_types(settings, get_running_loop(), to_name(name), qtypes, outcomes)
         outcome = outcomes[qtype]
         return outcome.records if isinstance(outcome, Answer) else records_of(outcome)
 
@@ -7369,7 +7382,6 @@ def Resolver(
 
 OTHER_FAMILY_SECONDS = 0.05  # RFC 8305 3: how long to wait for the other family
 NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-FAMILY_OF = {TYPES.AAAA: socket.AF_INET6, TYPES.A: socket.AF_INET}
 TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
     socket.AF_INET: (TYPES.A,),
     socket.AF_INET6: (TYPES.AAAA,),

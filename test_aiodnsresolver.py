@@ -12028,8 +12028,8 @@ def test_a_lookup_of_a_loop_that_is_gone_is_not_joined():
     async def abandon():
         settings = module.to_settings(no_host, asking(), mix_case)
         loop = asyncio.get_running_loop()
-        waiter = module.Waiter(settings._replace(lookups=lookups), loop, b'x.example', ())
-        waiter.begin(key[0], key[1:])
+        waiter = module.Waiter(settings._replace(lookups=lookups), b'x.example', ())
+        waiter.begin(key[1:], loop)
 
     async def main():
         async with Nameserver(answering(a(b'x.example'))) as server:
