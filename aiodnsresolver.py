@@ -7107,24 +7107,24 @@ async def resolve_types(
     caller, not for the target of an alias. If the caller is cancelled, `outcomes` has what has
     come until then, an alias alone among it.
     """
-    target, wanted, found, aliases = name, qtypes, outcomes, NO_ALIASES
-    while wanted:  # each turn makes a chain of aliases longer, or ends it
+    target, found, aliases = name, outcomes, NO_ALIASES
+    while qtypes:  # each turn makes a chain of aliases longer, or ends it
         fqdn = target.lower()
         if fqdn == target:
             fqdn = target  # not to have it twice while others are waited for
         try:
-            wanted = find_here(settings, loop, target, wanted, found, is_given)
-            if wanted and is_given and settings.get_host is not None:
-                for qtype in wanted:
+            qtypes = find_here(settings, loop, target, qtypes, found, is_given)
+            if qtypes and is_given and settings.get_host is not None:
+                for qtype in qtypes:
                     host = await settings.get_host(fqdn, qtype)
                     if host is not None:
                         known = known_from_host(host, target, qtype, loop.time())
                         add_known(settings, found, qtype, known)
-                wanted = find_here(settings, loop, target, wanted, found, False)
-            if wanted:
+                qtypes = find_here(settings, loop, target, qtypes, found, False)
+            if qtypes:
                 waiter = Waiter(settings, fqdn, FETCHING.get())
                 try:
-                    waiter.begin(wanted, loop)
+                    waiter.begin(qtypes, loop)
                     while waiter.unfinished:
                         if waiter.wanted:
                             await waiter.fetch()
@@ -7136,9 +7136,9 @@ async def resolve_types(
                     if hasattr(waiter.generator, 'aclose'):  # else it is no generator
                         await waiter.generator.aclose()
         finally:
-            for qtype, alias in aliases.items():
+            for qtype in aliases:
                 if qtype in found:
-                    outcomes[qtype] = join_alias(name, alias, qtype, found[qtype])
+                    outcomes[qtype] = join_alias(name, aliases[qtype], qtype, found[qtype])
         aliases = {}  # of one target
         for qtype, outcome in outcomes.items():
             if isinstance(outcome, Answer) and not outcome[1] and outcome.alias is not None:
@@ -7146,7 +7146,7 @@ async def resolve_types(
                     target = outcome.alias.name
                 if outcome.alias.name == target:
                     aliases[qtype] = outcome.alias
-        wanted, found, is_given = tuple(aliases), {}, False
+        qtypes, found, is_given = tuple(aliases), {}, False
 
 
 def recall_search(
