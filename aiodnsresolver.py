@@ -5142,6 +5142,11 @@ StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 NO_QUERY = Query(b'', 0, b'', 0)  # of who waits for any message
 LATE = 'no usable reply in time'
 ON_A_STREAM = 'A stream of the caller'  # for the text of an error
+TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
+    socket.AF_INET: (TYPES.A,),
+    socket.AF_INET6: (TYPES.AAAA,),
+    socket.AF_UNSPEC: (TYPES.AAAA, TYPES.A),  # RFC 8305 4: IPv6 first
+}
 
 
 def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> ResolverError:
@@ -5176,9 +5181,9 @@ async def in_time(
         async with limit:
             yield
     except TimeoutError:
-        if limit.expired():
-            raise QueryTimeout(late) from (dropped[-1] if dropped else None)
-        raise
+        if not limit.expired():
+            raise
+        raise QueryTimeout(late) from (dropped[-1] if dropped else None)
 
 
 def parts_of(address: Any) -> tuple[IPv4Address | IPv6Address, int, int]:
@@ -5251,7 +5256,7 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
 
 
 def asked_of(query: Query, server: Server) -> str:
-    """Returns what is asked, and of whom, for the text of an error."""
+    """Returns the name, the type and the nameserver, for the text of an error."""
     where = f'{describe(query.fqdn, query.qtype)} from {server.text}'
     return f'{where} over {OVER[server.scheme]}' if server.is_stream else where
 
@@ -5652,11 +5657,10 @@ async def find_addresses(
             raise InvalidName(
                 f'{host!r} is no address, and there is neither bootstrap_address nor resolver'
             ) from error
-    qtypes: dict[int, list[TYPES]] = {socket.AF_INET: [TYPES.A], socket.AF_INET6: [TYPES.AAAA]}
     addresses: list[Any] = []
     absence = DoesNotExist(f'{host!r} has no address')
     async with in_time(timeout, f'no address of {host!r} in time'):
-        for qtype in qtypes.get(family, [TYPES.A, TYPES.AAAA]):
+        for qtype in reversed(TYPES_OF_FAMILY.get(family, (TYPES.AAAA, TYPES.A))):
             try:
                 addresses += await resolver(host, qtype)
             except DoesNotExist as error:
@@ -5667,23 +5671,19 @@ async def find_addresses(
 
 
 async def fetch(client: Any, is_httpx: bool, exchange: HttpExchange, base: str) -> None:
-    """Has an HTTP client of the caller's, of httpx or aiohttp, fetch the reply to a query.
+    """Fetches the reply to a query through a caller's client.
 
-    Raises BadResponse, or OSError for whatever else the client raises.
+    Raises BadResponse, or OSError for any other error of the client.
     """
-    what = exchange.method, base + exchange.target
     fields = exchange.fields | {'accept-encoding': 'identity'}
     body = exchange.body or None
+    options: dict[str, Any] = {'content': body, 'follow_redirects': False, 'timeout': None}
     try:
-        if is_httpx:
-            request = client.stream(
-                *what, content=body, headers=fields, follow_redirects=False, timeout=None
-            )
-        else:
-            limit = sys.modules['aiohttp'].ClientTimeout()  # there is none here
-            request = client.request(
-                *what, data=body, headers=fields, allow_redirects=False, timeout=limit
-            )
+        if not is_httpx:
+            no_limit = sys.modules['aiohttp'].ClientTimeout()
+            options = {'data': body, 'allow_redirects': False, 'timeout': no_limit}
+        call = client.stream if is_httpx else client.request
+        request = call(exchange.method, base + exchange.target, headers=fields, **options)
         async with request as response:
             status = str(response.status_code if is_httpx else response.status)
             names = 'content-type', 'age'
@@ -5763,14 +5763,14 @@ async def https(
                 raise InvalidName(f'{server.text} is of another family than is asked for')
             server.context = to_context(verify, ALPN['https'])
             server.is_post = post
-    for server in servers[:-1]:
+    while True:  # each turn takes out a server
         left = to_seconds(expiration, loop.time())
         try:
-            return await ask(query, server, left, (source, source_port), read)
+            return await ask(query, servers.pop(0), left, (source, source_port), read)
         except SocketError as error:
-            logger.debug('Trying another address: %s', error)
-    left = to_seconds(expiration, loop.time())
-    return await ask(query, servers[-1], left, (source, source_port), read)
+            if not servers:
+                raise
+            logger.debug('Trying the next address, after: %s', error)
 
 
 async def udp_with_fallback(
@@ -5802,8 +5802,7 @@ async def udp_with_fallback(
     with contextlib.suppress(Truncated):
         return await udp(q, where, seconds, *at, *strict, udp_sock, ignore_errors), False
     left = to_seconds(expiration, loop.time())
-    message = await tcp(q, where, left, *at, ignore_trailing, tcp_sock)
-    return message, True
+    return await tcp(q, where, left, *at, ignore_trailing, tcp_sock), True
 
 
 # --- 17. Transfers -----------------------------------------------------------
@@ -6148,8 +6147,8 @@ def revive(known: Known | None, since: float, now: float) -> StaleAnswer | None:
         return None
     first = known.first if isinstance(known, StaleAnswer) else known
     alias = first.alias
-    expired_at = alias.expires_at if alias is not None and not first.records else first.expires_at
-    if expired_at < since:
+    expires_at = alias.expires_at if alias is not None and not first.records else first.expires_at
+    if expires_at < since:
         return None
     expires_at = now + STALE_SECONDS
     if alias is not None:
@@ -6805,8 +6804,8 @@ class Lookup:
 
     def explain(self, error: Failure, server: Server, is_stream: bool) -> ResolverError:
         """Returns the error with what was asked, of whom, and how often."""
-        where = f'{describe(self.fqdn, self.key[1])} from {server.text}'
-        where += f' over {OVER[server.scheme]}' if is_stream else ''
+        over = f' over {OVER[server.scheme]}' if is_stream else ''
+        where = f'{describe(self.fqdn, self.key[1])} from {server.text}{over}'
         return with_context(error, where, f' (attempts: {max(1, self.attempts)})')
 
     def note(self, error: Failure, server: Server, is_stream: bool) -> None:
@@ -7382,11 +7381,6 @@ def Resolver(
 
 OTHER_FAMILY_SECONDS = 0.05  # RFC 8305 3: how long to wait for the other family
 NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
-    socket.AF_INET: (TYPES.A,),
-    socket.AF_INET6: (TYPES.AAAA,),
-    socket.AF_UNSPEC: (TYPES.AAAA, TYPES.A),  # RFC 8305 4: IPv6 first
-}
 # What getaddrinfo(3) says of an error, for programs that know only that; the rest is EAI_FAIL.
 EAI_OF = (
     ((DoesNotExist, InvalidName), socket.EAI_NONAME),
