@@ -5150,7 +5150,7 @@ TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
 
 
 def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> ResolverError:
-    """Returns an error of ours with what was asked and of whom; of the system's, SocketError."""
+    """Returns an error with what was asked of which server. An OSError becomes SocketError."""
     if isinstance(error, ResolverError):
         error.args = (f'{where}: {error}{tail}',)
         return error.with_traceback(None)
@@ -5161,7 +5161,7 @@ def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> 
 
 @contextlib.contextmanager
 def error_context(what: Callable[[], str]) -> Iterator[None]:
-    """Has an error, also of the system's, say what was asked and of whom."""
+    """Adds what was asked of which server to an error. An OSError becomes SocketError."""
     try:
         yield
     except (ResolverError, OSError) as error:
@@ -5173,7 +5173,7 @@ def error_context(what: Callable[[], str]) -> Iterator[None]:
 async def in_time(
     seconds: float | None, late: str = LATE, dropped: Sequence[ResolverError | None] = ()
 ) -> AsyncGenerator[None, None]:
-    """Raises QueryTimeout if that takes too long, with what was dropped last as its cause."""
+    """Raises QueryTimeout when the time is up; its cause is the last of `dropped`."""
     if seconds == 0:
         raise QueryTimeout(late)
     limit = asyncio.timeout(seconds)
@@ -5193,7 +5193,7 @@ def parts_of(address: Any) -> tuple[IPv4Address | IPv6Address, int, int]:
 
 
 def is_from(source: Any, destination: Any) -> bool:
-    """Whether a datagram is from where one was sent; any host may answer what many were sent."""
+    """Whether a datagram comes from where one was sent. Any host may answer a multicast."""
     host, port, scope = parts_of(source)
     expected, expected_port, expected_scope = parts_of(destination)
     is_host = host == expected and (scope == expected_scope or not (scope and expected_scope))
@@ -5207,10 +5207,10 @@ def message_reader(
     keyring: Keyring | None,
     request_mac: bytes,
 ) -> Read:
-    """Returns how a reply is read, or any message if there is no query: as a Message, or an error.
+    """Returns a function that reads a reply, or any message if there is no query.
 
-    With a `keyring` it is verified. With `ignore_errors` what is no answer is raised, so that it
-    is dropped.
+    It returns a Message or an error. With `ignore_errors` it raises the error instead, so that the
+    datagram is dropped.
     """
 
     def read(query: Query, octets: bytes, _: float) -> Message | ResolverError:
@@ -5233,7 +5233,7 @@ def message_reader(
 
 
 def to_seconds(timeout: float | None, now: float = 0.0) -> float | None:
-    """Returns how long it is until a time of a caller's, in its bounds. Raises TypeError."""
+    """Returns the seconds until a caller's time, at most MAX_TIMEOUT. Raises TypeError."""
     if timeout is None:
         return None
     if not isinstance(timeout, (int, float)):
@@ -5256,7 +5256,7 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
 
 
 def asked_of(query: Query, server: Server) -> str:
-    """Returns the name, the type and the nameserver, for the text of an error."""
+    """Returns the name, the type and the server, for the text of an error."""
     where = f'{describe(query.fqdn, query.qtype)} from {server.text}'
     return f'{where} over {OVER[server.scheme]}' if server.is_stream else where
 
@@ -5264,7 +5264,7 @@ def asked_of(query: Query, server: Server) -> str:
 async def ask(
     query: Query, server: Server, timeout: float | None, source: tuple[Any, Any], read: Read
 ) -> Message:
-    """Returns the reply to a query, over a socket or a stream of its own, which is closed."""
+    """Returns the reply to a query, over a new socket or stream."""
     loop = asyncio.get_running_loop()
     resources = resources_of(loop)
     timers, limit = resources.timers, resources.limit
@@ -5302,7 +5302,7 @@ async def ask(
 
 
 def outgoing(what: Message | bytes) -> bytes:
-    """Returns the octets of a message that is to be sent. Raises as `pack` does."""
+    """Returns the octets of a message to send. Raises as `pack` does."""
     octets = pack(what) if isinstance(what, Message) else what
     if not isinstance(octets, bytes):
         raise TypeError(f'What is sent is a Message or bytes, not {type(octets).__name__}')
@@ -5312,7 +5312,7 @@ def outgoing(what: Message | bytes) -> bytes:
 
 
 def check_datagram_socket(sock: Any) -> None:
-    """Raises TypeError for what is no socket for datagrams that never blocks."""
+    """Raises TypeError unless it is a non-blocking UDP socket."""
     kinds = (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_DGRAM)
     if not isinstance(sock, socket.SocketType) or (sock.family, sock.type) not in kinds:
         raise TypeError(f'A socket for datagrams is needed, not {sock!r}')
@@ -5342,10 +5342,11 @@ async def send_udp(
     destination: Any,
     expiration: float | None = None,
 ) -> tuple[int, float]:
-    """Sends a message as a datagram; returns how many octets, and when on the loop's clock.
+    """Sends a message as a datagram. Returns the number of octets, and the time.
 
-    `destination` is an address and a port as `recvfrom` gives them, or None for a socket that is
-    connected. Raises QueryTimeout, SocketError, InvalidName or MalformedMessage, and TypeError.
+    `destination` is an address and a port as `recvfrom` gives them, or None for a connected
+    socket. `expiration` and the time returned are on the loop's clock. Raises QueryTimeout,
+    SocketError, InvalidName, MalformedMessage, and TypeError.
     """
     check_datagram_socket(sock)
     octets = outgoing(what)
@@ -5365,7 +5366,7 @@ async def send_udp(
 
 
 def check_keyring(keyring: Any, request_mac: Any) -> None:
-    """Raises TypeError for what is no keyring, or for a MAC that is none or without a keyring."""
+    """Raises TypeError for a wrong keyring or MAC, or for a MAC without a keyring."""
     keys = keyring.values() if isinstance(keyring, Mapping) else [None]
     if keyring is not None and not all(isinstance(key, Key) for key in keys):
         raise TypeError('A keyring is a mapping of names in lower case to Keys')
@@ -5402,14 +5403,14 @@ async def receive_udp(
     ignore_errors: bool = False,
     query: Message | bytes | None = None,
 ) -> tuple[Message, float, Any]:
-    """Receives a message as a datagram; returns it, when it came, and from where.
+    """Receives a datagram. Returns its message, the time on the loop's clock, and the source.
 
-    From `destination` only, if it is given: else UnexpectedSource, or it is skipped with
-    `ignore_unexpected`. With `query`, only what answers it. With a `keyring`, a message that has a
-    signature only if that is right, and with the `request_mac` that `sign` gave it has to have
-    one; without that look for TSIG as its last record. `ignore_errors` skips all else.
-    Raises QueryTimeout, SocketError, MalformedMessage, BadResponse, BadSignature, Truncated, and
-    TypeError.
+    If `destination` is given, a datagram from elsewhere raises UnexpectedSource, or is skipped
+    with `ignore_unexpected`. With `query`, only a reply to it is accepted. With a `keyring`, the
+    signature of a signed message has to be right; with the `request_mac` that `sign` returned, the
+    message has to be signed. Without that, look for TSIG as its last record. `ignore_errors` skips
+    everything else. Raises QueryTimeout, SocketError, MalformedMessage, BadResponse, BadSignature,
+    Truncated, and TypeError.
     """
     check_datagram_socket(sock)
     check_keyring(keyring, request_mac)
@@ -5461,13 +5462,13 @@ async def udp(
     sock: socket.SocketType | None = None,
     ignore_errors: bool = False,
 ) -> Message:
-    """Sends a query as a datagram and returns the reply, one with TC up to its last whole record.
+    """Sends a query as a datagram and returns the reply.
 
-    `where` and `source` are addresses, `timeout` is in seconds, and None waits for ever. A `sock`
-    of the caller's is used and stays open. A query with a Key is signed, and its reply has to be:
-    what is not may be forged, and `ignore_errors` waits for what is (RFC 8945 5.4). Raises
-    QueryTimeout, SocketError, MalformedMessage, BadResponse, BadSignature, UnexpectedSource,
-    Truncated, InvalidName, and TypeError.
+    A reply with TC ends with its last whole record. `where` and `source` are addresses, `timeout`
+    is in seconds, None waits for ever. A caller's `sock` stays open. A query with a Key is signed,
+    and so has its reply to be: another may be forged, and `ignore_errors` waits for a signed one
+    (RFC 8945 5.4). Raises QueryTimeout, SocketError, MalformedMessage, BadResponse, BadSignature,
+    UnexpectedSource, Truncated, InvalidName, and TypeError.
     """
     query, keys = query_to_ask(q)
     server = Server(where, port)
@@ -5494,7 +5495,7 @@ async def udp(
 
 
 def callers_stream(sock: Any) -> tuple[CallersStream, asyncio.StreamReader, asyncio.StreamWriter]:
-    """Returns what is asked on a stream of a caller's, its reader and its writer."""
+    """Returns the CallersStream of a caller's stream, with its reader and writer."""
     kinds = asyncio.StreamReader, asyncio.StreamWriter
     if not isinstance(sock, tuple) or len(sock) != 2 or not all(map(isinstance, sock, kinds)):
         raise TypeError(f'A stream is a StreamReader and a StreamWriter, not {sock!r}')
@@ -5508,9 +5509,10 @@ def callers_stream(sock: Any) -> tuple[CallersStream, asyncio.StreamReader, asyn
 async def send_tcp(
     sock: StreamPair, what: Message | bytes, expiration: float | None = None
 ) -> tuple[int, float]:
-    """Sends a message on a stream; returns how many octets, the length among them, and when.
+    """Sends a message on a stream. Returns the number of octets with the length, and the time.
 
-    Raises QueryTimeout, SocketError, InvalidName or MalformedMessage, and TypeError.
+    Times are on the loop's clock. Raises QueryTimeout, SocketError, InvalidName, MalformedMessage,
+    and TypeError.
     """
     _, _, writer = callers_stream(sock)
     octets = to_frame(outgoing(what))
@@ -5531,11 +5533,11 @@ async def receive_tcp(
     ignore_trailing: bool = False,
     ignore_errors: bool = False,
 ) -> tuple[Message, float]:
-    """Receives the next message on a stream; returns it, and when it came on the loop's clock.
+    """Receives the next message on a stream. Returns it, and the time on the loop's clock.
 
-    `keyring` and `request_mac` are as for `receive_udp`, and each message is verified by itself.
+    `keyring` and `request_mac` are as for `receive_udp`; each message is verified by itself.
     `ignore_errors` skips those that are malformed or wrongly signed. Raises QueryTimeout,
-    SocketError, also when the stream ends, MalformedMessage, BadSignature, and TypeError.
+    SocketError (also when the stream ends), MalformedMessage, BadSignature, and TypeError.
     """
     stream, reader, _ = callers_stream(sock)
     check_keyring(keyring, request_mac)
@@ -5563,7 +5565,7 @@ async def over_stream(
     ignore_trailing: bool,
     sock: Any,
 ) -> Message:
-    """Returns the reply to a query over a stream of its own, or of the caller's."""
+    """Returns the reply to a query over a new stream, or over the caller's."""
     query, keys = asked
     read = message_reader(ignore_trailing, False, False, *keys)
     seconds = to_seconds(timeout)
@@ -5587,8 +5589,8 @@ async def tcp(
 ) -> Message:
     """Sends a query over TCP and returns the reply (RFC 7766).
 
-    On a `sock` of the caller's, the pair that `asyncio.open_connection` returns, several queries
-    may be asked at once; it stays open. Else as `udp`.
+    Several queries may be on their way on one `sock`, a pair that `asyncio.open_connection`
+    returned; it stays open. Otherwise as `udp`.
     """
     asked = query_to_ask(q)
     server = Server(where, port, 'tcp')
@@ -5610,10 +5612,10 @@ async def tls(
 ) -> Message:
     """Sends a query over TLS and returns the reply (RFC 7858, RFC 8310).
 
-    The certificate has to be for `server_hostname`, or for the address itself, and to be vouched
-    for by the system's authorities, or by those in the file or folder that `verify` names. With
-    `verify=False` there is no check; an `ssl_context` has its own. One that does not pass is
-    SocketError, before anything is sent. Else as `tcp`.
+    The certificate has to be for `server_hostname` or, without one, for the address. It is checked
+    against the authorities of the system, or those in the file or folder `verify`; with
+    `verify=False` it is not checked. An `ssl_context` has its own checks. If the certificate does
+    not pass, SocketError is raised before anything is sent. Otherwise as `tcp`.
     """
     asked = query_to_ask(q)
     name = certificate_name(server_hostname) if server_hostname is not None else ''
@@ -5627,7 +5629,7 @@ async def tls(
 
 
 def https_url(where: Any, port: Any, path: Any) -> Url:
-    """Returns where a query is to go over HTTPS, by an address or a URL. Raises InvalidName."""
+    """Returns the URL to ask, from an address or a URL. Raises InvalidName or TypeError."""
     if not isinstance(path, str):
         raise TypeError(f'A path is a str, not {path!r}')
     if isinstance(where, str) and '://' in where:
@@ -5647,7 +5649,7 @@ def https_url(where: Any, port: Any, path: Any) -> Url:
 async def find_addresses(
     host: str, bootstrap_address: Any, resolver: Any, family: int, timeout: float | None
 ) -> list[Any]:
-    """Returns the addresses to connect to for a host. Raises what a resolver of ours does, too."""
+    """Returns the addresses to connect to for a host. Raises as `resolver` does, too."""
     if bootstrap_address is not None:
         return [bootstrap_address]
     try:
@@ -5700,7 +5702,7 @@ async def fetch(client: Any, is_httpx: bool, exchange: HttpExchange, base: str) 
 async def over_client(
     client: Any, query: Query, url: Url, post: bool, read: Read, timeout: float | None
 ) -> Message:
-    """Returns the reply to a query over a client of the caller's, to which all else is left."""
+    """Returns the reply to a query through a caller's client, which does everything else."""
     is_httpx = hasattr(client, 'stream') and hasattr(client, 'aclose')
     if not is_httpx and not hasattr(client, 'ws_connect'):
         raise TypeError(f'A client is one of httpx or aiohttp, not {client!r}')
@@ -5735,15 +5737,14 @@ async def https(
 ) -> Message:
     """Sends a query over HTTPS and returns the reply (RFC 8484). It needs the extra `https`.
 
-    `where` is an address, or a URL as `https://dns.example/dns-query`; where its host is found is
-    told by `bootstrap_address`, or a `resolve` of ours as `resolver`, limited to a `family`. Its
-    port and path come before those of the arguments, and the certificate has to be for its host,
-    or for the name after `#`. `post=False` is a GET, which caches may know. `verify` is as for
-    `tls`; an SSLContext has to offer ALPN `h2`. With a `client` of httpx or aiohttp, it is that
-    which connects, finds and checks. Redirects are not followed.
-
-    Raises what `tls` does, MissingDependency, and BadResponse, with its `status`, also for a
-    response that is no success, or has another content type than a DNS message, or too much.
+    `where` is an address, or a URL such as `https://dns.example/dns-query`, whose port and path
+    come before `port` and `path`. Its host is found by `bootstrap_address`, or by a `resolve`
+    given as `resolver`, limited to `family`. The certificate has to be for the host, or for the
+    name after `#`. `post=False` sends a GET, which HTTP caches may answer. `verify` is as for
+    `tls`; an SSLContext has to offer ALPN `h2`. A `client` of httpx or aiohttp connects, resolves
+    and checks the certificate itself. Redirects are not followed.
+    Raises as `tls` does, MissingDependency, and BadResponse: with a `status` for a response that
+    is no success, has another content type, or is too long.
     """
     query, keys = query_to_ask(q)
     seconds = to_seconds(timeout)
@@ -5786,10 +5787,10 @@ async def udp_with_fallback(
     tcp_sock: StreamPair | None = None,
     ignore_errors: bool = False,
 ) -> tuple[Message, bool]:
-    """Sends a query as a datagram, and over TCP too if the reply is truncated.
+    """Sends a query as a datagram, and again over TCP if the reply is truncated.
 
-    Returns the reply, and whether it came over TCP. The `timeout` is for both. Else as `udp` and
-    `tcp`.
+    Returns the reply, and whether it came over TCP. The `timeout` is for both. Otherwise as `udp`
+    and `tcp`.
     """
     query_to_ask(q)  # if it is none, nothing is sent
     seconds = to_seconds(timeout)
@@ -6078,7 +6079,7 @@ Cache = OrderedDict[CacheKey, Known]
 
 
 class CallersError(NamedTuple):
-    """What a callable of the caller's raised: it passes unchanged, its traceback as it was."""
+    """An exception that a caller's function raised. It is passed on with its own traceback."""
 
     error: Exception
     traceback: Any
@@ -6090,9 +6091,9 @@ Outcomes = dict[int, LookupOutcome]  # by type
 
 
 def records_of(outcome: LookupOutcome) -> tuple[Any, ...]:
-    """Returns the records of an outcome, or raises the error that it is.
+    """Returns the records of an outcome, or raises its error.
 
-    An error of ours is raised as a copy, for a traceback grows with each who raises it.
+    An error of this module is raised as a copy, because a traceback grows each time it is raised.
     """
     if isinstance(outcome, Answer):
         return outcome.records
@@ -6105,7 +6106,7 @@ def records_of(outcome: LookupOutcome) -> tuple[Any, ...]:
 
 
 def recall(cache: Cache, key: CacheKey, now: float) -> Known | None:
-    """Returns what a cache has that still holds. An alias outlives the absence at its end."""
+    """Returns what is still valid of a cached outcome; an alias may outlive a negative answer."""
     known = cache.get(key)
     if known is None or known.expires_at > now:
         return known
@@ -6116,9 +6117,9 @@ def recall(cache: Cache, key: CacheKey, now: float) -> Known | None:
 
 
 def remember(cache: Cache, key: CacheKey, known: Known, now: float) -> None:
-    """Puts in the cache what may be kept, in place of what has been there for longest.
+    """Caches an outcome if it may be cached; if the cache is full, the oldest entry goes.
 
-    What may be kept takes the place of what was known before, even if it expires at once.
+    It replaces what was cached before, even if it expires at once.
     """
     if not known.is_cacheable:
         return
@@ -6133,15 +6134,15 @@ def remember(cache: Cache, key: CacheKey, known: Known, now: float) -> None:
 
 
 class StaleAnswer(Answer):
-    """An expired answer that is given all the same, and what it was at first."""
+    """An expired answer that is used again, and the original one."""
 
     first: Answer
 
 
 def revive(known: Known | None, since: float, now: float) -> StaleAnswer | None:
-    """Returns for a short while more what a cache has, if it expired after `since`, else None.
+    """Returns a cached answer for STALE_SECONDS more if it expired after `since`, else None.
 
-    What does not exist is not given again (RFC 8767).
+    A negative answer is not used again (RFC 8767).
     """
     if not isinstance(known, Answer):
         return None
@@ -6181,7 +6182,7 @@ UNDECIDED = ((None, DATAGRAM),)  # whom of a set to ask: for that there has to b
 
 
 class NameserverSet(NamedTuple):
-    """Nameservers to be asked at once, for how long, and by which name."""
+    """Nameservers to ask at once, the timeout, and the name to send."""
 
     timeout: float
     servers: tuple[Server, ...]
@@ -6192,12 +6193,12 @@ NO_SET = NameserverSet(0.0, (), None)
 
 
 def probe_order_of(each: NameserverSet) -> int:
-    """Returns how lately the least suspicious of a set was found unresponsive; 0 if it is not."""
+    """Returns the lowest `probe_order` of a set; 0 if one of its nameservers is responsive."""
     return min([server.probe_order if server.unresponsive_until else 0 for server in each.servers])
 
 
 class Settings(NamedTuple):
-    """What a resolver was made with, and what it holds."""
+    """The arguments of a resolver, and its state."""
 
     get_host: GetHost | None  # None: `config` has hosts
     get_nameservers: GetNameservers
@@ -6212,7 +6213,7 @@ class Settings(NamedTuple):
 
 
 def sets_of(conf: Conf) -> list[tuple[float, Nameserver]]:
-    """Returns the sets of nameservers that resolv.conf means: one each, round after round."""
+    """Returns the sets of nameservers of resolv.conf: one nameserver each, in several rounds."""
     nameservers: list[Any] = [*conf.nameservers]
     if conf.rotate:
         first = next(ROTATION) % len(nameservers)
@@ -6230,8 +6231,8 @@ async def get_nameservers_from_etc_resolve_conf(
 ) -> AsyncGenerator[tuple[Any, ...], None]:
     """Yields the nameservers of resolv.conf, one at a time with 0.5 s for each, in five rounds.
 
-    Its options `timeout:`, `attempts:`, `rotate` and `use-vc` have it otherwise. A missing file,
-    or one without a nameserver, means 127.0.0.1.
+    Its options `timeout:`, `attempts:`, `rotate` and `use-vc` change this. Without the file, or a
+    nameserver in it, this is 127.0.0.1.
     """
     now = asyncio.get_running_loop().time()
     for each in sets_of(config_file(path, parse_resolv_conf).current(now)):
@@ -6241,16 +6242,16 @@ async def get_nameservers_from_etc_resolve_conf(
 async def get_host_from_etc_hosts(
     fqdn: bytes, qtype: int, path: str = HOSTS
 ) -> tuple[Any, ...] | None:
-    """Returns the addresses that hosts has, `()` if it has the other family only, or None."""
+    """Returns the addresses in hosts, `()` if hosts has only the other family, or None."""
     now = asyncio.get_running_loop().time()
     addresses = config_file(path, parse_hosts).current(now).get(fqdn)
     return addresses.get(qtype) if addresses is not None else None
 
 
 def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
-    """Returns the set that a get_nameservers means. Calls a transform_fqdn of the caller's.
+    """Returns the set for a tuple that get_nameservers yielded. Calls a caller's transform_fqdn.
 
-    Raises TypeError, or InvalidName for what is no nameserver or no name.
+    Raises TypeError or InvalidName.
     """
     if not isinstance(yielded, tuple) or not yielded:
         raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {yielded!r}')
@@ -6282,7 +6283,7 @@ def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
 
 
 class Tried:
-    """What a lookup has found out about one nameserver; most find out nothing."""
+    """What a lookup has found out about one nameserver."""
 
     failures = 0  # errors, refusals and streams that ended: after two it is not asked again
     losses = 0  # streams that ended with this query among others
@@ -6310,7 +6311,6 @@ def outcome_text(outcome: LookupOutcome, now: float) -> str:
 
 
 def advance_batch(batch: list[Lookup]) -> None:
-    """Has all lookups of a batch go on that somebody still waits for."""
     lookups = batch[:]
     batch.clear()
     for lookup in lookups:
@@ -6348,7 +6348,7 @@ class Lookup:
     # --- Waiters
 
     def join(self, waiter: Waiter) -> None:
-        """Has a waiter told of the outcome. Raises ResolverError if it would wait for itself."""
+        """Adds a waiter. Raises ResolverError if it would wait for itself."""
         awaiting = [*waiter.fetching]
         for lookup in awaiting:  # grows by those that wait for one in it, each once
             if lookup is self:
@@ -6359,11 +6359,7 @@ class Lookup:
         self.waiters.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
-        """Has a waiter, which `has_left`, told no longer.
-
-        If it was to fetch a set, another is asked to. When the last one leaves, all that is on its
-        way ends.
-        """
+        """Removes a waiter that has left. If it was to fetch a set, another one is asked to."""
         waiters = self.waiters
         while waiters and not waiters[0].lookups:  # each turn takes out one that has left
             del waiters[0]
@@ -6376,10 +6372,10 @@ class Lookup:
             self.request_set()
 
     def request_set(self) -> None:
-        """Has a waiter fetch the next set.
+        """Asks a waiter to fetch the next set.
 
-        Before that it gives back a permit that it does not use, or else sees to it that one is
-        free or a stream can be idle: the caller's get_nameservers may resolve too.
+        The caller's get_nameservers may resolve too: a permit that is not used is released, and if
+        there is none, one is free or a stream can become idle.
         """
         limit = self.resources.limit
         self.stop_timer()
@@ -6396,10 +6392,10 @@ class Lookup:
     # --- Sets of nameservers, one after the other
 
     def advance_soon(self) -> None:
-        """Goes on in the next turn of the loop, together with all others that do.
+        """Continues in the next turn of the loop, together with others.
 
-        Each system call throws much out of the processor's caches. If many prepare what they send,
-        and then all send, a query takes a fifth less than if each does both in turn.
+        A system call evicts much of the processor's caches. If many lookups first prepare what
+        they send, and then all send, a query costs a fifth less than if each does both in turn.
         """
         batch = self.resources.batch
         if not batch:
@@ -6442,15 +6438,15 @@ class Lookup:
                 self.finish(self.fallback or QueryTimeout(what))
 
     def is_waiting(self) -> bool:
-        """Whether there is something on its way that was sent to the current set."""
+        """Whether a query to the current set is on its way."""
         return bool(self.exchanges) and self.exchanges[-1].asked_set is self.current
 
     def decide(self) -> None:
-        """Decides whom of the set to ask, now that there is a permit or a stream for it.
+        """Decides which nameservers of the set to ask, now that there is a permit or a stream.
 
-        A set of which all seem unresponsive is skipped. If a skipped set comes round again, that
-        one of those skipped is asked which was found unresponsive or tried longest ago. After the
-        last set all that were skipped are asked, in this order.
+        A set is skipped if all its nameservers seem unresponsive. If it comes round again, the
+        skipped set is asked that was found unresponsive, or tried, the longest ago. After the last
+        set all skipped ones are asked, in this order.
         """
         now = self.loop.time()
         if self.skipped is None:
@@ -6485,7 +6481,7 @@ class Lookup:
                 self.unsent += ((server, STREAM if server.is_stream else DATAGRAM),)
 
     def exchange_on_stream(self, server: Server) -> StreamExchange | None:
-        """Returns what a nameserver was asked over a stream, if it may still answer."""
+        """Returns the exchange with a nameserver on a stream, if it may still bring a reply."""
         for exchange in self.exchanges:
             if not isinstance(exchange, StreamExchange) or exchange.server is not server:
                 continue
@@ -6496,9 +6492,9 @@ class Lookup:
     # --- Sending
 
     def send_next(self) -> bool:
-        """Sends the first that is unsent, or fails it. Says False if there is no socket for it.
+        """Sends the first unsent query, or fails it. Returns False if there is no socket for it.
 
-        Whom of a set to ask is decided only when there is one.
+        Which nameservers of a set to ask is decided only when there is a socket.
         """
         chosen, way = self.unsent[0]
         server = chosen or self.current.servers[0]
@@ -6541,11 +6537,11 @@ class Lookup:
         return True
 
     def make_room(self) -> bool:
-        """Finds a permit for a socket though none is free, and says whether it has one.
+        """Gets a permit although none is free. Returns whether it got one.
 
-        While something is on its way, that comes first. Else it takes the socket that it has had
-        for longest, or waits in the queue: nothing is left then for which others might have to
-        wait.
+        While a query to the current set is on its way, that comes first. Otherwise the permit of
+        the oldest socket is taken, or it waits in the queue, with nothing left that others may
+        wait for.
         """
         limit = self.resources.limit
         if self in limit.queue or self.is_waiting():
@@ -6557,10 +6553,9 @@ class Lookup:
         return False
 
     def free_up(self) -> bool:
-        """Closes the socket that it has had for longest; its permit is the caller's then.
+        """Closes the oldest socket, and returns True: its permit is the caller's.
 
-        If there is none, says False, and gives up its queries on streams, so that these can be
-        idle, and closed for others.
+        If there is none, its queries on streams are given up, so that these can become idle.
         """
         for exchange in self.exchanges:
             if isinstance(exchange, DatagramExchange):
@@ -6576,15 +6571,14 @@ class Lookup:
         self.advance_soon()
 
     def release_permit(self) -> None:
-        """Gives back the permit that it has, if any."""
         if self.permit == HAS_PERMIT:
             self.permit = NO_PERMIT
             self.resources.limit.release()
 
     def wait_for_descriptor(self, server: Server, way: int, error: OSError) -> bool:
-        """Waits for a descriptor, for one timeout: the lack is no failure of a nameserver's.
+        """Waits for a descriptor, for at most one timeout: the nameserver is not to blame.
 
-        It keeps the permit meanwhile: others would only lack a descriptor too.
+        The permit is kept: without a descriptor others could not use it either.
         """
         self.attempts -= 1
         now = self.loop.time()
@@ -6600,7 +6594,7 @@ class Lookup:
         return False
 
     def make_query(self, server: Server, way: int) -> Query:
-        """Returns a new query for a nameserver, such as it supports."""
+        """Returns a new query, in the form that the nameserver supports."""
         name, forms = self.current.name, EDNS_FORMS
         if self.tried or server.no_edns_until or server.folds_case_until:  # seldom
             tried, now = self.tried.get(server, UNTRIED), self.loop.time()
@@ -6620,7 +6614,6 @@ class Lookup:
         self.resources.timers.start(seconds, self, self.loop)
 
     def stop_timer(self) -> None:
-        """Stops the timeout, if it is running."""
         seconds, self.timer = self.timer, None
         if seconds is not None:
             self.resources.timers.stop(seconds, self, self.loop)
@@ -6628,7 +6621,7 @@ class Lookup:
     # --- What comes of it
 
     def __call__(self, exchange: Exchange, outcome: Any) -> None:
-        """Takes the outcome of an exchange: an answer, a reason to ask otherwise, or a failure."""
+        """Takes an outcome of an exchange: an answer, a reason to ask otherwise, or a failure."""
         if self.outcome is not None:  # it is aborted
             return
         server, is_stream = exchange.server, exchange.is_stream
@@ -6682,13 +6675,13 @@ class Lookup:
         self.advance()
 
     def tried_with(self, server: Server) -> Tried:
-        """Returns what has been found out about a nameserver, to add to it."""
+        """Returns what is known about a nameserver, to be changed."""
         if server not in self.tried:
             self.tried = {**self.tried, server: Tried()}
         return self.tried[server]
 
     def accept(self, exchange: Exchange, known: Known) -> None:
-        """Ends with a good reply, which tells what the nameserver supports, too."""
+        """Ends with a good reply, and remembers what it shows about the nameserver."""
         server = exchange.server
         tried = self.tried.get(server, UNTRIED)
         now = self.loop.time()
@@ -6747,11 +6740,11 @@ class Lookup:
         self.advance()
 
     def ask_again(self, server: Server, way: int) -> None:
-        """Has the same asked again before all else."""
+        """Asks the same nameserver again, before anything else."""
         self.unsent = ((server, way), *self.unsent)
 
     def ask_on_stream(self, server: Server) -> bool:
-        """Has the same asked over a stream, once; says False if it was before."""
+        """Asks the same nameserver over a stream, once. Returns False if that was done before."""
         tried = self.tried_with(server)
         if tried.asked_on_stream:
             return False
@@ -6760,17 +6753,17 @@ class Lookup:
         return True
 
     def ask_in_lower_case(self, server: Server) -> None:
-        """Has the same asked in lower case if a stream brought nothing after a CaseMismatch."""
+        """Asks again in lower case, if a stream brought nothing after a CaseMismatch."""
         tried = self.tried_with(server)
         if tried.has_case_mismatch and not tried.in_lower_case:
             tried.in_lower_case = True
             self.ask_again(server, DATAGRAM)
 
     def ask_elsewhere(self, exchange: StreamExchange, error: OSError) -> None:
-        """Has the same asked on another stream when one has ended (RFC 7766 6.2.4).
+        """Asks again on another stream when one has ended (RFC 7766 6.2.4).
 
-        A stream that was good may end at any time. One name at which the server hangs up must not
-        fail all that are on the same stream: after that they are asked alone, one by one.
+        A good stream may end at any time. A name at which the server closes it must not fail the
+        others on it: after MAX_LOSSES they are asked alone, one by one.
         """
         server, stream = exchange.server, exchange.stream
         tried = self.tried_with(server)
@@ -6792,9 +6785,9 @@ class Lookup:
     def fail(
         self, server: Server, error: Failure, is_stream: bool, is_there: bool = False
     ) -> None:
-        """Counts a failure of a nameserver's, and notes the error.
+        """Counts a failure of a nameserver, and notes the error.
 
-        Unless it `is_there`, for it has responded, an error of the network marks it unresponsive.
+        An error of the network marks it unresponsive, unless it `is_there`: it has responded.
         """
         self.tried_with(server).failures += 1
         is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not is_there
@@ -6803,13 +6796,13 @@ class Lookup:
         self.note(error, server, is_stream)
 
     def explain(self, error: Failure, server: Server, is_stream: bool) -> ResolverError:
-        """Returns the error with what was asked, of whom, and how often."""
+        """Returns the error with what was asked, which nameserver, and how often."""
         over = f' over {OVER[server.scheme]}' if is_stream else ''
         where = f'{describe(self.fqdn, self.key[1])} from {server.text}{over}'
         return with_context(error, where, f' (attempts: {max(1, self.attempts)})')
 
     def note(self, error: Failure, server: Server, is_stream: bool) -> None:
-        """Notes an error for the end: the last one that says most is raised."""
+        """Notes an error for the end: the last one of the best rank is raised."""
         if isinstance(error, MalformedMessage):  # on a stream: no answer, but from the server
             bad = BadResponse(str(error))
             bad.__cause__ = error
@@ -6824,7 +6817,7 @@ class Lookup:
             )
 
     def finish(self, outcome: LookupOutcome) -> None:
-        """Ends it: the outcome goes into the cache, and to all who wait."""
+        """Ends the lookup: caches the outcome, and wakes all waiters."""
         settings = self.settings
         now = self.loop.time()
         error = None
@@ -6860,7 +6853,7 @@ class Lookup:
             self.finish(CallersError(error, error.__traceback__))
 
     def close(self) -> None:
-        """Ends all that is on its way, and leaves nothing."""
+        """Closes all exchanges, and releases what it holds."""
         if self.timer is not None:
             self.resources.timers.stop(self.timer, self, self.loop)
             self.timer = None
@@ -6879,7 +6872,7 @@ FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Waiter:
-    """One who waits for lookups of one name, and fetches sets of nameservers for them."""
+    """A caller that waits for lookups of one name, and fetches sets of nameservers for them."""
 
     settings: Settings
     fqdn: bytes
@@ -6891,7 +6884,7 @@ class Waiter:
     future: asyncio.Future[None] | None = None  # done when there is something to do
 
     def begin(self, qtypes: Iterable[int], loop: Loop) -> None:
-        """Begins lookups for a name, or joins those of others where there are some."""
+        """Begins lookups, or joins those of others."""
         settings = self.settings
         name = self.fqdn.decode('ascii')
         resources = resources_of(loop)
@@ -6924,7 +6917,7 @@ class Waiter:
             advance(lookup)
 
     async def fetch(self) -> None:
-        """Has the caller's get_nameservers give the next set for the lookups that want one."""
+        """Gets the next set from the caller's get_nameservers, for the lookups that want one."""
         settings = self.settings
         each = None  # which is the end of the sets
         token = FETCHING.set(self.fetching + self.lookups)
@@ -6948,7 +6941,7 @@ class Waiter:
             advance(lookup)
 
     def leave(self, outcomes: Outcomes) -> None:
-        """Adds to `outcomes` what has come, and waits no longer for the rest."""
+        """Adds the outcomes that there are to `outcomes`, and leaves the other lookups."""
         lookups, self.lookups = self.lookups, ()
         for lookup in lookups:
             if lookup.outcome is not None:
@@ -6970,9 +6963,10 @@ NO_ALIASES: dict[int, Alias] = {}
 
 
 def forget(settings: Settings) -> None:
-    """Empties the cache, and forgets what is known of the nameservers.
+    """Empties the cache, and forgets what is known about the nameservers.
 
-    Lookups under way finish for those who wait, but are not cached or joined.
+    Lookups under way finish for those who wait. Their outcomes are not cached, and nobody joins
+    them.
     """
     for server in settings.servers.values():
         for stream in [*server.streams.values()]:
@@ -6985,7 +6979,7 @@ def forget(settings: Settings) -> None:
 def known_here(
     records: tuple[Any, ...], name: bytes, qtype: int, now: float, rcode: int = RCODES.NOERROR
 ) -> Known:
-    """Returns what is known without asking, and not kept: records, or that there are none."""
+    """Returns an outcome that is known without a query, and is not cached."""
     if records:
         return Answer(now, records, None, False)
     error = absence_of(f'{describe(name, qtype)}: ', rcode)
@@ -6993,10 +6987,10 @@ def known_here(
 
 
 def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) -> Known | None:
-    """Returns what is known of a name for which nothing may be sent, or None for another name.
+    """Returns the outcome for a name that is never sent, or None for another name.
 
-    An IP address is its own if it `is_given` by the caller: the target of an alias is a name, and
-    there is none like it. localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
+    An IP address `is_given` by the caller is its own answer; as the target of an alias it is a
+    name, which does not exist. localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
     """
     address = None
     rcode = RCODES.NOERROR
@@ -7018,7 +7012,7 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) ->
 
 
 def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known | None:
-    """Returns the outcome that get_host or hosts gave, None for None. Raises TypeError."""
+    """Returns the outcome for what get_host or hosts gave, None for None. Raises TypeError."""
     if host is None:
         return None
     addresses = host if isinstance(host, tuple) else (host,)
@@ -7031,7 +7025,6 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known | N
 
 
 def add_known(settings: Settings, outcomes: Outcomes, qtype: int, known: Known | None) -> None:
-    """Adds an outcome to `outcomes`, unless it is None, and calls `notice` if it has records."""
     if known is not None:
         outcomes[qtype] = known
         if settings.notice is not None and known.records:
@@ -7046,7 +7039,7 @@ def find_here(
     found: Outcomes,
     is_given: bool,
 ) -> tuple[int, ...]:
-    """Adds the outcomes that need neither get_host nor a query to `found`; returns the types left.
+    """Adds the outcomes that need no get_host and no query to `found`; returns the other types.
 
     After get_host it is called again, as for a name that is not given.
     """
@@ -7075,7 +7068,7 @@ def find_here(
 
 
 def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
-    """Returns what an alias of `name` and the outcome for its target come to together."""
+    """Returns the outcome for `name`, from its alias and the outcome for the target."""
     if not isinstance(outcome, Known):
         return outcome
     last = outcome.alias or Alias(alias.name, 0, alias.expires_at)
@@ -7100,11 +7093,10 @@ async def resolve_types(
     outcomes: Outcomes,
     is_given: bool = True,
 ) -> None:
-    """Adds to `outcomes` what is known of a name, aliases followed: records, absence or failure.
+    """Adds the outcomes for a name to `outcomes`, and follows aliases.
 
-    From the cache, from hosts, or by asking. get_host is asked for a name that `is_given` by the
-    caller, not for the target of an alias. If the caller is cancelled, `outcomes` has what has
-    come until then, an alias alone among it.
+    get_host is called for a name that `is_given` by the caller, not for the target of an alias. If
+    the caller is cancelled, `outcomes` keeps what has arrived, which may be an alias alone.
     """
     target, found, aliases = name, outcomes, NO_ALIASES
     while qtypes:  # each turn makes a chain of aliases longer, or ends it
@@ -7151,7 +7143,7 @@ async def resolve_types(
 def recall_search(
     cache: Cache, name: bytes, names: Iterable[bytes], qtypes: tuple[int, ...], now: float
 ) -> dict[int, Known]:
-    """Returns what the cache has of that which a search for `name` will come to, by type."""
+    """Returns what the cache has of the outcomes of a search for `name`, by type."""
     own: dict[int, Known] = {}
     for each in names:
         fqdn = each.lower().decode('ascii')
@@ -7177,11 +7169,11 @@ async def search_for(
     qtypes: tuple[int, ...],
     outcomes: Outcomes,
 ) -> None:
-    """Adds to `outcomes` what the first of several names comes to that is not absent.
+    """Adds the outcomes of the first of several names that exists to `outcomes`.
 
-    A failure ends the search too: else another name would be answered because the first one could
-    not be asked for. If all are absent, it is `name` itself that does not exist. get_host is asked
-    for that one only, and a type that it knows is not searched.
+    A failure ends the search too: otherwise another name would be answered because the first one
+    could not be asked for. If none exists, the error is about `name`. get_host is called for
+    `name` only, and a type that it knows is not searched for.
     """
     now = loop.time()
     recalled = recall_search(settings.cache, name, names, qtypes, now)
@@ -7217,9 +7209,9 @@ async def search_for(
 def resolve_name(
     settings: Settings, given: str | bytes, qtypes: tuple[int, ...], outcomes: Outcomes
 ) -> Awaitable[None]:
-    """Adds to `outcomes`, when awaited, what is known of a name as a caller gave it.
+    """Returns an awaitable that adds the outcomes for a caller's name to `outcomes`.
 
-    With the files as they are. Raises InvalidName, or TypeError for what is neither str nor bytes.
+    Files that have changed are read again. Raises InvalidName, or TypeError.
     """
     name = to_name(given)
     loop = asyncio.get_running_loop()
@@ -7267,9 +7259,9 @@ if TYPE_CHECKING:
 def file_of(
     function: Any, default: Any, parse: Callable[[Iterable[str]], Any]
 ) -> ConfigFile | None:
-    """Returns the file that a default of ours reads, or None for a callable of the caller's.
+    """Returns the file that a default function reads, or None for a caller's own function.
 
-    A `functools.partial` of the default may give it another `path`.
+    A `functools.partial` of the default may set another `path`.
     """
     path = default.__defaults__[0]
     if isinstance(function, functools.partial):
@@ -7285,10 +7277,7 @@ def to_settings(
     search: Iterable[str | bytes] | None = None,
     serve_stale: float = 0,
 ) -> Settings:
-    """Returns the settings of a new resolver, nothing remembered; `Resolver` says of what.
-
-    Raises InvalidName for a search list with what is no name, or with too many; TypeError.
-    """
+    """Returns the settings of a new resolver. Raises InvalidName or TypeError."""
     default = get_nameservers_from_etc_resolve_conf
     resolv_conf = file_of(get_nameservers, default, parse_resolv_conf)
     hosts = file_of(get_host, get_host_from_etc_hosts, parse_hosts)
@@ -7368,7 +7357,7 @@ def Resolver(
         return outcome.records if isinstance(outcome, Answer) else records_of(outcome)
 
     def clear_cache() -> None:
-        """Empties the cache. What is being asked for is not kept either."""
+        """Empties the cache. Answers to queries already sent are not cached either."""
         forget(settings)
 
     return resolve, clear_cache
@@ -7394,9 +7383,8 @@ async def resolve_families(
 ) -> list[IPv4AddressExpiresAt | IPv6AddressExpiresAt]:
     """Returns the addresses of a name: of one family, or of both if `family` is AF_UNSPEC.
 
-    Both are asked at once, and one with addresses is enough: the other gets 50 ms then, and is
-    given up after. Raises ResolverError; if neither has an address, a failure rather than an
-    absence.
+    Both are asked at once. As soon as one has addresses, the other gets 50 ms more. If neither
+    has, raises ResolverError: a failure rather than an absence.
     """
     if family not in TYPES_OF_FAMILY:
         raise InvalidName(f'{name}: there are no addresses of family {family!r} in DNS')
@@ -7426,7 +7414,7 @@ async def resolve_families(
 
 
 class HostResolver:
-    """Gives hosts as aiohttp wants them: all that AioHttpDnsResolver is, without aiohttp."""
+    """Resolves hosts in the form that aiohttp needs: AioHttpDnsResolver without its base class."""
 
     def __init__(
         self,
@@ -7442,9 +7430,9 @@ class HostResolver:
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Returns the addresses of a host, at least one, each a dict as aiohttp's own are.
+        """Returns one or more addresses of a host, each a dict as aiohttp's own resolvers return.
 
-        Raises socket.gaierror, which is an OSError with errno and text.
+        Raises socket.gaierror, an OSError with errno and text.
         """
         try:
             addresses = await resolve_families(self.settings, host, family)
@@ -7491,7 +7479,7 @@ GUESTS = {'AioHttpDnsResolver': make_aiohttp_resolver}
 
 
 def __getattr__(name: str) -> Any:
-    """Returns a guest or the class of a record, made when it is first asked for (PEP 562)."""
+    """Makes a guest, or the class of a record, at first use (PEP 562)."""
     if name in GUESTS:
         globals()[name] = GUESTS[name]()
     else:
