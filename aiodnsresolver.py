@@ -5134,14 +5134,14 @@ CALLERS_STREAMS: WeakKeyDictionary[asyncio.StreamReader, CallersStream] = WeakKe
 
 # --- 16. Queries -------------------------------------------------------------
 #
-# One query, or one message: no retries, save that `https` tries each address of a host, and
-# `udp_with_fallback` goes on to TCP. One deadline is for all that a call waits for, and what it
-# opens it closes. Arguments are those of dnspython.
+# One query or one message. Nothing is retried, except that `https` tries each address of a host,
+# and `udp_with_fallback` continues over TCP. One deadline covers everything that a call waits
+# for, and a call closes what it opens. The arguments are those of dnspython.
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-NO_QUERY = Query(b'', 0, b'', 0)  # of who waits for any message
+NO_QUERY = Query(b'', 0, b'', 0)  # of a call that accepts any message
 LATE = 'no usable reply in time'
-ON_A_STREAM = 'A stream of the caller'  # for the text of an error
+ON_A_STREAM = 'The stream'  # for the text of an error
 TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
     socket.AF_INET: (TYPES.A,),
     socket.AF_INET6: (TYPES.AAAA,),
@@ -5215,7 +5215,7 @@ def message_reader(
 
     def read(query: Query, octets: bytes, _: float) -> Message | ResolverError:
         try:
-            # First, unless the id is wrong: what NSD refuses lacks the question.
+            # First, unless the id is wrong: NSD refuses without the question.
             if keyring is not None and octets.startswith(query.octets[:2]):
                 verify(octets, keyring, request_mac, time.time())
             if query is NO_QUERY:
@@ -5237,7 +5237,7 @@ def to_seconds(timeout: float | None, now: float = 0.0) -> float | None:
     if timeout is None:
         return None
     if not isinstance(timeout, (int, float)):
-        raise TypeError(f'A timeout or an expiration is None or a number, not {timeout!r}')
+        raise TypeError(f'A timeout or expiration has to be None or a number, not {timeout!r}')
     return min(max(now, timeout), now + MAX_TIMEOUT) - now  # in this order, so that nan is now
 
 
@@ -5250,7 +5250,7 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
     is_ipv4 = server.family == socket.AF_INET
     address = to_address(('0.0.0.0' if is_ipv4 else '::') if source is None else source)
     if isinstance(address, IPv4Address) != is_ipv4:
-        raise InvalidName(f'{source} is of another family than {server.text}')
+        raise InvalidName(f'The source {source} is of another address family than {server.text}')
     host, _, scope = str(address).partition('%')
     return scoped((host, port), scope)
 
@@ -5305,9 +5305,9 @@ def outgoing(what: Message | bytes) -> bytes:
     """Returns the octets of a message to send. Raises as `pack` does."""
     octets = pack(what) if isinstance(what, Message) else what
     if not isinstance(octets, bytes):
-        raise TypeError(f'What is sent is a Message or bytes, not {type(octets).__name__}')
+        raise TypeError(f'The message has to be a Message or bytes, not {type(octets).__name__}')
     if len(octets) > MAX_MESSAGE:
-        raise MalformedMessage(f'{len(octets)} octets are more than a message can have')
+        raise MalformedMessage(f'The message is too long: {len(octets)} octets')
     return octets
 
 
@@ -5315,24 +5315,24 @@ def check_datagram_socket(sock: Any) -> None:
     """Raises TypeError unless it is a non-blocking UDP socket."""
     kinds = (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_DGRAM)
     if not isinstance(sock, socket.SocketType) or (sock.family, sock.type) not in kinds:
-        raise TypeError(f'A socket for datagrams is needed, not {sock!r}')
+        raise TypeError(f'sock has to be a UDP socket, not {sock!r}')
     if sock.gettimeout() != 0:
-        raise TypeError('The socket has to be one that never blocks: sock.setblocking(False)')
+        raise TypeError('sock has to be non-blocking: call sock.setblocking(False)')
 
 
 def to_destination(sock: socket.SocketType, destination: Any) -> Any:
     """Returns where to send a datagram from a socket. Raises InvalidName, TypeError or OSError."""
     if not isinstance(destination, tuple) or not 2 <= len(destination) <= 4:
-        raise TypeError(f'A destination is an address and a port, not {destination!r}')
+        raise TypeError(f'destination has to be an address and a port, not {destination!r}')
     server = Server(*destination[:2])
     more = destination[2:]  # of IPv6: the flow and the scope
     flow, scope = (*more, 0, 0)[:2]
     are_numbers = isinstance(flow, int) and isinstance(scope, int)
     is_good = are_numbers and 0 <= flow < 1 << 20 and 0 <= scope < 1 << 32
     if more and (server.family == socket.AF_INET or not is_good):
-        raise InvalidName(f'{destination!r} is no address to send to')
+        raise InvalidName(f'{destination!r} is not a valid destination')
     if server.family != sock.family:
-        raise OSError(errno.EAFNOSUPPORT, 'The socket is one of another family')
+        raise OSError(errno.EAFNOSUPPORT, 'The socket is of another address family')
     return (*server.address, *more) if more else scoped(server.address, server.scope)
 
 
@@ -5369,11 +5369,11 @@ def check_keyring(keyring: Any, request_mac: Any) -> None:
     """Raises TypeError for a wrong keyring or MAC, or for a MAC without a keyring."""
     keys = keyring.values() if isinstance(keyring, Mapping) else [None]
     if keyring is not None and not all(isinstance(key, Key) for key in keys):
-        raise TypeError('A keyring is a mapping of names in lower case to Keys')
+        raise TypeError('keyring has to be a mapping of names in lower case to Keys')
     if not isinstance(request_mac, bytes) or len(request_mac) > MAX_MESSAGE:
-        raise TypeError(f'{request_mac!r:.64} is no MAC, which is bytes')
+        raise TypeError(f'request_mac has to be bytes, not {request_mac!r:.64}')
     if keyring is None and request_mac:
-        raise TypeError('What has to be signed needs a keyring')
+        raise TypeError('request_mac needs a keyring')
 
 
 @contextlib.contextmanager
@@ -5383,7 +5383,7 @@ def watching(sock: socket.SocketType, loop: Loop) -> Iterator[Call]:
     if fd < 0:
         raise OSError(errno.EBADF, 'The socket is closed')
     if fd in sockets.owners:
-        raise OSError(errno.EEXIST, 'Another call receives from this socket')
+        raise OSError(errno.EEXIST, 'Another call is already waiting on this socket')
     sockets.watch(fd, call, loop)
     try:
         yield call
@@ -5440,9 +5440,11 @@ async def receive_udp(
                         if isinstance(error, UnexpectedSource) and not ignore_unexpected:
                             raise
                         dropped.append(error.with_traceback(None))
-                        logger.debug('Dropped what came from %s: %s', source, error)
+                        logger.debug('Dropped a datagram from %s: %s', source, error)
                         if next(drops) % MAX_READS == 0:
-                            await asyncio.sleep(0)  # a flood of them must not stop the loop
+                            await asyncio.sleep(
+                                0
+                            )  # so that a flood of them does not block the loop
                     else:
                         if isinstance(message, ResolverError):
                             raise message
@@ -5485,7 +5487,7 @@ async def udp(
         with contextlib.suppress(OSError):  # raised if it is not connected
             peer = sock.getpeername()
         if peer is not None and not is_from(peer, destination):
-            raise InvalidName(f'The socket is connected to {peer[0]}, port {peer[1]}')
+            raise InvalidName(f'The socket is connected elsewhere: {peer[0]}, port {peer[1]}')
         to = destination if peer is None else None
     await send_udp(sock, query.octets, to, expiration)
     message, _, _ = await receive_udp(
@@ -5498,7 +5500,7 @@ def callers_stream(sock: Any) -> tuple[CallersStream, asyncio.StreamReader, asyn
     """Returns the CallersStream of a caller's stream, with its reader and writer."""
     kinds = asyncio.StreamReader, asyncio.StreamWriter
     if not isinstance(sock, tuple) or len(sock) != 2 or not all(map(isinstance, sock, kinds)):
-        raise TypeError(f'A stream is a StreamReader and a StreamWriter, not {sock!r}')
+        raise TypeError(f'sock has to be a pair of StreamReader and StreamWriter, not {sock!r}')
     reader, writer = sock
     stream = CALLERS_STREAMS.get(reader)
     if stream is None:
@@ -5554,7 +5556,7 @@ async def receive_tcp(
                 except (MalformedMessage, BadSignature):
                     if not ignore_errors:
                         raise
-                    await asyncio.sleep(0)  # a flood of them must not stop the loop
+                    await asyncio.sleep(0)  # so that a flood of them does not block the loop
 
 
 async def over_stream(
@@ -5621,7 +5623,7 @@ async def tls(
     name = certificate_name(server_hostname) if server_hostname is not None else ''
     server = Server(where, port, 'tls', name)
     if ssl_context is not None and not hasattr(ssl_context, 'wrap_bio'):
-        raise TypeError(f'ssl_context is None or an SSLContext, not {ssl_context!r}')
+        raise TypeError(f'ssl_context has to be None or an SSLContext, not {ssl_context!r}')
     if sock is None:
         with error_context(lambda: asked_of(asked[0], server)):
             server.context = to_context(verify, 'dot') if ssl_context is None else ssl_context
@@ -5631,16 +5633,16 @@ async def tls(
 def https_url(where: Any, port: Any, path: Any) -> Url:
     """Returns the URL to ask, from an address or a URL. Raises InvalidName or TypeError."""
     if not isinstance(path, str):
-        raise TypeError(f'A path is a str, not {path!r}')
+        raise TypeError(f'path has to be a str, not {path!r}')
     if isinstance(where, str) and '://' in where:
         url = parse_url(where)
         if url.scheme != 'https':
-            raise InvalidName(f'{where!r} is no https:// URL')
+            raise InvalidName(f'{where!r} is not an https:// URL')
         url = url._replace(port=port if url.port is None else url.port)
     else:
         path = path.removesuffix('{?dns}')
         if not re.fullmatch('/[!-"$-~]*', path):
-            raise InvalidName(f'{path!r} is no path of a URL')
+            raise InvalidName(f'{path!r} is not a valid URL path: it has to begin with /')
         url = Url('https', str(to_address(where)), port, path, '')
     check_port(url.port)
     return url
@@ -5656,9 +5658,8 @@ async def find_addresses(
         return [to_address(host)]
     except InvalidName as error:
         if resolver is None:
-            raise InvalidName(
-                f'{host!r} is no address, and there is neither bootstrap_address nor resolver'
-            ) from error
+            what = f'{host!r} is a host name: it needs a bootstrap_address or a resolver'
+            raise InvalidName(what) from error
     addresses: list[Any] = []
     absence = DoesNotExist(f'{host!r} has no address')
     async with in_time(timeout, f'no address of {host!r} in time'):
@@ -5693,7 +5694,7 @@ async def fetch(client: Any, is_httpx: bool, exchange: HttpExchange, base: str) 
             pieces = response.aiter_raw() if is_httpx else response.content.iter_any()
             async for piece in pieces:
                 exchange.add(piece)
-    except Exception as error:  # a client has errors of its own kinds
+    except Exception as error:  # each client has its own kinds
         if isinstance(error, ResolverError) or (isinstance(error, OSError) and error.errno):
             raise
         raise OSError(errno.EIO, f'{type(error).__name__}: {error}') from error
@@ -5705,9 +5706,9 @@ async def over_client(
     """Returns the reply to a query through a caller's client, which does everything else."""
     is_httpx = hasattr(client, 'stream') and hasattr(client, 'aclose')
     if not is_httpx and not hasattr(client, 'ws_connect'):
-        raise TypeError(f'A client is one of httpx or aiohttp, not {client!r}')
+        raise TypeError(f'client has to be one of httpx or aiohttp, not {client!r}')
     if url.name:
-        raise InvalidName(f'A client finds {url.name!r} by the host of the URL only')
+        raise InvalidName(f'With a client, the URL has to have {url.name!r} as its host')
     base = 'https://' + authority_of(certificate_name(url.host), url.port)
     with error_context(lambda: f'{describe(query.fqdn, query.qtype)} from {base}'):
         exchange = HttpExchange(query.octets, url.path, post)
@@ -5761,7 +5762,7 @@ async def https(
         servers = [Server(address, url.port, 'https', name, url.path) for address in addresses]
         for server in servers:
             if family not in (socket.AF_UNSPEC, server.family):
-                raise InvalidName(f'{server.text} is of another family than is asked for')
+                raise InvalidName(f'{server.text} is not of the family that is asked for')
             server.context = to_context(verify, ALPN['https'])
             server.is_post = post
     while True:  # each turn takes out a server
@@ -5792,10 +5793,10 @@ async def udp_with_fallback(
     Returns the reply, and whether it came over TCP. The `timeout` is for both. Otherwise as `udp`
     and `tcp`.
     """
-    query_to_ask(q)  # if it is none, nothing is sent
+    query_to_ask(q)  # raises TypeError before anything is sent
     seconds = to_seconds(timeout)
     if tcp_sock is not None:
-        callers_stream(tcp_sock)  # if it is none, nothing is sent
+        callers_stream(tcp_sock)  # raises TypeError before anything is sent
     loop = asyncio.get_running_loop()
     expiration = None if seconds is None else loop.time() + seconds
     at = port, source, source_port
@@ -6070,8 +6071,8 @@ async def inbound_xfr(
 
 # --- 18. Cache ---------------------------------------------------------------
 #
-# What is known of a name and a type, for as long as it may be. Nothing here knows how
-# answers are come by.
+# Answers by name and type, for as long as they are valid. Nothing here knows where they come
+# from.
 
 Known = Answer | NegativeAnswer
 CacheKey = tuple[str, int]  # a canonical name in lower case, and a type
@@ -6088,6 +6089,7 @@ class CallersError(NamedTuple):
 Failure = ResolverError | OSError
 LookupOutcome = Known | ResolverError | CallersError
 Outcomes = dict[int, LookupOutcome]  # by type
+Types = tuple[int, ...]
 
 
 def records_of(outcome: LookupOutcome) -> tuple[Any, ...]:
@@ -6162,23 +6164,27 @@ def revive(known: Known | None, since: float, now: float) -> StaleAnswer | None:
 
 # --- 19. Lookups -------------------------------------------------------------
 #
-# One name and one type: asking nameservers until one answers, shared by all who want to
-# know. A Lookup is a state machine that belongs to nobody's task. Its events: an outcome of
-# an exchange, a timeout, a permit for a socket, the next set of nameservers, a waiter that
-# comes or leaves. A Waiter is used in the task of its caller: it begins or joins lookups, and
-# runs get_nameservers and transform_fqdn for them when they ask for the next set.
+# One name and one type: asks nameservers until one answers, for everybody who wants to know.
+# A Lookup is a state machine that belongs to no task. Its events: an outcome of an exchange, a
+# timeout, a permit for a socket, the next set of nameservers, a waiter that comes or leaves. A
+# Waiter is used in the task of its caller: it begins or joins lookups, and runs
+# get_nameservers and transform_fqdn when they ask for the next set.
 
 GetHost = Callable[[bytes, int], Awaitable[Any]]
 GetNameservers = Callable[[bytes], AsyncGenerator[tuple[Any, ...], None]]
 TransformFqdn = Callable[[bytes], bytes]
-ROTATION: itertools.count[int] = itertools.count()  # resolutions with `options rotate`
+ROTATION: itertools.count[int] = itertools.count()  # counts resolutions with `options rotate`
 OUTAGES = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
-RANKS = (CnameChainTooLong, *OUTAGES)  # of errors: that which says most comes first
-SHORTAGES = (errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)  # of this machine
+RANKS = (CnameChainTooLong, *OUTAGES)  # errors, the most informative first
+SHORTAGES = (
+    errno.ENOBUFS,
+    errno.ENOMEM,
+    errno.EADDRNOTAVAIL,
+)  # on this host: no nameserver is to blame
 STREAM_ENDS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 REFUSES_EDNS = (RCODES.FORMERR, RCODES.NOTIMP, RCODES.BADVERS)  # RFC 6891 6.2.2, 7
-NO_PERMIT, HAS_PERMIT, IS_NEXT = range(3)  # IS_NEXT: it has none, and queues first of all
-UNDECIDED = ((None, DATAGRAM),)  # whom of a set to ask: for that there has to be a socket
+NO_PERMIT, HAS_PERMIT, IS_NEXT = range(3)  # IS_NEXT: none, and the head of the queue
+UNDECIDED = ((None, DATAGRAM),)  # which of a set to ask is decided with a socket
 
 
 class NameserverSet(NamedTuple):
@@ -6186,7 +6192,7 @@ class NameserverSet(NamedTuple):
 
     timeout: float
     servers: tuple[Server, ...]
-    name: bytes | None  # None: with its letters in random case
+    name: bytes | None  # None: its letters in random case
 
 
 NO_SET = NameserverSet(0.0, (), None)
@@ -6207,9 +6213,9 @@ class Settings(NamedTuple):
     lookups: dict[CacheKey, Lookup]
     servers: dict[Nameserver, Server]
     sets: dict[tuple[Any, ...], NameserverSet]  # by what was yielded
-    notice: Callable[[], None] | None  # called when there are records of a type
+    notice: Callable[[], None] | None  # called when a type has records
     config: SystemConfig
-    serve_stale: float  # seconds after which an expired answer is not given any more
+    serve_stale: float  # seconds after its expiry that an answer may be used
 
 
 def sets_of(conf: Conf) -> list[tuple[float, Nameserver]]:
@@ -6259,7 +6265,7 @@ def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
     if each is None:
         timeout, *nameservers = yielded
         if not isinstance(timeout, (int, float)):
-            raise TypeError(f'A timeout is a number of seconds, not {timeout!r}')
+            raise TypeError(f'A timeout has to be a number of seconds, not {timeout!r}')
         timeout = min(max(0.0, timeout), MAX_TIMEOUT)  # in this order, so that nan is 0
         servers: tuple[Server, ...] = ()
         for nameserver in nameservers:
@@ -6269,11 +6275,11 @@ def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
                     settings.servers.clear()
                     settings.sets.clear()
                 server = to_server(nameserver)
-                # Another spelling of one that is known is no other nameserver.
+                # Another spelling of a known nameserver gets the same Server.
                 server = settings.servers.setdefault(server.url, server)
                 settings.servers[nameserver] = server
             servers += (server,)
-        if len(settings.sets) >= MAX_SERVERS:  # for timeouts may be ever different
+        if len(settings.sets) >= MAX_SERVERS:  # the timeouts may be different each time
             settings.sets.clear()
         each = NameserverSet(timeout, servers, None)
         settings.sets[yielded] = each
@@ -6285,13 +6291,13 @@ def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
 class Tried:
     """What a lookup has found out about one nameserver."""
 
-    failures = 0  # errors, refusals and streams that ended: after two it is not asked again
-    losses = 0  # streams that ended with this query among others
+    failures = 0  # errors, refusals and streams that ended, MAX_FAILURES at most
+    losses = 0  # streams that ended while this query waited among others
     lacks_edns = ''  # why it is asked without EDNS: 'silent' or 'refused'
     asked_on_stream = False  # it was asked again over a stream
-    has_case_mismatch = False  # as its reply was in another letter case
+    has_case_mismatch = False  # its reply was in another letter case
     in_lower_case = False  # it is asked in lower case
-    was_late = False  # it is asked alone, as it left this query unanswered among others
+    was_late = False  # it answered others, so this query is asked alone
 
 
 UNTRIED = Tried()  # never changed
@@ -6302,12 +6308,12 @@ def outcome_text(outcome: LookupOutcome, now: float) -> str:
     if isinstance(outcome, (ResolverError, CallersError)):
         error = outcome.error if isinstance(outcome, CallersError) else outcome
         return f'{type(error).__name__}: {error}'
-    seconds = f'for {max(0.0, outcome.expires_at - now):.0f} s'
+    seconds = f'valid for {max(0.0, outcome.expires_at - now):.0f} s'
     if isinstance(outcome, NegativeAnswer):
         return f'{outcome.error}, {seconds}'
     if outcome.records:
         return f'records: {len(outcome.records)}, {seconds}'
-    return 'an alias, and the records of its target are not there'
+    return 'an alias, whose target has to be asked for'
 
 
 def advance_batch(batch: list[Lookup]) -> None:
@@ -6327,22 +6333,22 @@ class Lookup:
     resources: LoopResources
     key: CacheKey
     fqdn: bytes
-    waiters: list[Waiter]  # the first has not left: it fetches
-    sets: tuple[NameserverSet | None, ...]  # those fetched so far; None is their end
-    context: Context | None  # in which to log: that of whom began it
+    waiters: list[Waiter]  # the first one fetches
+    sets: tuple[NameserverSet | None, ...]  # fetched so far; None is their end
+    context: Context | None  # of whoever began it, to log in
     tried: Mapping[Server, Tried]
-    taken: int = 0  # of the sets
-    current: NameserverSet = NO_SET  # that is being asked
-    unsent: tuple[tuple[Server | None, int], ...] = ()  # whom of it to ask, and how
-    # Those that seemed unresponsive; None once they are asked, at the end.
+    taken: int = 0  # how many of the sets
+    current: NameserverSet = NO_SET  # the set that is being asked
+    unsent: tuple[tuple[Server | None, int], ...] = ()  # whom to ask, and how
+    # Sets that seemed unresponsive; None once these are asked, at the end.
     skipped: tuple[NameserverSet, ...] | None = ()
-    # All that may still bring something, what was sent to the current set last.
+    # All that may still bring a reply; those to the current set come last.
     exchanges: list[Exchange] = dataclasses.field(default_factory=list)
     timer: float | None = None  # the length of the timeout that is running
-    give_up_at: float = 0.0  # when to wait for a descriptor no longer
+    give_up_at: float = 0.0  # when to stop waiting for a descriptor
     permit: int = NO_PERMIT
     attempts: int = 0
-    fallback: Answer | ResolverError | None = None  # what to end with without an answer
+    fallback: Answer | ResolverError | None = None  # the outcome if there is no answer
     outcome: LookupOutcome | None = None
 
     # --- Waiters
@@ -6350,9 +6356,9 @@ class Lookup:
     def join(self, waiter: Waiter) -> None:
         """Adds a waiter. Raises ResolverError if it would wait for itself."""
         awaiting = [*waiter.fetching]
-        for lookup in awaiting:  # grows by those that wait for one in it, each once
+        for lookup in awaiting:  # grows by lookups whose waiters wait for one in it, each once
             if lookup is self:
-                raise ResolverError('To find a nameserver for a name, the same name was asked for')
+                raise ResolverError('get_nameservers resolves the name that it is called for')
             for other in lookup.waiters:
                 if other.lookups:  # else it has left
                     awaiting += [each for each in other.fetching if each not in awaiting]
@@ -6367,7 +6373,11 @@ class Lookup:
             if self.settings.lookups.get(self.key) is self:
                 del self.settings.lookups[self.key]
             self.close()
-            log_debug(self.context, 'Asked for %s: given up', describe(self.fqdn, self.key[1]))
+            log_debug(
+                self.context,
+                'Asked for %s: nobody waits for it any more',
+                describe(self.fqdn, self.key[1]),
+            )
         elif self in waiter.wanted:
             self.request_set()
 
@@ -6423,7 +6433,7 @@ class Lookup:
             elif isinstance(self.fallback, Answer) and not any(
                 [exchange.is_stream for exchange in self.exchanges]
             ):
-                self.finish(self.fallback)  # what is of use in a truncated reply: there is no more
+                self.finish(self.fallback)  # the usable records of a truncated reply
             elif self.taken == len(self.sets) < MAX_SETS:
                 return self.request_set()
             elif self.taken < MAX_SETS and (each := self.sets[self.taken]) is not None:
@@ -6434,7 +6444,7 @@ class Lookup:
             elif self.skipped:
                 self.sets, self.taken, self.skipped = (*self.skipped, None), 0, None
             else:
-                what = f'{describe(self.fqdn, self.key[1])}: there was no nameserver to ask'
+                what = f'{describe(self.fqdn, self.key[1])}: get_nameservers yielded no nameserver'
                 self.finish(self.fallback or QueryTimeout(what))
 
     def is_waiting(self) -> bool:
@@ -6463,7 +6473,7 @@ class Lookup:
         if are_skipped and self.skipped is not None:
             if servers not in [each.servers for each in self.skipped]:
                 self.skipped += (self.current,)
-                if self.permit == HAS_PERMIT:  # it keeps its place in the queue without it
+                if self.permit == HAS_PERMIT:  # it keeps its place in the queue
                     self.release_permit()
                     self.permit = IS_NEXT
                 return
@@ -6473,7 +6483,7 @@ class Lookup:
             if are_skipped:
                 server.probe_order = next(PROBE_ORDER)
             pending = self.exchange_on_stream(server)
-            if pending is not None:  # what it was asked there may still be answered
+            if pending is not None:  # this may still be answered
                 pending.asked_set = self.current
                 self.exchanges.remove(pending)
                 self.exchanges.append(pending)
@@ -6516,7 +6526,7 @@ class Lookup:
             return True
         query = self.make_query(server, way)
         if self.timer is not None:
-            self.stop_timer()  # it starts anew when all is sent that can be
+            self.stop_timer()  # it starts again when everything is sent
         self.attempts += 1
         try:
             exchange = send(server, way, query, read_reply, self, self.resources, self.loop)
@@ -6546,7 +6556,7 @@ class Lookup:
         limit = self.resources.limit
         if self in limit.queue or self.is_waiting():
             return False
-        if self.free_up() or limit.acquire():  # that of a stream which is idle now
+        if self.free_up() or limit.acquire():  # of a stream that is idle now
             return True
         self.stop_timer()
         limit.wait(self, self.permit == IS_NEXT)
@@ -6622,7 +6632,7 @@ class Lookup:
 
     def __call__(self, exchange: Exchange, outcome: Any) -> None:
         """Takes an outcome of an exchange: an answer, a reason to ask otherwise, or a failure."""
-        if self.outcome is not None:  # it is aborted
+        if self.outcome is not None:  # it has ended
             return
         server, is_stream = exchange.server, exchange.is_stream
         if not isinstance(outcome, OSError) or isinstance(outcome, RequestEnded):
@@ -6633,7 +6643,7 @@ class Lookup:
         ):  # nearly always: there is nothing to learn from it
             self.exchanges.remove(exchange)
             return self.finish(outcome)
-        is_last = is_stream or not isinstance(outcome, CaseMismatch)  # else it goes on listening
+        is_last = is_stream or not isinstance(outcome, CaseMismatch)  # else the socket listens on
         if is_last and exchange in self.exchanges:
             self.exchanges.remove(exchange)
         if isinstance(outcome, CaseMismatch):
@@ -6646,9 +6656,9 @@ class Lookup:
                 server.folds_case_until = self.loop.time() + FOLDING_SECONDS
         if isinstance(outcome, TruncatedAnswer):
             outcome = outcome.outcome
-            if not is_stream:  # then the whole is asked for over a stream, once
+            if not is_stream:  # the complete reply is asked for over a stream, once
                 if isinstance(outcome, Answer):
-                    self.fallback = outcome  # with which `advance` ends if the stream fails
+                    self.fallback = outcome  # `advance` ends with it if the stream fails
                 elif isinstance(outcome, ResolverError):
                     self.note(outcome, server, False)
                 if not self.ask_on_stream(server) and self.exchange_on_stream(server) is None:
@@ -6690,7 +6700,7 @@ class Lookup:
             server.edns_unanswered = 0
             server.no_edns_until = 0.0
         elif tried.lacks_edns:
-            # One loss is no proof, but an error is.
+            # One reply after a loss proves nothing, but an error does.
             server.edns_unanswered += 1
             if tried.lacks_edns == 'refused' or server.edns_unanswered >= MAX_UNANSWERED:
                 server.no_edns_until = now + NO_EDNS_SECONDS
@@ -6715,7 +6725,7 @@ class Lookup:
             exchange.asked_set = NO_SET
             server = exchange.server
             tried = self.tried_with(server)
-            # Over another way it says nothing, nor if others got replies: then the name is slow.
+            # A timeout on another way says nothing. If others got replies, only the name is slow.
             if exchange.is_stream == server.is_stream and server.responded_at < exchange.sent_at:
                 server.found_unresponsive(now)
             error = QueryTimeout('no usable reply in time')
@@ -6723,9 +6733,9 @@ class Lookup:
             self.note(error, server, exchange.is_stream)
             if not isinstance(exchange, StreamExchange):
                 if exchange.query.has_edns and not tried.lacks_edns:
-                    tried.lacks_edns = 'silent'  # it may be so to EDNS only
+                    tried.lacks_edns = 'silent'  # it may be silent to EDNS only
                 continue
-            # One that waits to be sent alone has not been asked yet.
+            # A query that waits to be sent alone has not been asked yet.
             is_late = exchange.is_sent and exchange.sent_at + self.current.timeout <= now
             if is_late:
                 exchange.is_late = True
@@ -6733,7 +6743,7 @@ class Lookup:
             are_others_answered = is_late and exchange.stream.replies > exchange.replies_before
             has_room = RETIRED not in server.streams
             if are_others_answered and has_room and not tried.was_late:
-                tried.was_late = True  # it stays where it is, and is asked once more
+                tried.was_late = True  # the query stays there, and is asked once more
                 self.ask_again(server, ALONE)
             else:
                 self.ask_in_lower_case(server)
@@ -6803,15 +6813,15 @@ class Lookup:
 
     def note(self, error: Failure, server: Server, is_stream: bool) -> None:
         """Notes an error for the end: the last one of the best rank is raised."""
-        if isinstance(error, MalformedMessage):  # on a stream: no answer, but from the server
+        if isinstance(error, MalformedMessage):  # on a stream it comes from the server
             bad = BadResponse(str(error))
             bad.__cause__ = error
             error = bad
         error = self.explain(error, server, is_stream)
-        log_debug(self.context, 'Failed: %s', error)
+        log_debug(self.context, 'An attempt failed: %s', error)
         if not isinstance(self.fallback, Answer):
             both = [error, self.fallback] if self.fallback is not None else [error]
-            # That of the first kind in RANKS; of two of one kind the new one, which is first here.
+            # Of two errors of one kind in RANKS, min returns the first, which is new.
             self.fallback = min(
                 both, key=lambda one: [not isinstance(one, kind) for kind in RANKS]
             )
@@ -6838,12 +6848,12 @@ class Lookup:
             notice = waiter.settings.notice
             if notice is not None and isinstance(outcome, Answer) and outcome.records:
                 notice()
-        self.close()  # after they are woken: who asks again may use its timer
+        self.close()  # after they are woken: those who ask again may use its timer
         if self.context is None:
             return
         if error is not None:
-            # As text: a handler that keeps what it logs would keep the error's cause, too.
-            self.context.copy().run(logger.warning, 'Gave an expired answer: %s', str(error))
+            # As text: a handler that keeps its records would also keep the cause of the error.
+            self.context.copy().run(logger.warning, 'Returned an expired answer: %s', str(error))
         if logger.isEnabledFor(logging.DEBUG):
             text = outcome_text(outcome, now)
             log_debug(self.context, 'Asked for %s: %s', describe(self.fqdn, self.key[1]), text)
@@ -6866,7 +6876,7 @@ class Lookup:
             self.exchanges.pop().close()
 
 
-# The lookups for which this task is fetching nameservers: to join one from here would deadlock.
+# The lookups that this task fetches nameservers for: joining one of them would deadlock.
 FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
 
 
@@ -6876,11 +6886,11 @@ class Waiter:
 
     settings: Settings
     fqdn: bytes
-    fetching: tuple[Lookup, ...]  # those for which it waits itself
+    fetching: tuple[Lookup, ...]  # the lookups whose get_nameservers it is called in
     lookups: tuple[Lookup, ...] = ()  # none once it has left
     unfinished: int = 0  # of its lookups
-    wanted: tuple[Lookup, ...] = ()  # those for which it is to fetch the next set
-    generator: Any = None  # that it has begun
+    wanted: tuple[Lookup, ...] = ()  # lookups that it has to fetch the next set for
+    generator: Any = None  # of get_nameservers, once it has begun
     future: asyncio.Future[None] | None = None  # done when there is something to do
 
     def begin(self, qtypes: Iterable[int], loop: Loop) -> None:
@@ -6919,7 +6929,7 @@ class Waiter:
     async def fetch(self) -> None:
         """Gets the next set from the caller's get_nameservers, for the lookups that want one."""
         settings = self.settings
-        each = None  # which is the end of the sets
+        each = None  # the end of the sets
         token = FETCHING.set(self.fetching + self.lookups)
         try:
             if self.generator is None:
@@ -6927,13 +6937,13 @@ class Waiter:
             each = to_set(settings, await anext(self.generator), self.fqdn)
         except StopAsyncIteration:
             pass
-        except Exception as error:  # of a callable of the caller's: it goes to all who wait
+        except Exception as error:  # from the caller's function: all waiters get it
             for lookup in self.wanted:
                 lookup.abort(error)
         finally:
             FETCHING.reset(token)
         wanted, self.wanted = self.wanted, ()
-        for lookup in self.lookups:  # one that does not want it now, has it when it does
+        for lookup in self.lookups:  # one that does not need it now finds it later
             if lookup.outcome is None and (lookup in wanted or lookup.waiters[0] is self):
                 lookup.sets += (each,)
         advance = Lookup.advance if len(settings.lookups) <= MIN_BATCH else Lookup.advance_soon
@@ -6953,8 +6963,8 @@ class Waiter:
 # --- 20. Resolver ------------------------------------------------------------
 #
 # Hosts, special names, the search list, aliases, both families, and the resolver itself.
-# The factory holds state, functions hold logic. Inside, a resolution takes a tuple of
-# types: a lookup for each, all from one walk of the nameservers.
+# The factory holds state, functions hold logic. Internally a resolution takes a tuple of
+# types: one lookup for each, and one walk of the nameservers for all.
 
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
@@ -7018,7 +7028,7 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known | N
     addresses = host if isinstance(host, tuple) else (host,)
     for each in addresses:
         if not isinstance(each, (IPv4Address, IPv6Address)):
-            raise TypeError(f'get_host gives addresses, not {each!r}')
+            raise TypeError(f'get_host has to return addresses, not {each!r}')
     own = IPv4AddressExpiresAt, IPv6AddressExpiresAt
     records = [each if isinstance(each, own) else expiring(each, now) for each in addresses]
     return known_here(tuple(records), name, qtype, now)
@@ -7032,13 +7042,8 @@ def add_known(settings: Settings, outcomes: Outcomes, qtype: int, known: Known |
 
 
 def find_here(
-    settings: Settings,
-    loop: Loop,
-    name: bytes,
-    qtypes: tuple[int, ...],
-    found: Outcomes,
-    is_given: bool,
-) -> tuple[int, ...]:
+    settings: Settings, loop: Loop, name: bytes, qtypes: Types, found: Outcomes, is_given: bool
+) -> Types:
     """Adds the outcomes that need no get_host and no query to `found`; returns the other types.
 
     After get_host it is called again, as for a name that is not given.
@@ -7086,23 +7091,19 @@ def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
 
 
 async def resolve_types(
-    settings: Settings,
-    loop: Loop,
-    name: bytes,
-    qtypes: tuple[int, ...],
-    outcomes: Outcomes,
-    is_given: bool = True,
+    settings: Settings, name: bytes, qtypes: Types, outcomes: Outcomes, is_given: bool = True
 ) -> None:
     """Adds the outcomes for a name to `outcomes`, and follows aliases.
 
     get_host is called for a name that `is_given` by the caller, not for the target of an alias. If
     the caller is cancelled, `outcomes` keeps what has arrived, which may be an alias alone.
     """
+    loop = asyncio.get_running_loop()
     target, found, aliases = name, outcomes, NO_ALIASES
-    while qtypes:  # each turn makes a chain of aliases longer, or ends it
+    while qtypes:  # each turn follows one more alias, MAX_CNAMES at most
         fqdn = target.lower()
         if fqdn == target:
-            fqdn = target  # not to have it twice while others are waited for
+            fqdn = target  # so that not two copies wait
         try:
             qtypes = find_here(settings, loop, target, qtypes, found, is_given)
             if qtypes and is_given and settings.get_host is not None:
@@ -7124,7 +7125,9 @@ async def resolve_types(
                             await waiter.future
                 finally:
                     waiter.leave(found)
-                    if hasattr(waiter.generator, 'aclose'):  # else it is no generator
+                    if hasattr(
+                        waiter.generator, 'aclose'
+                    ):  # else it is not an asynchronous generator
                         await waiter.generator.aclose()
         finally:
             for qtype in aliases:
@@ -7141,7 +7144,7 @@ async def resolve_types(
 
 
 def recall_search(
-    cache: Cache, name: bytes, names: Iterable[bytes], qtypes: tuple[int, ...], now: float
+    cache: Cache, name: bytes, names: Iterable[bytes], qtypes: Types, now: float
 ) -> dict[int, Known]:
     """Returns what the cache has of the outcomes of a search for `name`, by type."""
     own: dict[int, Known] = {}
@@ -7162,12 +7165,7 @@ def recall_search(
 
 
 async def search_for(
-    settings: Settings,
-    loop: Loop,
-    name: bytes,
-    names: Iterable[bytes],
-    qtypes: tuple[int, ...],
-    outcomes: Outcomes,
+    settings: Settings, name: bytes, names: Iterable[bytes], qtypes: Types, outcomes: Outcomes
 ) -> None:
     """Adds the outcomes of the first of several names that exists to `outcomes`.
 
@@ -7175,15 +7173,13 @@ async def search_for(
     could not be asked for. If none exists, the error is about `name`. get_host is called for
     `name` only, and a type that it knows is not searched for.
     """
-    now = loop.time()
+    now = asyncio.get_running_loop().time()
     recalled = recall_search(settings.cache, name, names, qtypes, now)
     if len(recalled) == len(qtypes):
         outcomes.update(recalled)
         return
     fqdn = name.lower()
-    for qtype in qtypes:
-        if qtype in recalled:
-            continue
+    for qtype in [each for each in qtypes if each not in recalled]:
         host: Any = settings.config.hosts.get(fqdn, NOT_IN_HOSTS).get(qtype)
         if settings.get_host is not None:
             host = await settings.get_host(fqdn, qtype)
@@ -7194,7 +7190,7 @@ async def search_for(
         found: Outcomes = {}
         is_over = True
         try:
-            await resolve_types(settings, loop, each, wanted, found, is_given=False)
+            await resolve_types(settings, each, wanted, found, is_given=False)
             is_over = not all([isinstance(one, NegativeAnswer) for one in found.values()])
         finally:
             if is_over:
@@ -7207,16 +7203,15 @@ async def search_for(
 
 
 def resolve_name(
-    settings: Settings, given: str | bytes, qtypes: tuple[int, ...], outcomes: Outcomes
+    settings: Settings, given: str | bytes, qtypes: Types, outcomes: Outcomes
 ) -> Awaitable[None]:
     """Returns an awaitable that adds the outcomes for a caller's name to `outcomes`.
 
     Files that have changed are read again. Raises InvalidName, or TypeError.
     """
     name = to_name(given)
-    loop = asyncio.get_running_loop()
     config = settings.config
-    now = loop.time()
+    now = asyncio.get_running_loop().time()
     if not config.since <= now < config.due and config.reload_if_changed(now):
         forget(settings)
     if config.search and not is_absolute(given):
@@ -7224,16 +7219,16 @@ def resolve_name(
         may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
         if not may_be_special or special(name, fqdn, qtypes[0], now, True) is None:
             names = names_to_ask(name, config.search, config.ndots)
-            return search_for(settings, loop, name, names, qtypes, outcomes)
-    return resolve_types(settings, loop, name, qtypes, outcomes)
+            return search_for(settings, name, names, qtypes, outcomes)
+    return resolve_types(settings, name, qtypes, outcomes)
 
 
 def check_type(qtype: int) -> tuple[int, ...]:
     """Returns a tuple of the type. Raises InvalidName if it cannot be resolved, or TypeError."""
     if not isinstance(qtype, int):
-        raise TypeError(f'A type is one of TYPES or a number, not {qtype!r}')
+        raise TypeError(f'A type has to be one of TYPES or a number, not {qtype!r}')
     if qtype in UNRESOLVABLE or not 0 <= qtype <= 0xFFFF:
-        raise InvalidName(f'{present_number(qtype, TYPE_OF, "TYPE")} is no type to resolve')
+        raise InvalidName(f'The type {present_type(qtype)} cannot be resolved')
     return (qtype,)
 
 
@@ -7282,16 +7277,15 @@ def to_settings(
     resolv_conf = file_of(get_nameservers, default, parse_resolv_conf)
     hosts = file_of(get_host, get_host_from_etc_hosts, parse_hosts)
     if not isinstance(serve_stale, (int, float)):
-        raise TypeError(f'serve_stale is a number of seconds, not {serve_stale!r}')
+        raise TypeError(f'serve_stale has to be a number of seconds, not {serve_stale!r}')
     if isinstance(search, (str, bytes)):
-        raise TypeError(f'A search list is an iterable of names, not {search!r}')
+        raise TypeError(f'search has to be an iterable of names, not {search!r}')
     domains = None
     if search is not None:
-        domains = tuple(
-            [to_name(each).lower() for each in itertools.islice(search, MAX_SEARCH + 1)]
-        )
+        first = itertools.islice(search, MAX_SEARCH + 1)
+        domains = tuple([to_name(each).lower() for each in first])
         if len(domains) > MAX_SEARCH:
-            raise InvalidName(f'There are more than {MAX_SEARCH} domains in the search list')
+            raise InvalidName(f'search has more than {MAX_SEARCH} domains')
     return Settings(
         get_host=get_host if hosts is None else None,
         get_nameservers=get_nameservers,
@@ -7343,7 +7337,7 @@ def Resolver(
             now = get_running_loop().time()
             if known[0] > now and config.since <= now < config.due:
                 records = known[1]
-                # What has fewer dots is looked for below the domains of the search list first.
+                # With fewer dots it is looked for below the domains of the search list first.
                 if records and (not config.ndots or has_dots(name, config.ndots)):
                     return records
         qtypes = RESOLVABLE.get(qtype) or check_type(qtype)
@@ -7352,7 +7346,7 @@ def Resolver(
         if config.search or not config.since <= now < config.due:
             await resolve_name(settings, name, qtypes, outcomes)
         else:
-            await resolve_types(settings, get_running_loop(), to_name(name), qtypes, outcomes)
+            await resolve_types(settings, to_name(name), qtypes, outcomes)
         outcome = outcomes[qtype]
         return outcome.records if isinstance(outcome, Answer) else records_of(outcome)
 
@@ -7365,12 +7359,12 @@ def Resolver(
 
 # --- 21. Guests --------------------------------------------------------------
 #
-# Resolvers in the shape that others want, each made when it is first asked for:
-# the library that it is for is imported only then.
+# Resolvers with the interfaces of other libraries. Each is made at first use, and imports its
+# library only then.
 
 OTHER_FAMILY_SECONDS = 0.05  # RFC 8305 3: how long to wait for the other family
 NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-# What getaddrinfo(3) says of an error, for programs that know only that; the rest is EAI_FAIL.
+# The error numbers of getaddrinfo(3), for programs that know only those.
 EAI_OF = (
     ((DoesNotExist, InvalidName), socket.EAI_NONAME),
     ((QueryTimeout, ResponseCode, BadResponse, Truncated, SocketError), socket.EAI_AGAIN),
@@ -7387,7 +7381,7 @@ async def resolve_families(
     has, raises ResolverError: a failure rather than an absence.
     """
     if family not in TYPES_OF_FAMILY:
-        raise InvalidName(f'{name}: there are no addresses of family {family!r} in DNS')
+        raise InvalidName(f'{name}: DNS has no addresses of family {family!r}')
     qtypes = TYPES_OF_FAMILY[family]
     outcomes: Outcomes = {}
     loop = asyncio.get_running_loop()
@@ -7395,14 +7389,14 @@ async def resolve_families(
     is_over = False
 
     def notice() -> None:
-        if grace.when() is None and not is_over:  # the lookup of another may end later
+        if grace.when() is None and not is_over:  # a shared lookup may end later
             grace.reschedule(loop.time() + OTHER_FAMILY_SECONDS)
 
     try:
         async with grace:
             await resolve_name(settings._replace(notice=notice), name, qtypes, outcomes)
     except TimeoutError:
-        if not grace.expired():  # then it is of a callable of the caller's
+        if not grace.expired():  # the caller's function raised it
             raise
     finally:
         is_over = True
@@ -7410,7 +7404,7 @@ async def resolve_families(
     addresses = [each for one in found if isinstance(one, Answer) for each in one.records]
     if not addresses:
         records_of(min(reversed(found), key=lambda one: isinstance(one, NegativeAnswer)))
-    return list(dict.fromkeys(addresses))  # a get_host may give all for either family
+    return list(dict.fromkeys(addresses))  # a get_host may return all of them for both families
 
 
 class HostResolver:
@@ -7491,8 +7485,8 @@ def __getattr__(name: str) -> Any:
 
 # --- 22. Command line --------------------------------------------------------
 #
-# Words in, lines and an exit status out. What it imports beyond the core comes
-# when it is used.
+# Words in, lines and an exit status out. Imports beyond those of the core happen at first
+# use.
 
 USAGE = """\
 Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @URL]
@@ -7661,10 +7655,10 @@ def main() -> int:
             status = print(USAGE, end='') or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130  # as a shell says it of SIGINT
+        return 130  # as shells do for SIGINT
     except OSError as error:
         print(f'The output cannot be written: {error}', file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit
         return 2
     return status
 

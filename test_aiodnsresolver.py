@@ -588,8 +588,7 @@ def resolver_of(*servers, **arguments):
 async def outcomes_of(settings, name, qtypes):
     """What comes of a name and several types."""
     outcomes = {}
-    loop = asyncio.get_running_loop()
-    await module.resolve_types(settings, loop, name, qtypes, outcomes)
+    await module.resolve_types(settings, name, qtypes, outcomes)
     return outcomes
 
 
@@ -13099,13 +13098,13 @@ async def test_what_is_asked_failed_and_dropped_is_logged_for_debugging(caplog):
     ours = [record for record in caplog.records if record.name == 'aiodnsresolver']
     assert [record.getMessage() for record in ours] == [
         dropped,
-        'Asked for x.example. A: records: 1, for 60 s',
+        'Asked for x.example. A: records: 1, valid for 60 s',
         dropped,
-        'Asked for alias.example. A: an alias, and the records of its target are not there',
-        f'Failed: {timeout}',
+        'Asked for alias.example. A: an alias, whose target has to be asked for',
+        f'An attempt failed: {timeout}',
         f'Asked for silent.example. A: QueryTimeout: {timeout}',
-        f'Asked for y.example. A: {absence}, for 60 s',
-        'Asked for silent.example. A: given up',
+        f'Asked for y.example. A: {absence}, valid for 60 s',
+        'Asked for silent.example. A: nobody waits for it any more',
     ]
     assert {record.levelno for record in ours} == {logging.DEBUG}
 
