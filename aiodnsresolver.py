@@ -5207,11 +5207,7 @@ def message_reader(
     keyring: Keyring | None,
     request_mac: bytes,
 ) -> Read:
-    """Returns a function that reads a reply, or any message if there is no query.
-
-    It returns a Message or an error. With `ignore_errors` it raises the error instead, so that the
-    datagram is dropped.
-    """
+    """Returns a function from a reply to a Message or error. It raises what is to be dropped."""
 
     def read(query: Query, octets: bytes, _: float) -> Message | ResolverError:
         try:
@@ -5326,9 +5322,8 @@ def to_destination(sock: socket.SocketType, destination: Any) -> Any:
         raise TypeError(f'destination has to be an address and a port, not {destination!r}')
     server = Server(*destination[:2])
     more = destination[2:]  # of IPv6: the flow and the scope
-    flow, scope = (*more, 0, 0)[:2]
-    are_numbers = isinstance(flow, int) and isinstance(scope, int)
-    is_good = are_numbers and 0 <= flow < 1 << 20 and 0 <= scope < 1 << 32
+    limits = zip(more, (1 << 20, 1 << 32), strict=False)
+    is_good = all(isinstance(number, int) and 0 <= number < limit for number, limit in limits)
     if more and (server.family == socket.AF_INET or not is_good):
         raise InvalidName(f'{destination!r} is not a valid destination')
     if server.family != sock.family:
@@ -6080,7 +6075,7 @@ Cache = OrderedDict[CacheKey, Known]
 
 
 class CallersError(NamedTuple):
-    """An exception that a caller's function raised. It is passed on with its own traceback."""
+    """What a caller's function raised: it is passed on unchanged."""
 
     error: Exception
     traceback: Any
@@ -6093,14 +6088,12 @@ Types = tuple[int, ...]
 
 
 def records_of(outcome: LookupOutcome) -> tuple[Any, ...]:
-    """Returns the records of an outcome, or raises its error.
-
-    An error of this module is raised as a copy, because a traceback grows each time it is raised.
-    """
+    """Returns the records of an outcome, or raises its error."""
     if isinstance(outcome, Answer):
         return outcome.records
     if isinstance(outcome, CallersError):
         raise outcome.error.with_traceback(outcome.traceback)
+    # A copy: a traceback grows each time it is raised.
     error = outcome.error if isinstance(outcome, NegativeAnswer) else outcome
     copied = type(error).__new__(type(error), *error.args)
     copied.__dict__.update(error.__dict__)
@@ -6119,10 +6112,7 @@ def recall(cache: Cache, key: CacheKey, now: float) -> Known | None:
 
 
 def remember(cache: Cache, key: CacheKey, known: Known, now: float) -> None:
-    """Caches an outcome if it may be cached; if the cache is full, the oldest entry goes.
-
-    It replaces what was cached before, even if it expires at once.
-    """
+    """Caches an outcome that may be cached. If the cache is full, the oldest entry goes."""
     if not known.is_cacheable:
         return
     cache.pop(key, None)
@@ -6142,10 +6132,7 @@ class StaleAnswer(Answer):
 
 
 def revive(known: Known | None, since: float, now: float) -> StaleAnswer | None:
-    """Returns a cached answer for STALE_SECONDS more if it expired after `since`, else None.
-
-    A negative answer is not used again (RFC 8767).
-    """
+    """Returns a positive answer (RFC 8767) for STALE_SECONDS more, or None if it is too old."""
     if not isinstance(known, Answer):
         return None
     first = known.first if isinstance(known, StaleAnswer) else known
@@ -6255,10 +6242,7 @@ async def get_host_from_etc_hosts(
 
 
 def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
-    """Returns the set for a tuple that get_nameservers yielded. Calls a caller's transform_fqdn.
-
-    Raises TypeError or InvalidName.
-    """
+    """Returns the set for what get_nameservers yielded. Raises TypeError or InvalidName."""
     if not isinstance(yielded, tuple) or not yielded:
         raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {yielded!r}')
     each = settings.sets.get(yielded)
@@ -6466,10 +6450,8 @@ class Lookup:
             self.sets = (*self.sets[:at], *rest, None)
             self.current = rest[0]
         servers = self.current.servers
-        are_skipped = True
-        for server in servers:
-            if not server.unresponsive_until or server.may_be_asked(now):
-                are_skipped = False
+        # Of all: each one whose time has come is probed.
+        are_skipped = not any([server.may_be_asked(now) for server in servers])
         if are_skipped and self.skipped is not None:
             if servers not in [each.servers for each in self.skipped]:
                 self.skipped += (self.current,)
@@ -6502,10 +6484,7 @@ class Lookup:
     # --- Sending
 
     def send_next(self) -> bool:
-        """Sends the first unsent query, or fails it. Returns False if there is no socket for it.
-
-        Which nameservers of a set to ask is decided only when there is a socket.
-        """
+        """Sends or fails the first unsent query. Returns False if there is no socket for it."""
         chosen, way = self.unsent[0]
         server = chosen or self.current.servers[0]
         if chosen is None and server.is_stream:
@@ -6563,10 +6542,7 @@ class Lookup:
         return False
 
     def free_up(self) -> bool:
-        """Closes the oldest socket, and returns True: its permit is the caller's.
-
-        If there is none, its queries on streams are given up, so that these can become idle.
-        """
+        """Closes the oldest socket, whose permit is the caller's then, or gives up all streams."""
         for exchange in self.exchanges:
             if isinstance(exchange, DatagramExchange):
                 self.exchanges.remove(exchange)
@@ -6586,10 +6562,7 @@ class Lookup:
             self.resources.limit.release()
 
     def wait_for_descriptor(self, server: Server, way: int, error: OSError) -> bool:
-        """Waits for a descriptor, for at most one timeout: the nameserver is not to blame.
-
-        The permit is kept: without a descriptor others could not use it either.
-        """
+        """Waits for a descriptor, for at most one timeout: the nameserver is not to blame."""
         self.attempts -= 1
         now = self.loop.time()
         self.give_up_at = self.give_up_at or now + self.current.timeout
@@ -6707,8 +6680,7 @@ class Lookup:
         if tried.in_lower_case and name == name.lower():
             server.folds_case_until = now + FOLDING_SECONDS
         is_alone = isinstance(exchange, StreamExchange) and exchange.stream.way == ALONE
-        is_other_unanswered = any([each.is_stream for each in self.exchanges])
-        if tried.was_late and is_alone and is_other_unanswered:
+        if tried.was_late and is_alone and any([each.is_stream for each in self.exchanges]):
             server.answered_alone += 1
             if server.answered_alone >= MAX_ANSWERED_ALONE:
                 server.answered_alone = 0
@@ -6728,7 +6700,7 @@ class Lookup:
             # A timeout on another way says nothing. If others got replies, only the name is slow.
             if exchange.is_stream == server.is_stream and server.responded_at < exchange.sent_at:
                 server.found_unresponsive(now)
-            error = QueryTimeout('no usable reply in time')
+            error = QueryTimeout(LATE)
             error.__cause__ = exchange.dropped
             self.note(error, server, exchange.is_stream)
             if not isinstance(exchange, StreamExchange):
@@ -6795,10 +6767,7 @@ class Lookup:
     def fail(
         self, server: Server, error: Failure, is_stream: bool, is_there: bool = False
     ) -> None:
-        """Counts a failure of a nameserver, and notes the error.
-
-        An error of the network marks it unresponsive, unless it `is_there`: it has responded.
-        """
+        """Counts a failure. A network error marks the nameserver, unless it `is_there`."""
         self.tried_with(server).failures += 1
         is_far = isinstance(error, OSError) and error.errno not in SHORTAGES and not is_there
         if is_far and is_stream == server.is_stream:
@@ -6832,8 +6801,7 @@ class Lookup:
         now = self.loop.time()
         error = None
         if settings.serve_stale and isinstance(outcome, OUTAGES):
-            known = settings.cache.get(self.key)
-            stale = revive(known, now - settings.serve_stale, now)
+            stale = revive(settings.cache.get(self.key), now - settings.serve_stale, now)
             if stale is not None:
                 error, outcome = outcome, stale
         self.outcome = outcome
@@ -6973,11 +6941,7 @@ NO_ALIASES: dict[int, Alias] = {}
 
 
 def forget(settings: Settings) -> None:
-    """Empties the cache, and forgets what is known about the nameservers.
-
-    Lookups under way finish for those who wait. Their outcomes are not cached, and nobody joins
-    them.
-    """
+    """Empties the cache. Lookups under way finish, but are not cached and not joined."""
     for server in settings.servers.values():
         for stream in [*server.streams.values()]:
             server.retire(stream)
@@ -7205,10 +7169,7 @@ async def search_for(
 def resolve_name(
     settings: Settings, given: str | bytes, qtypes: Types, outcomes: Outcomes
 ) -> Awaitable[None]:
-    """Returns an awaitable that adds the outcomes for a caller's name to `outcomes`.
-
-    Files that have changed are read again. Raises InvalidName, or TypeError.
-    """
+    """Returns an awaitable that adds the outcomes for a caller's name. Raises InvalidName."""
     name = to_name(given)
     config = settings.config
     now = asyncio.get_running_loop().time()
@@ -7254,10 +7215,7 @@ if TYPE_CHECKING:
 def file_of(
     function: Any, default: Any, parse: Callable[[Iterable[str]], Any]
 ) -> ConfigFile | None:
-    """Returns the file that a default function reads, or None for a caller's own function.
-
-    A `functools.partial` of the default may set another `path`.
-    """
+    """Returns the file that a default reads, or a partial of it with a `path`; else None."""
     path = default.__defaults__[0]
     if isinstance(function, functools.partial):
         path = function.keywords.get('path', path)
@@ -7364,12 +7322,8 @@ def Resolver(
 
 OTHER_FAMILY_SECONDS = 0.05  # RFC 8305 3: how long to wait for the other family
 NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-# The error numbers of getaddrinfo(3), for programs that know only those.
-EAI_OF = (
-    ((DoesNotExist, InvalidName), socket.EAI_NONAME),
-    ((QueryTimeout, ResponseCode, BadResponse, Truncated, SocketError), socket.EAI_AGAIN),
-    ((ResolverError,), socket.EAI_FAIL),
-)
+# The error numbers of getaddrinfo(3), for programs that know only those. Others are EAI_FAIL.
+EAI_OF = ((DoesNotExist, InvalidName), socket.EAI_NONAME), (OUTAGES, socket.EAI_AGAIN)
 
 
 async def resolve_families(
@@ -7380,9 +7334,9 @@ async def resolve_families(
     Both are asked at once. As soon as one has addresses, the other gets 50 ms more. If neither
     has, raises ResolverError: a failure rather than an absence.
     """
-    if family not in TYPES_OF_FAMILY:
+    qtypes = TYPES_OF_FAMILY.get(family)
+    if qtypes is None:
         raise InvalidName(f'{name}: DNS has no addresses of family {family!r}')
-    qtypes = TYPES_OF_FAMILY[family]
     outcomes: Outcomes = {}
     loop = asyncio.get_running_loop()
     grace = asyncio.timeout(None)
@@ -7431,8 +7385,8 @@ class HostResolver:
         try:
             addresses = await resolve_families(self.settings, host, family)
         except ResolverError as error:
-            number = next(number for kinds, number in EAI_OF if isinstance(error, kinds))
-            raise socket.gaierror(number, str(error)) from error
+            numbers = (number for kinds, number in EAI_OF if isinstance(error, kinds))
+            raise socket.gaierror(next(numbers, socket.EAI_FAIL), str(error)) from error
         return [
             {
                 'hostname': host,
