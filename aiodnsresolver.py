@@ -5437,9 +5437,7 @@ async def receive_udp(
                         dropped.append(error.with_traceback(None))
                         logger.debug('Dropped a datagram from %s: %s', source, error)
                         if next(drops) % MAX_READS == 0:
-                            await asyncio.sleep(
-                                0
-                            )  # so that a flood of them does not block the loop
+                            await asyncio.sleep(0)  # a flood must not block the loop
                     else:
                         if isinstance(message, ResolverError):
                             raise message
@@ -5551,7 +5549,7 @@ async def receive_tcp(
                 except (MalformedMessage, BadSignature):
                     if not ignore_errors:
                         raise
-                    await asyncio.sleep(0)  # so that a flood of them does not block the loop
+                    await asyncio.sleep(0)  # a flood must not block the loop
 
 
 async def over_stream(
@@ -6357,11 +6355,8 @@ class Lookup:
             if self.settings.lookups.get(self.key) is self:
                 del self.settings.lookups[self.key]
             self.close()
-            log_debug(
-                self.context,
-                'Asked for %s: nobody waits for it any more',
-                describe(self.fqdn, self.key[1]),
-            )
+            what = describe(self.fqdn, self.key[1])
+            log_debug(self.context, 'Asked for %s: nobody waits for it any more', what)
         elif self in waiter.wanted:
             self.request_set()
 
@@ -7043,8 +7038,8 @@ def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
     last = outcome.alias or Alias(alias.name, 0, alias.expires_at)
     last = Alias(last.name, alias.links + last.links, min(alias.expires_at, last.expires_at))
     if last.links > MAX_CNAMES:
-        text = f'{describe(name, qtype)}: there are more than {MAX_CNAMES} aliases'
-        return CnameChainTooLong(text)
+        what = describe(name, qtype)
+        return CnameChainTooLong(f'{what}: there are more than {MAX_CNAMES} aliases')
     expires_at = min(alias.expires_at, outcome.expires_at)
     if isinstance(outcome, NegativeAnswer):
         text = f'{outcome.error} ({present_name(name)} is an alias of it)'
@@ -7089,9 +7084,7 @@ async def resolve_types(
                             await waiter.future
                 finally:
                     waiter.leave(found)
-                    if hasattr(
-                        waiter.generator, 'aclose'
-                    ):  # else it is not an asynchronous generator
+                    if hasattr(waiter.generator, 'aclose'):  # of an asynchronous generator
                         await waiter.generator.aclose()
         finally:
             for qtype in aliases:
