@@ -6113,7 +6113,7 @@ def remember(cache: Cache, key: CacheKey, known: Known, now: float) -> None:
     """Caches an outcome that may be cached. If the cache is full, the oldest entry goes."""
     if not known.is_cacheable:
         return
-    cache.pop(key, None)
+    cache.pop(key, None)  # even if the new outcome expires at once
     keep_until = known.expires_at
     if known.alias is not None and not known.records:
         keep_until = max(keep_until, known.alias.expires_at)
@@ -6450,7 +6450,7 @@ class Lookup:
         if are_skipped and self.skipped is not None:
             if servers not in [each.servers for each in self.skipped]:
                 self.skipped += (self.current,)
-                if self.permit == HAS_PERMIT:  # it keeps its place in the queue
+                if self.permit == HAS_PERMIT:  # it stays the first in the queue
                     self.release_permit()
                     self.permit = IS_NEXT
                 return
@@ -6543,7 +6543,7 @@ class Lookup:
                 self.exchanges.remove(exchange)
                 exchange.close_keeping_permit()
                 return True
-        while self.exchanges:  # each turn closes one
+        while self.exchanges:  # each turn closes one, whose stream may become idle
             self.exchanges.pop().close()
         return False
 
@@ -6565,6 +6565,7 @@ class Lookup:
         if not is_waiting and now >= self.give_up_at:
             self.note(error, server, way != DATAGRAM)
             return True
+        # It keeps the permit: without a descriptor others could not use it either.
         self.ask_again(server, way)
         if not is_waiting:
             self.stop_timer()
@@ -6936,7 +6937,7 @@ NO_ALIASES: dict[int, Alias] = {}
 
 
 def forget(settings: Settings) -> None:
-    """Empties the cache. Lookups under way finish, but are not cached and not joined."""
+    """Forgets answers and nameservers. Lookups under way finish, uncached and not joined."""
     for server in settings.servers.values():
         for stream in [*server.streams.values()]:
             server.retire(stream)
