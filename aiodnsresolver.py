@@ -7068,10 +7068,10 @@ async def resolve_types(
             qtypes = find_here(settings, loop, target, qtypes, found, is_given)
             if qtypes and is_given and settings.get_host is not None:
                 for qtype in qtypes:
-                    host = await settings.get_host(fqdn, qtype)
-                    if host is not None:
-                        known = known_from_host(host, target, qtype, loop.time())
-                        add_known(settings, found, qtype, known)
+                    outcome: Any = await settings.get_host(fqdn, qtype)
+                    if outcome is not None:
+                        outcome = known_from_host(outcome, target, qtype, loop.time())
+                        add_known(settings, found, qtype, outcome)
                 qtypes = find_here(settings, loop, target, qtypes, found, False)
             if qtypes:
                 waiter = Waiter(settings, fqdn, FETCHING.get())
@@ -7284,11 +7284,11 @@ def Resolver(
         Raises InvalidName, DoesNotExist, QueryTimeout, SocketError, ResponseCode, BadResponse,
         Truncated, CnameChainTooLong; TypeError; and what a callable of the caller's raised.
         """
-        known = cache.get((name, qtype)) if name.__class__ is str else None
-        if known is not None:
+        outcome: Any = cache.get((name, qtype)) if name.__class__ is str else None
+        if outcome is not None:
             now = get_running_loop().time()
-            if known[0] > now and config.since <= now < config.due:
-                records = known[1]
+            if outcome[0] > now and config.since <= now < config.due:
+                records: tuple[Any, ...] = outcome[1]
                 # With fewer dots it is looked for below the domains of the search list first.
                 if records and (not config.ndots or has_dots(name, config.ndots)):
                     return records
