@@ -7260,18 +7260,18 @@ def Resolver(
     search: Iterable[str | bytes] | None = None,
     serve_stale: float = 0,
 ) -> tuple[Resolve, Callable[[], None]]:
-    """Returns `resolve` and `clear_cache`. Reads no file yet, and needs no running loop.
+    """Returns `resolve` and `clear_cache`. Reads no file, and needs no running loop.
 
-    `get_host(fqdn, qtype)`: a coroutine function, asked first. None: ask a nameserver; `()`: known
-    without such a record; else an address, or a tuple of them.
+    `get_host(fqdn, qtype)`: a coroutine function, called first. It returns None to ask a
+    nameserver, `()` if there is no such record, or an address or a tuple of addresses.
     `get_nameservers(fqdn)`: an async generator of `(timeout, nameserver, ...)`, the timeout in
     seconds, a nameserver `(address, port)` or a URL, `tcp://192.0.2.1:53`; those of one tuple are
     asked at once.
     `transform_fqdn(fqdn)`: a function from the name to the name that is sent.
-    `search`: domains in which to look for a name without a final dot. None: those of the system,
-    and none with a `get_nameservers` of the caller's.
-    `serve_stale`: for how many seconds after it has expired an answer is given when every
-    nameserver failed (RFC 8767); each time it is cached for 30 s. 0: not at all.
+    `search`: domains below which to look for a name without a final dot. None: those of the
+    system, or none with the caller's own `get_nameservers`.
+    `serve_stale`: for how many seconds after its expiry an answer may be used if every nameserver
+    failed (RFC 8767). Each time it is cached for 30 s. 0: never.
     """
     settings = to_settings(get_host, get_nameservers, transform_fqdn, search, serve_stale)
     cache = settings.cache
@@ -7282,7 +7282,7 @@ def Resolver(
         """Returns the records of a name and a type: a tuple of rdata, each with `expires_at`.
 
         Raises InvalidName, DoesNotExist, QueryTimeout, SocketError, ResponseCode, BadResponse,
-        Truncated, CnameChainTooLong; TypeError; and what a callable of the caller's raised.
+        Truncated, CnameChainTooLong, TypeError, and what the caller's functions raise.
         """
         outcome: Any = cache.get((name, qtype)) if name.__class__ is str else None
         if outcome is not None:
@@ -7466,7 +7466,7 @@ def parse_words(words: list[str]) -> tuple[list[str], list[int], str | None]:
     for word in words:
         generic = re.fullmatch('TYPE([0-9]{1,5})', word.upper())
         if word.startswith('-') or (word.startswith('@') and nameserver):
-            raise InvalidName(f'What does {word!r} mean?')
+            raise InvalidName(f'{word!r} is not a known option')
         if word.startswith('@'):
             nameserver = word[1:] if '://' in word else f'udp://{word[1:]}'
             to_server(nameserver)
@@ -7477,7 +7477,7 @@ def parse_words(words: list[str]) -> tuple[list[str], list[int], str | None]:
         else:
             names.append(word)
     if not names or not all(names):
-        raise InvalidName('There is no name, or an empty one: the root is a dot')
+        raise InvalidName('A name is missing or empty: write the root as a dot')
     for qtype in qtypes:
         check_type(qtype)
     return names, qtypes or [TYPES.A], nameserver
@@ -7487,7 +7487,7 @@ async def run(names: Iterable[str], qtypes: Iterable[int], nameserver: str | Non
     """Prints the records of names and types, or errors, and returns the exit status."""
 
     async def get_host(fqdn: bytes, qtype: int) -> None:
-        """A nameserver that is named is asked, whatever hosts says."""
+        """Returns None: if a nameserver is named, hosts is not used."""
 
     async def get_nameservers(fqdn: bytes) -> AsyncGenerator[tuple[Any, ...], None]:
         for _ in range(5):
@@ -7605,7 +7605,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130  # as shells do for SIGINT
     except OSError as error:
-        print(f'The output cannot be written: {error}', file=sys.stderr)
+        print(f'Cannot write the output: {error}', file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit
         return 2
     return status
