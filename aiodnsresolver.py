@@ -2368,10 +2368,10 @@ Span = tuple[int, int, int, int, int]
 # Records of the answer section, whether they are more than the first ones, which are of the type
 # and the name asked for; records of the authority section; the OPT record, if there is one.
 Scan = tuple[list[Span], bool, list[Span], list[Span]]
-Owners = dict[int, bytes]  # by offset, what `parse_labels` has walked of one message
 unpack_record_tail = RECORD_TAIL.unpack_from
 unpack_usual_tail = struct.Struct('>IH').unpack_from  # the same without type and class
 unpack_pointed_record = struct.Struct('>HHHIH').unpack_from  # all of it after a pointer
+LABEL = re.compile(rb'(?:[^.\\]|\\.)+')  # of a name in canonical presentation form
 USUAL_OWNER = b'\xc0\x0c'  # a pointer to the question
 ROOT_OPT = b'\0\0\x29'  # how an OPT record begins
 ADDRESSES: dict[int, Any] = {TYPES.A: IPv4AddressExpiresAt, TYPES.AAAA: IPv6AddressExpiresAt}
@@ -2481,64 +2481,36 @@ def keepalive_of(reply: bytes) -> float | None:
     return int.from_bytes(value, 'big') / 10 if len(value) == 2 else None
 
 
-def parse_labels(data: bytes, offset: int, known: Owners) -> bytes:
-    """Returns the name at `offset` as octets, in lower case and without pointers.
-
-    Only so are names compared: with its octets in lower case a pointer would lead elsewhere.
-    """
-    start = segment = offset
-    walked = []
-    while offset not in known:  # forwards over labels, or by a pointer to a lower segment
-        length = data[offset]
-        if not length:
-            known[offset] = b'\0'
-        elif length <= MAX_LABEL:
-            walked.append((offset, data[offset : offset + length + 1].lower()))
-            offset += length + 1
-        else:
-            walked.append((offset, b''))
-            offset = (length & 0x3F) << 8 | data[offset + 1]
-            if length < 0xC0 or not HEADER.size <= offset < segment:
-                raise MalformedMessage(f'The name at {start} is broken')
-            segment = offset
-    name = known[offset]
-    for at, label in reversed(walked):
-        name = label + name
-        if len(name) > MAX_NAME:
-            raise MalformedMessage(f'The name at {start} has more than {MAX_NAME} octets')
-        known[at] = name
-    return name
-
-
 def follow_aliases(
     query: Query, reply: bytes, answer: list[Span], now: float
 ) -> tuple[bytes, Alias | None, int, list[Span]]:
     """Returns the last name of a chain of aliases in any order, its alias, TTL and records."""
-    name = reply[12 : query.end - 4].lower()
-    known = {12: name}
+    names: Names = {}
+    name = query.fqdn
     sets: dict[tuple[int, bytes], list[Span]] = {}  # by type and owner
     for span in answer:
         _, _, _, rtype, at = span
-        owner = known.get(at) or parse_labels(reply, at, known)
-        sets.setdefault((rtype, owner), []).append(span)
+        owner, _ = names[at] if at in names else parse_name(reply, at, 0, names)
+        sets.setdefault((rtype, owner.lower()), []).append(span)
     least_ttl = MAX_TTL
     for links in range(MAX_CNAMES + 1):
         records = sets.get((query.qtype, name), [])
         # What has the type asked for ends the chain; else a CNAME goes on, else a DNAME above the
         # name, the nearest (RFC 6672 2.2).
-        aliases, replaced = records or sets.get((5, name)), name
-        while not aliases and replaced[0]:  # each turn takes a label off
-            replaced = replaced[replaced[0] + 1 :]
-            aliases = sets.get((39, replaced))
+        aliases, below = records or sets.get((5, name)), b''
+        for label in () if aliases else LABEL.finditer(name):
+            below = name[: label.end()]
+            if aliases := sets.get((39, name[label.end() + 1 :])):
+                break
         if records or not aliases:
-            alias = Alias(parse_name(name, 0, 0, {})[0], links, now + least_ttl) if links else None
+            alias = Alias(name, links, now + least_ttl) if links else None
             return name, alias, least_ttl, records
         start, end, ttl, _, _ = aliases[0]
-        target = known.get(start) or parse_labels(reply, start, known)
-        if skip_name(reply, start) != end:
+        target, after = parse_name(reply, start, 0, names)
+        if after != end:
             raise MalformedMessage(f'The rdata at {start} is more or less than a name')
-        name = name.removesuffix(replaced) + target
-        if len(name) > MAX_NAME:
+        name = b'.'.join(filter(None, (below, target.lower())))
+        if len(name) > MAX_NAME - 2 and len(join_labels(split_escaped_name(name))) > MAX_NAME:
             raise BadResponse(f'A DNAME makes a name of more than {MAX_NAME} octets')
         least_ttl = min(least_ttl, ttl)
     raise CnameChainTooLong(f'There are more than {MAX_CNAMES} aliases')
@@ -2555,14 +2527,10 @@ def read_absence(
         return Truncated('The reply is truncated, and has no record of use', message)
     _, _, authority, opts = scan
     negative_ttl = None
-    zones = {name}
-    while name[0]:  # each turn takes a label off
-        name = name[name[0] + 1 :]
-        zones.add(name)
-    known: Owners = {}
+    names: Names = {}
     for start, end, ttl, rtype, at in authority:
-        if rtype == 6 and parse_labels(reply, at, known) in zones:
-            soa = parse_rdata(TYPES.SOA, 1, reply, start, end, {})
+        if rtype == 6 and is_at_or_below(name, parse_name(reply, at, 0, names)[0].lower()):
+            soa = parse_rdata(TYPES.SOA, 1, reply, start, end, names)
             negative_ttl = min(ttl, soa.minimum, MAX_NEGATIVE_TTL)  # RFC 2308 5
             break
     why = explanation(reply, opts)
@@ -2634,12 +2602,11 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
             outcome = ResponseCode(f'The answer is {rcode!s}{explanation(reply, opts)}', rcode)
             return outcome if is_same_case else CaseMismatch(outcome)
 
-        name, alias, least_ttl = b'', None, MAX_TTL
+        name, alias, least_ttl = query.fqdn, None, MAX_TTL
         if has_others:
             name, alias, least_ttl, records = follow_aliases(query, reply, records, now)
 
         if rcode or not records:  # NXDOMAIN wins over records
-            name = name or reply[12 : end - 4].lower()
             outcome = read_absence(query, reply, scan, name, alias, now)
         else:
             for _, _, ttl, _, _ in records:
