@@ -3873,21 +3873,16 @@ def log_debug(context: Context | None, text: str, *arguments: Any) -> None:
         context.copy().run(logger.debug, text, *arguments)
 
 
-def abort(owner: Any, error: Exception) -> None:
-    """Aborts an owner of which a callback has raised."""
-    try:
-        owner.abort(error)
-    except Exception as second:
-        context = {'message': 'A callback cannot be aborted', 'exception': second}
-        asyncio.get_running_loop().call_exception_handler(context)
-
-
 def call_back(owner: Any, callback: Callable[..., None], *arguments: Any) -> None:
     """Calls `callback`; its owner is aborted if it raises, and others are called all the same."""
     try:
         callback(*arguments)
     except Exception as error:
-        abort(owner, error)
+        try:
+            owner.abort(error)
+        except Exception as second:
+            context = {'message': 'A callback cannot be aborted', 'exception': second}
+            asyncio.get_running_loop().call_exception_handler(context)
 
 
 EPOLL_READ = select.EPOLLIN | select.EPOLLET if hasattr(select, 'epoll') else 0
@@ -3901,28 +3896,19 @@ class Epoll:
     """
 
     def __init__(self) -> None:
-        self.epoll: select.epoll | None = None
+        self.epoll: Any = None
         self.owners: dict[int, Any] = {}
 
     def open(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> Any:
         """Connects a socket, and calls its owner when it is ready. Returns the socket.
 
-        What is returned is used in place of `sock`, which is closed if it raises: OSError.
+        What is returned is used in place of `sock`. Raises OSError, and `sock` is to be closed.
         """
-        fd = sock.fileno()
         try:
-            try:
-                sock.connect(address)
-            except BlockingIOError:
-                pass  # the owner is called once it is connected
-            if self.epoll is None:
-                self.watch(fd, owner, loop)
-            else:  # nearly always
-                self.epoll.register(fd, EPOLL_READ)
-                self.owners[fd] = owner
-        except BaseException:
-            sock.close()
-            raise
+            sock.connect(address)
+        except BlockingIOError:
+            pass  # the owner is called once it is connected
+        self.watch(sock.fileno(), owner, loop)
         return sock
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
@@ -3938,7 +3924,6 @@ class Epoll:
     def unwatch(self, fd: int, owner: Any) -> None:
         """Undoes `watch`."""
         if self.owners.get(fd) is owner:
-            assert self.epoll is not None
             del self.owners[fd]
             try:
                 self.epoll.unregister(fd)
@@ -3947,12 +3932,10 @@ class Epoll:
 
     def again(self, fd: int) -> None:
         """Calls the owner anew: it has left something unread."""
-        assert self.epoll is not None
         self.epoll.modify(fd, EPOLL_READ)
 
     def writable(self, fd: int) -> None:
         """Calls the owner once the socket can be written to."""
-        assert self.epoll is not None
         self.epoll.modify(fd, EPOLL_READ | select.EPOLLOUT)
 
     def close(self, fd: int) -> None:
@@ -3964,14 +3947,10 @@ class Epoll:
 
         An event may be for another socket that had the same number: owners read in vain then.
         """
-        assert self.epoll is not None
         for fd, _ in self.epoll.poll(0):
             owner = self.owners.get(fd)
             if owner is not None:
-                try:
-                    owner.on_readable(fd)
-                except Exception as error:
-                    abort(owner, error)
+                call_back(owner, owner.on_readable, fd)
 
 
 class Readers(Epoll):
@@ -4058,7 +4037,7 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         if isinstance(received, bytes):
             return received
         try:
-            raise received or BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise received or BlockingIOError
         finally:
             del received  # which would hold on to itself by its traceback
 
@@ -4067,7 +4046,7 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         if self.sock.type == socket.SOCK_DGRAM:
             return self.sock.send(octets)
         if self.transport is None:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise BlockingIOError
         self.transport.write(bytes(octets))  # a copy, for they may change before they are sent
         return len(octets)
 
@@ -4088,11 +4067,7 @@ class Endpoints(Readers):
 
     def open(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> Any:
         if sock.type != socket.SOCK_STREAM:
-            try:
-                sock.connect(address)
-            except BaseException:
-                sock.close()
-                raise
+            sock.connect(address)
         endpoint = Endpoint(sock, address, owner, loop)
         self.owners[endpoint.fd] = owner, None
         return endpoint
@@ -4181,9 +4156,7 @@ class Timers:
                 self.stop(seconds, owner, loop)
                 call_back(owner, owner.on_timeout)
         if self.queues:
-            earliest = min(next(iter(queue.values())) for queue in self.queues.values())
-            if self.handle is None or earliest < self.due_at:
-                self.arm(earliest, loop)
+            self.arm(min(next(iter(queue.values())) for queue in self.queues.values()), loop)
 
 
 class SocketLimit:
@@ -4245,10 +4218,8 @@ class SocketLimit:
             return False
         if self.keeper is None:
             self.keeper = self.evict_at_the_end()
-            try:  # runs it up to where it yields
-                self.keeper.__anext__().__await__().send(None)
-            except StopIteration:
-                pass  # which is how a generator tells what it yields
+            with contextlib.suppress(StopIteration):  # with which it yields
+                self.keeper.asend(None).send(None)
         self.idle[stream] = None
         return True
 
@@ -4494,10 +4465,10 @@ def open_socket(
         address = scoped(server.address, server.scope) if server.scope else server.address
         if server.source is not None:
             sock.bind(server.source)
+        return resources.sockets.open(sock, address, owner, loop)
     except BaseException:
         sock.close()
         raise
-    return resources.sockets.open(sock, address, owner, loop)
 
 
 Read = Callable[[Query, Any, float], Any]  # a query, a reply, and when it was asked
