@@ -4382,8 +4382,8 @@ class Server:
                 each.abandon()
             self.streams.clear()
             return None
-        is_usable = stream.is_open and not stream.framing.is_going
-        if is_usable and len(stream.pending) - stream.live <= MAX_GIVEN_UP:
+        vain = len(stream.pending) - stream.live
+        if vain <= MAX_GIVEN_UP and not stream.framing.is_going:
             since = stream.silent_since
             if since is None or since > loop.time() - SILENT_SECONDS:
                 return stream
@@ -4408,7 +4408,7 @@ class Server:
         retired = self.streams.pop(RETIRED, None)
         if retired is not None and retired.loop.is_closed():
             retired.abandon()
-        elif retired is not None and retired.is_open:
+        elif retired is not None:
             retired.close()  # those who wait are told when whoever wants a stream has it
             error = ConnectionResetError(*GIVEN_UP)
             retired.loop.call_soon(retired.fail, error, context=Context())
@@ -4475,57 +4475,23 @@ Read = Callable[[Query, Any, float], Any]  # a query, a reply, and when it was a
 OnOutcome = Callable[[Any, Any], None]  # an exchange and its outcome, an OSError among others
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class DatagramExchange:
-    """A query on its way as a datagram, from a socket of its own.
+    """A query on its way as a datagram, from a socket of its own, for which it has a permit."""
 
-    It takes the permit that its maker has, and releases it when it is closed.
-    """
-
-    __slots__ = (
-        'asked_set',
-        'context',
-        'dropped',
-        'fd',
-        'on_outcome',
-        'query',
-        'read',
-        'resources',
-        'sent_at',
-        'server',
-        'sock',
-    )
+    query: Query
+    server: Server
+    read: Read  # a datagram for which it raises BadResponse or MalformedMessage is dropped
+    on_outcome: OnOutcome
+    resources: LoopResources
+    sent_at: float
+    sock: Any = None
+    fd: int = -1
+    asked_set: Any = None  # for its owner
+    context: Context | None = None  # in which to log, if at all
+    dropped: ResolverError | None = None  # the last datagram that was no answer
 
     is_stream = False
-
-    def __init__(
-        self,
-        query: Query,
-        server: Server,
-        read: Read,
-        on_outcome: OnOutcome,
-        resources: LoopResources,
-        loop: Loop,
-    ) -> None:
-        """Sends the query. Raises OSError, and the maker still has the permit then.
-
-        A datagram for which `read` raises BadResponse or MalformedMessage is dropped.
-        """
-        self.query = query
-        self.server = server
-        self.read = read
-        self.on_outcome = on_outcome
-        self.resources = resources
-        self.asked_set: Any = None  # for its owner
-        self.context: Context | None = None  # in which to log, if at all
-        self.dropped: ResolverError | None = None  # the last datagram that was no answer
-        self.sent_at = loop.time()
-        self.sock = open_socket(server, UDP, self, resources, loop)
-        self.fd = self.sock.fileno()
-        try:
-            self.sock.send(query.octets)
-        except BaseException:
-            self.close_keeping_permit()
-            raise
 
     def on_readable(self, fd: int) -> None:
         """Reads what has come: the answer is the outcome, all else is dropped."""
@@ -4556,12 +4522,8 @@ class DatagramExchange:
         self.sock.close()
 
     def close(self) -> None:
-        """Ends it, wherever it is."""
-        fd = self.fd
-        if fd >= 0:
-            self.fd = -1
-            self.resources.sockets.close(fd)
-            self.sock.close()
+        if self.fd >= 0:
+            self.close_keeping_permit()
             self.resources.limit.release()
 
     def abort(self, error: Exception) -> None:
@@ -4570,26 +4532,24 @@ class DatagramExchange:
         self.on_outcome(self, error)
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class StreamExchange:
     """A query on its way over a stream."""
 
+    query: Query
+    server: Any  # None on a stream of a caller's
+    read: Read
+    on_outcome: OnOutcome | None  # None once it is given up, or has its outcome
+    stream: Any
+    sent_at: float
+    key: Any = None  # by which the framing tells it apart, once it is sent
+    is_sent: bool = False
+    is_late: bool = False  # others are sent though it has not been answered
+    replies_before: int = 0  # on its stream, when it was sent
+    asked_set: Any = None  # for its owner
+
     is_stream = True
     dropped = None  # what is no answer is the outcome
-
-    def __init__(
-        self, query: Query, read: Read, on_outcome: OnOutcome, stream: Any, now: float
-    ) -> None:
-        self.query = query
-        self.server = stream.server
-        self.read = read
-        self.on_outcome: OnOutcome | None = on_outcome
-        self.stream = stream
-        self.key: Any = None  # by which the framing tells it apart, once it is sent
-        self.is_sent = False
-        self.is_late = False  # others are sent though it has not been answered
-        self.sent_at = now
-        self.replies_before = 0  # on its stream, when it was sent
-        self.asked_set: Any = None  # for its owner
 
     def close(self) -> None:
         """Gives it up. What still comes is dropped."""
@@ -4700,10 +4660,11 @@ class Stream(Pipeline):
         if self in self.resources.limit.idle:  # it is so no longer
             del self.resources.limit.idle[self]
             self.resources.timers.stop(self.idle_seconds, self, self.loop)
-        exchange = StreamExchange(query, read, on_outcome, self, self.loop.time())
+        now = self.loop.time()
+        exchange = StreamExchange(query, self.server, read, on_outcome, self, now)
         self.live += 1
         if self.silent_since is None:
-            self.silent_since = exchange.sent_at
+            self.silent_since = now
         self.queue.append(exchange)
         if self.live == 1 and not self.framing.is_going:
             self.flush_queue()
@@ -4911,7 +4872,15 @@ def send(
     still has it then.
     """
     if way == DATAGRAM:
-        return DatagramExchange(query, server, read, on_outcome, resources, loop)
+        exchange = DatagramExchange(query, server, read, on_outcome, resources, loop.time())
+        sock = exchange.sock = open_socket(server, UDP, exchange, resources, loop)
+        exchange.fd = sock.fileno()
+        try:
+            sock.send(query.octets)
+        except BaseException:
+            exchange.close_keeping_permit()
+            raise
+        return exchange
     stream = server.stream_for(way, loop) or Stream(server, way, resources, loop)
     return stream.send(query, read, on_outcome)
 
@@ -4968,8 +4937,6 @@ class Call:
 
 class CallersStream(Pipeline):
     """A stream of a caller's, on which several may ask; one of them reads for all."""
-
-    server = None  # it is not known which
 
     def __init__(self) -> None:
         super().__init__(Frames())
@@ -5046,7 +5013,7 @@ class CallersStream(Pipeline):
             except ResolverError as error:
                 logger.debug('Dropped: %s', error)
         call = Call(asyncio.get_running_loop())
-        exchange = StreamExchange(query, read, call.on_outcome, self, 0.0)
+        exchange = StreamExchange(query, None, read, call.on_outcome, self, 0.0)
         self.live += 1
         self.pack(exchange)
         try:
