@@ -3476,17 +3476,16 @@ class Http:
                 connection.send_headers(stream_id, head.items(), end_stream=not exchange.body)
                 exchange.unsent = exchange.body
                 self.uploads.append(exchange)
-            uploads, self.uploads = self.uploads, []
-            for exchange in uploads:
+            for exchange in self.uploads:
                 while exchange.unsent and exchange.stream_id:  # each turn sends some
                     room = connection.local_flow_control_window(exchange.stream_id)
                     room = min(room, connection.max_outbound_frame_size)
                     if room <= 0:
-                        self.uploads.append(exchange)
                         break
                     piece, exchange.unsent = exchange.unsent[:room], exchange.unsent[room:]
-                    is_last = not exchange.unsent
-                    connection.send_data(exchange.stream_id, piece, end_stream=is_last)
+                    end_stream = not exchange.unsent
+                    connection.send_data(exchange.stream_id, piece, end_stream=end_stream)
+            self.uploads = [each for each in self.uploads if each.unsent and each.stream_id]
         except self.h2.exceptions.H2Error as error:
             raise OSError(errno.EPROTO, f'HTTP/2 cannot be spoken: {error}') from error
         return bytes(connection.data_to_send())
@@ -3601,7 +3600,9 @@ COMMENT = re.compile('(?:^|[ \t\v\f])[#;]')
 NUMBER_OPTIONS = {'ndots': (0, 15), 'timeout': (1, 30), 'attempts': (1, 5)}
 FLAG_OPTIONS = frozenset({'rotate', 'use-vc', 'trust-ad', 'no-aaaa'})
 # Why a file cannot be read until it has changed; the C library has the same list.
-UNREADABLE = frozenset({errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.EPERM})
+UNREADABLE = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.EPERM}
+)
 # An address (an ipaddress object or str) and a port, or a URL: tcp://192.0.2.1:53
 AddressPort = tuple[Any, int]
 Nameserver = AddressPort | str  # a URL
@@ -3792,13 +3793,11 @@ class ConfigFile:
                 ) as lines:
                     value = self.parse(lines)
             except OSError as error:
-                is_missing = error.errno == errno.ENOENT
-                if not is_missing:
+                if error.errno != errno.ENOENT:
                     logger.warning('Cannot read %s: %s', self.path, str(error))
-                value = self.parse(())
-                if not (is_missing or error.errno in UNREADABLE):  # no descriptor, for example
-                    value = value if self.value is None else self.value
-                    signature = self.signature
+                is_lasting = error.errno in UNREADABLE  # not if there was no descriptor
+                value = self.parse(()) if is_lasting or self.value is None else self.value
+                signature = signature if is_lasting else self.signature
             # In this order: another thread, or the next call after an error, reads it anew.
             self.value = value
             self.signature = signature
