@@ -2506,9 +2506,9 @@ def follow_aliases(
             alias = Alias(name, links, now + least_ttl) if links else None
             return name, alias, least_ttl, records
         start, end, ttl, _, _ = aliases[0]
-        target, after = parse_name(reply, start, 0, names)
-        if after != end:
+        if skip_name(reply, start) != end:
             raise MalformedMessage(f'The rdata at {start} is more or less than a name')
+        target, _ = parse_name(reply, start, 0, names)
         name = b'.'.join(filter(None, (below, target.lower())))
         if len(name) > MAX_NAME - 2 and len(join_labels(split_escaped_name(name))) > MAX_NAME:
             raise BadResponse(f'A DNAME makes a name of more than {MAX_NAME} octets')
@@ -4474,7 +4474,7 @@ Read = Callable[[Query, Any, float], Any]  # a query, a reply, and when it was a
 OnOutcome = Callable[[Any, Any], None]  # an exchange and its outcome, an OSError among others
 
 
-@dataclasses.dataclass(eq=False, slots=True)
+@dataclasses.dataclass(eq=False, repr=False, slots=True)
 class DatagramExchange:
     """A query on its way as a datagram, from a socket of its own, for which it has a permit."""
 
@@ -4531,7 +4531,7 @@ class DatagramExchange:
         self.on_outcome(self, error)
 
 
-@dataclasses.dataclass(eq=False, slots=True)
+@dataclasses.dataclass(eq=False, repr=False, slots=True)
 class StreamExchange:
     """A query on its way over a stream."""
 
