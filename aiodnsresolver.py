@@ -2090,11 +2090,11 @@ def presentation(record: ResourceRecord) -> str:
 
 # --- 9. Questions and answers ------------------------------------------------
 #
-# What is asked, the one place that decides whether a message answers a query,
-# and what an answer says. The last section that knows octets; it knows nothing
-# of sockets, time or nameservers.
+# Queries, the one place that decides whether a message answers a query, and the one
+# reader of answers. Nothing here knows sockets, clocks or nameservers.
 
 TC_BIT = 0x0200  # RFC 1035 4.1.1
+TOO_SHORT = 'The message has only {} octets: a header has 12'
 LETTERS = bytes(0x20 if chr(octet).isalpha() and octet < 0x80 else 0 for octet in range(256))
 MAY_LACK_QUESTION = frozenset({RCODES.FORMERR, RCODES.SERVFAIL, RCODES.NOTIMP, RCODES.REFUSED})
 
@@ -2113,21 +2113,21 @@ def make_query(
 ) -> Message:
     """Returns a query with one question, and with EDNS (RFC 6891) unless `payload` is None.
 
-    `qid` is random unless given; `payload` is in octets; `options` are pairs of a code and octets.
-    With a Key it is signed as it is sent, and so has its reply to be; until then its last record
-    is one of type TSIG with the Key as its rdata, which `pack` does not take. Raises InvalidName,
-    or TypeError for what only EDNS can carry without EDNS.
+    `qid` is random by default; `payload` is in octets; `options` are pairs of a code and octets.
+    With a Key, the query functions sign the query, and require a reply that verifies. Until then
+    its last record has type TSIG and the Key as its rdata, which `pack` refuses. Raises
+    InvalidName, or TypeError for an argument of the wrong type, or one that needs EDNS without it.
     """
     options = tuple(options)
     if payload is None and (want_dnssec or options):
-        raise TypeError('want_dnssec and options need EDNS, and payload=None is without')
+        raise TypeError('want_dnssec and options need EDNS, but payload=None leaves EDNS out')
     ar: tuple[ResourceRecord, ...] = ()
     if payload is not None:
         ttl = 0x8000 if want_dnssec else 0  # the bit DO (RFC 3225 3)
         ar = (ResourceRecord(b'', TYPES.OPT, payload, ttl, options),)
     if key is not None:
         if not hasattr(key, 'digest_after'):  # a Key of section 10
-            raise TypeError(f'A key is a Key, not {type(key).__name__}')
+            raise TypeError(f'key has to be a Key, not {type(key).__name__}')
         ar += (ResourceRecord(key.name, TYPES.TSIG, CLASSES.ANY, 0, key),)
     qtype, qclass = TYPE_OF.get(qtype, qtype), CLASS_OF.get(qclass, qclass)
     question = QuestionRecord(to_name(name), qtype, qclass)
@@ -2137,9 +2137,9 @@ def make_query(
 
 
 def mix_case(fqdn: bytes) -> bytes:
-    """Returns a name with the case of each letter drawn at random (0x20 encoding).
+    """Returns a name with each letter in random case (0x20 encoding), which a forger has to guess.
 
-    A forger has to guess it too. The bits come from the operating system's random source.
+    The bits come from the operating system's random source.
     """
     size = len(fqdn)
     letters = int.from_bytes(fqdn.translate(LETTERS), 'big')
@@ -2148,15 +2148,15 @@ def mix_case(fqdn: bytes) -> bytes:
 
 
 def names_to_ask(name: bytes, search: Iterable[bytes], ndots: int) -> tuple[bytes, ...]:
-    """Returns the names that a name without a final dot may stand for, in the order to ask for.
+    """Returns the names to try for a relative name, in order and in canonical presentation form.
 
-    Each domain of the search list makes one, unless it is too long; the name itself comes first if
-    it has at least `ndots` dots, else last. All are in canonical presentation form.
+    Each domain of the search list makes one, unless it is too long. The name itself is the first
+    if it has at least `ndots` dots, else the last.
     """
     below = []
     for domain in search:
         each = name + b'.' + domain if domain else name
-        # Two octets more are on the wire than in presentation form, if there is no escape.
+        # Without escapes, a name has two octets more on the wire than in presentation form.
         if len(each) + 2 <= MAX_NAME or len(join_labels(split_escaped_name(each))) <= MAX_NAME:
             below.append(each)
     in_order = [name, *below] if dots_in(name) >= ndots else [*below, name]
@@ -2164,7 +2164,7 @@ def names_to_ask(name: bytes, search: Iterable[bytes], ndots: int) -> tuple[byte
 
 
 class Query(NamedTuple):
-    """A query in octets, and what it asks: `fqdn` is its name in lower case."""
+    """A query in octets, and its question: `fqdn` is the name in lower case."""
 
     octets: bytes
     end: int  # of the question
@@ -2180,15 +2180,15 @@ class Query(NamedTuple):
         return len(self.octets) > self.end
 
 
-QueryForm = tuple[bytes, bytes]  # around the question: the header but for the id, what follows
+QueryForm = tuple[bytes, bytes]  # around the question: the header without the id, and the rest
 OPT_RECORD = struct.pack('>BHHIH', 0, TYPES.OPT, PAYLOAD, 0, 0)  # RFC 6891 6.1.2, no options
-QUERY_FLAGS = 0x0100, 0x0120  # RD; and with AD, which asks for AD in the reply (RFC 6840 5.7)
+QUERY_FLAGS = 0x0100, 0x0120  # RD; RD and AD, which asks for AD in the reply (RFC 6840 5.7)
 PLAIN_FORMS = [(HEADER.pack(0, flags, 1, 0, 0, 0)[2:], b'') for flags in QUERY_FLAGS]
 EDNS_FORMS = [(HEADER.pack(0, flags, 1, 0, 0, 1)[2:], OPT_RECORD) for flags in QUERY_FLAGS]
 
 
 def to_query(name: bytes, qtype: int, form: QueryForm) -> Query:
-    """Returns a query with a random id, of class IN, for a canonical name in its letter case."""
+    """Returns a query of class IN with a random id, for a canonical name as it is."""
     question = pack_canonical(name) + QUESTION_TAIL.pack(qtype, 1)
     header, additional = form
     octets = os.urandom(2) + header + question + additional
@@ -2196,10 +2196,10 @@ def to_query(name: bytes, qtype: int, form: QueryForm) -> Query:
 
 
 def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
-    """Returns the query of `to_query` for a name in lower case, its letters in random case."""
+    """Returns a query as `to_query` does, for a name in lower case, its letters in random case."""
     name = pack_canonical(fqdn)
     size = len(name)
-    drawn = os.urandom(size + 2)  # the id and, as in `mix_case`, the case: no length is a letter
+    drawn = os.urandom(size + 2)  # the id, and the case of each letter: no length is a letter
     flips = int.from_bytes(drawn, 'big') & int.from_bytes(name.translate(LETTERS), 'big')
     mixed = (int.from_bytes(name, 'big') ^ flips).to_bytes(size, 'big')
     header, additional = form
@@ -2207,27 +2207,26 @@ def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
     return tuple.__new__(Query, (octets, size + 16, fqdn, qtype))
 
 
-OPTION = struct.Struct('>HH')  # RFC 6891 6.1.2: the code and the length before the octets
+OPTION = struct.Struct('>HH')  # RFC 6891 6.1.2: the code and the length of an option
 ASKS_KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 0)  # RFC 7828 3.2.1
-KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)  # how it begins in a reply
-# To a multiple of PADDED_TO octets (RFC 8467 4.1).
+KEEPALIVE = OPTION.pack(EDNS_OPTIONS.TCP_KEEPALIVE, 2)  # in a reply, before the value
 PADDINGS = [OPTION.pack(EDNS_OPTIONS.PADDING, size) + bytes(size) for size in range(PADDED_TO)]
 
 
 def for_stream(query: Query, scheme: str) -> Query:
-    """Returns a query that `to_query` made, with the options for a stream if it has EDNS."""
+    """Returns a query from `to_query` with the EDNS options for a stream, if it has EDNS."""
     octets, end, fqdn, qtype = query
     if len(octets) == end:
         return query
-    options = b'' if scheme == 'https' else ASKS_KEEPALIVE  # HTTP has its own way to tell
-    if scheme in ALPN:  # its size would tell what it is
+    options = b'' if scheme == 'https' else ASKS_KEEPALIVE  # HTTP keeps connections by itself
+    if scheme in ALPN:  # the size of an encrypted query would reveal the name
         options += PADDINGS[-(len(octets) + len(options) + 4) % PADDED_TO]
     octets = octets[:-1] + LENGTH_OCTET[len(options)] + options  # fewer than 256
     return tuple.__new__(Query, (octets, end, fqdn, qtype))
 
 
 def has_question(query: Query, reply: bytes) -> bool:
-    """Whether a message has the question of a query, its name in any letter case."""
+    """Whether a message has the question of a query, in any letter case."""
     octets, end, _, _ = query
     return (
         reply[4:6] == octets[4:6]
@@ -2237,19 +2236,18 @@ def has_question(query: Query, reply: bytes) -> bool:
 
 
 def check_reply(query: Query, reply: bytes) -> bool:
-    """Returns whether the question of a reply is in the letter case of the query, or missing.
+    """Raises BadResponse unless a message answers a query, by id, QR, opcode and question.
 
-    The one place that decides whether a message answers a query (RFC 5452 9.1). Raises BadResponse
-    unless its id, QR, opcode and question do. The reply to an UPDATE and some errors may lack the
-    question.
+    This is the one place that decides it (RFC 5452 9.1). The reply to an UPDATE and some errors
+    may lack the question. Returns whether the question has the same letter case, or is missing.
     """
     octets, end, _, _ = query
     if reply[:2] != octets[:2]:
-        raise BadResponse('The id is not that of the query')
+        raise BadResponse('The message has another id than the query')
     if len(reply) < HEADER.size:
-        raise BadResponse(f'{len(reply)} octets are not even a header')
+        raise BadResponse(TOO_SHORT.format(len(reply)))
     if reply[2] & 0xF8 != octets[2] & 0x78 | 0x80:
-        raise BadResponse('It is no response, or one of another opcode')
+        raise BadResponse('The message is not a response, or has another opcode than the query')
     if reply[12:end] == octets[12:end] and reply[4:6] == octets[4:6]:
         return True
     if has_question(query, reply):
@@ -2257,16 +2255,16 @@ def check_reply(query: Query, reply: bytes) -> bool:
     is_update = octets[2] >> 3 & 15 == OPCODES.UPDATE  # RFC 2136 3.8
     if reply[4:6] == b'\0\0' and (is_update or reply[3] & 15 in MAY_LACK_QUESTION):
         return True
-    raise BadResponse('The question is not that of the query')
+    raise BadResponse('The message has another question than the query')
 
 
 def query_in(message: Message | bytes) -> Query:
-    """Returns the query that a caller gave, as a Message or octets. Raises as `pack` does."""
+    """Returns a caller's query, which is a Message or octets. Raises as `pack` does."""
     octets = pack(message) if isinstance(message, Message) else message
     if not isinstance(octets, bytes):
-        raise TypeError(f'A query is a Message or bytes, not {type(octets).__name__}')
+        raise TypeError(f'A query has to be a Message or bytes, not {type(octets).__name__}')
     if not HEADER.size <= len(octets) <= MAX_MESSAGE:
-        raise MalformedMessage(f'{len(octets)} octets are no message')
+        raise MalformedMessage(f'A message has 12 to {MAX_MESSAGE} octets, not {len(octets)}')
     questions: list[QuestionRecord] = []
     try:
         end = parse_questions(octets, HEADER.unpack_from(octets)[2], {}, questions)
@@ -2277,16 +2275,16 @@ def query_in(message: Message | bytes) -> Query:
 
 
 def parse_answer(query: Query, reply: bytes, ignore_trailing: bool) -> Message:
-    """Returns the reply to a caller's query, in any letter case. Raises as the two halves do."""
+    """Returns the reply to a caller's query, in any letter case. Raises what its halves raise."""
     if len(reply) >= HEADER.size and reply[:2] != query.octets[:2]:
-        check_reply(query, reply)  # first: to parse all that a flood brings would take long
+        check_reply(query, reply)  # raises before the parse, which a flood would make costly
     message = parse_message(reply, ignore_trailing, True)
     check_reply(query, reply)
     return message
 
 
 class Alias(NamedTuple):
-    """A name that another is an alias of, after so many links, and until when."""
+    """The last name of a chain of aliases, the number of its links, and when it expires."""
 
     name: bytes
     links: int
@@ -2294,32 +2292,32 @@ class Alias(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The records of a name and a type; if none, only the alias whose target is to be asked."""
+    """The records of a name and a type; without records, an alias whose target has to be asked."""
 
-    expires_at: float  # on the clock of whoever asked
+    expires_at: float  # on the loop's clock
     records: tuple[Any, ...]
-    alias: Alias | None  # by which the records were reached
+    alias: Alias | None  # that led to the records
     is_cacheable: bool
 
 
 class NegativeAnswer(NamedTuple):
-    """The name, or the record, does not exist (RFC 2308): `error` tells which."""
+    """The name, or the record, does not exist (RFC 2308): `error` says which."""
 
     expires_at: float
     records: tuple[Any, ...]  # none
-    alias: Alias | None  # by which the name that it is about was reached
+    alias: Alias | None  # that led to the name that lacks it
     is_cacheable: bool
     error: DoesNotExist
 
 
 class TruncatedAnswer(NamedTuple):
-    """What is of use in a reply with TC, else the error; the whole is to be had over a stream."""
+    """What is usable in a reply with TC, else the error: a stream brings the whole reply."""
 
     outcome: Answer | NegativeAnswer | ResolverError
 
 
 class CaseMismatch(NamedTuple):
-    """What a reply says whose question is in another letter case than was sent."""
+    """The outcome of a reply whose question has another letter case than the query's."""
 
     outcome: Any
 
@@ -2328,16 +2326,16 @@ Outcome = Answer | NegativeAnswer | TruncatedAnswer | CaseMismatch | ResolverErr
 
 
 def is_at_or_below(name: bytes, ancestor: bytes) -> bool:
-    """Whether a name is another, or below it; both in lower case."""
+    """Whether a name is `ancestor` or below it; both are in lower case."""
     if name == ancestor or not ancestor:
         return True
     above = name.removesuffix(b'.' + ancestor)
-    # A dot behind an odd number of backslashes is no boundary but part of a label.
+    # A dot after an odd number of backslashes belongs to a label.
     return above != name and not ends_in_backslash(above)
 
 
 def read_extended_errors(options: Iterable[tuple[int, bytes]]) -> Iterator[ExtendedError]:
-    """Yields the extended errors among the options of EDNS, each text a bounded, safe line."""
+    """Yields the extended errors among EDNS options, each text bounded and on one line."""
     for option, value in options:
         if option == EDNS_OPTIONS.EDE and len(value) >= 2:  # else there is no code
             code = int.from_bytes(value[:2], 'big')
@@ -2347,56 +2345,54 @@ def read_extended_errors(options: Iterable[tuple[int, bytes]]) -> Iterator[Exten
 
 
 def extended_errors(message: Message) -> tuple[ExtendedError, ...]:
-    """Returns what the server says of what was wrong, or of what its answer lacks (RFC 8914)."""
+    """Returns the extended DNS errors in a message (RFC 8914)."""
     edns = message.edns
     return tuple(read_extended_errors(() if edns is None else edns.rdata))
 
 
 def describe(name: bytes, qtype: int) -> str:
-    """Returns a name and a type, for the text of an error."""
     return f'{present_name(name)} {present_type(qtype)}'
 
 
 def absence_of(what: str, rcode: int, why: str = '') -> DoesNotExist:
-    """Returns the error for a name, or a record of it, that does not exist."""
-    kind = 'name' if rcode == RCODES.NXDOMAIN else 'record of this name'
-    return DoesNotExist(f'{what}there is no such {kind}{why}', rcode)
+    """Returns the error for a name that does not exist, or that has no such record."""
+    lack = 'does not exist' if rcode == RCODES.NXDOMAIN else 'has no record of this type'
+    return DoesNotExist(f'{what}the name {lack}{why}', rcode)
 
 
-# Of a record: where its rdata begins and ends, its TTL, its type, and where its owner is.
+# A record: the start and end of its rdata, its TTL, its type, and where its owner name starts.
 Span = tuple[int, int, int, int, int]
-# Records of the answer section, whether they are more than the first ones, which are of the type
-# and the name asked for; records of the authority section; the OPT record, if there is one.
+# Records of the answer section; whether any of them may have another owner or type than the
+# question; records of the authority section; the OPT record, if any.
 Scan = tuple[list[Span], bool, list[Span], list[Span]]
 unpack_record_tail = RECORD_TAIL.unpack_from
 unpack_usual_tail = struct.Struct('>IH').unpack_from  # the same without type and class
-unpack_pointed_record = struct.Struct('>HHHIH').unpack_from  # all of it after a pointer
+unpack_pointed_record = struct.Struct('>HHHIH').unpack_from  # the same after a pointer
 LABEL = re.compile(rb'(?:[^.\\]|\\.)+')  # of a name in canonical presentation form
 USUAL_OWNER = b'\xc0\x0c'  # a pointer to the question
-ROOT_OPT = b'\0\0\x29'  # how an OPT record begins
+ROOT_OPT = b'\0\0\x29'  # the start of an OPT record
 ADDRESSES: dict[int, Any] = {TYPES.A: IPv4AddressExpiresAt, TYPES.AAAA: IPv6AddressExpiresAt}
 
 
 def skip_name(data: bytes, offset: int) -> int:
-    """Returns where the name at `offset` ends. Its pointer has to lead backwards."""
+    """Returns where the name at `offset` ends. A pointer has to lead backwards."""
     start = offset
-    while length := data[offset]:  # each turn passes a label, or leads out
+    while length := data[offset]:  # each turn passes a label, or is the last
         if length > MAX_LABEL:
             target = (length & 0x3F) << 8 | data[offset + 1]
             if length < 0xC0 or not HEADER.size <= target < start:
-                raise MalformedMessage(f'The owner at {start} is broken')
+                raise MalformedMessage(f'The name at {start} is malformed')
             return offset + 2
         offset += length + 1
     return offset + 1
 
 
 def scan_records(data: bytes, offset: int, qtype: int, an: int, ns: int, ar: int) -> Scan:
-    """Returns the records, from `offset` on, that may say something of the question.
+    """Returns the records, from `offset` on, that may matter for the answer.
 
-    From the answer section these are those of its type, CNAME and DNAME; from the authority
-    section SOA and NS, all of class IN; from the additional section OPT. All else is passed over,
-    and so is rdata. Every record counted is whole; with TC the scan ends at the last one that is.
-    Raises MalformedMessage.
+    These are, of class IN, those of the question's type, CNAME and DNAME in the answer section,
+    and SOA and NS in the authority section; and OPT. Rdata is not parsed. Raises MalformedMessage
+    if a record is not whole; with TC, the scan ends there.
     """
     answer: list[Span] = []
     authority: list[Span] = []
@@ -2409,7 +2405,7 @@ def scan_records(data: bytes, offset: int, qtype: int, an: int, ns: int, ar: int
             ttl, length = unpack_usual_tail(data, offset + 6)
             start = offset + 12
             if start + length > size:
-                break  # which is an error below
+                break  # the loop below raises
             offset = start + length
             answer.append((start, offset, ttl, qtype, 12))
             an -= 1
@@ -2425,7 +2421,7 @@ def scan_records(data: bytes, offset: int, qtype: int, an: int, ns: int, ar: int
                 pointer, rtype, rclass, ttl, length = unpack_pointed_record(data, offset)
                 at = pointer & 0x3FFF
                 if at >= offset or at < 12:
-                    raise MalformedMessage(f'A pointer at {offset} leads to {at}')
+                    raise MalformedMessage(f'The pointer at {offset} leads to {at}')
                 start = offset + 12
             else:
                 end = skip_name(data, offset) if data[offset] else offset + 1
@@ -2444,32 +2440,32 @@ def scan_records(data: bytes, offset: int, qtype: int, an: int, ns: int, ar: int
                 authority.append((start, offset, ttl, rtype, at))
     except (IndexError, struct.error, MalformedMessage) as error:
         if not data[2] & 2:
-            raise MalformedMessage(f'The message of {size} octets is broken') from error
+            raise MalformedMessage(f'The message of {size} octets is malformed') from error
     if len(opts) > 1:
         raise MalformedMessage('There is more than one OPT record')  # RFC 6891 6.1.1
     return answer, len(answer) > usual, authority, opts
 
 
 def parse_options_of(data: bytes, opts: list[Span]) -> tuple[tuple[int, bytes], ...]:
-    """Returns the options of the OPT record that `scan_records` found; none if they are broken."""
+    """Returns the options of the OPT record, if any; none if they are malformed."""
     options: tuple[tuple[int, bytes], ...] = ()
     try:
         for start, end, _, _, _ in opts:  # one at most
             options = parse_rdata(TYPES.OPT, 1, data, start, end, {})
         return options
     except (struct.error, MalformedMessage):
-        return ()  # a reply is not dropped for what is only an explanation or a hint
+        return ()  # options only explain or hint, so the reply is not dropped
 
 
 def explanation(data: bytes, opts: list[Span]) -> str:
-    """Returns what a server says of what was wrong, to follow the text of an error, or nothing."""
+    """Returns the extended errors of a reply as the end of an error's text; it may be empty."""
     errors = read_extended_errors(parse_options_of(data, opts))
     text = '; '.join(map(str, itertools.islice(errors, MAX_EXTENDED_ERRORS)))
     return f' ({text})' if text else ''
 
 
 def keepalive_of(reply: bytes) -> float | None:
-    """Returns for how many seconds a server lets a stream be idle, if it says so (RFC 7828)."""
+    """Returns for how many seconds a stream may be idle, if the reply says so (RFC 7828)."""
     if KEEPALIVE not in reply:  # nearly always
         return None
     try:
@@ -2484,7 +2480,10 @@ def keepalive_of(reply: bytes) -> float | None:
 def follow_aliases(
     query: Query, reply: bytes, answer: list[Span], now: float
 ) -> tuple[bytes, Alias | None, int, list[Span]]:
-    """Returns the last name of a chain of aliases in any order, its alias, TTL and records."""
+    """Returns the last name of a chain of aliases, its Alias, least TTL and records.
+
+    The records of the chain may be in any order.
+    """
     names: Names = {}
     name = query.fqdn
     sets: dict[tuple[int, bytes], list[Span]] = {}  # by type and owner
@@ -2495,8 +2494,8 @@ def follow_aliases(
     least_ttl = MAX_TTL
     for links in range(MAX_CNAMES + 1):
         records = sets.get((query.qtype, name), [])
-        # What has the type asked for ends the chain; else a CNAME goes on, else a DNAME above the
-        # name, the nearest (RFC 6672 2.2).
+        # Records of the question's type end the chain. Otherwise a CNAME continues it, or the
+        # nearest DNAME above the name (RFC 6672 2.2).
         aliases, below = records or sets.get((5, name)), b''
         for label in () if aliases else LABEL.finditer(name):
             below = name[: label.end()]
@@ -2507,11 +2506,11 @@ def follow_aliases(
             return name, alias, least_ttl, records
         start, end, ttl, _, _ = aliases[0]
         if skip_name(reply, start) != end:
-            raise MalformedMessage(f'The rdata at {start} is more or less than a name')
+            raise MalformedMessage(f'The rdata at {start} is not exactly one name')
         target, _ = parse_name(reply, start, 0, names)
         name = b'.'.join(filter(None, (below, target.lower())))
         if len(name) > MAX_NAME - 2 and len(join_labels(split_escaped_name(name))) > MAX_NAME:
-            raise BadResponse(f'A DNAME makes a name of more than {MAX_NAME} octets')
+            raise BadResponse(f'A DNAME makes a name longer than {MAX_NAME} octets')
         least_ttl = min(least_ttl, ttl)
     raise CnameChainTooLong(f'There are more than {MAX_CNAMES} aliases')
 
@@ -2519,12 +2518,12 @@ def follow_aliases(
 def read_absence(
     query: Query, reply: bytes, scan: Scan, name: bytes, alias: Alias | None, now: float
 ) -> Answer | NegativeAnswer | ResolverError:
-    """Returns what a reply without records says of the last name of a chain (RFC 2308, 6604)."""
-    if reply[2] & 2:  # what is missing may say otherwise
+    """Returns what a reply without records means for the last name of a chain (RFC 2308, 6604)."""
+    if reply[2] & 2:  # TC: records may be missing
         if alias is not None:
             return Answer(now, (), alias, False)
         message = parse_message(reply, True, True)
-        return Truncated('The reply is truncated, and has no record of use', message)
+        return Truncated('The reply is truncated and has no usable record', message)
     _, _, authority, opts = scan
     negative_ttl = None
     names: Names = {}
@@ -2534,8 +2533,8 @@ def read_absence(
             negative_ttl = min(ttl, soa.minimum, MAX_NEGATIVE_TTL)  # RFC 2308 5
             break
     why = explanation(reply, opts)
-    # A server that stands for an absence is authoritative, or has recursed (RFC 2308 2.2.1); with
-    # NS records and no SOA it refers to others.
+    # An absence counts from a server that is authoritative or has recursed (RFC 2308 2.2.1). NS
+    # records without SOA are a referral.
     rcode, is_authoritative, has_recursed = reply[3] & 15, reply[2] & 4, reply[3] & 0x80
     has_soa = negative_ttl is not None
     is_absent = rcode == RCODES.NXDOMAIN or (has_soa and (is_authoritative or has_recursed))
@@ -2543,7 +2542,8 @@ def read_absence(
         return Answer(now, (), alias, True)
     is_unbacked = not is_absent and not is_authoritative
     if is_unbacked and (not has_recursed or 2 in [span[3] for span in authority]):  # NS
-        return BadResponse(f'The server is lame: no answer, and nobody who stands for it{why}')
+        text = 'The server is lame: it has no answer, and is neither authoritative nor recursive'
+        return BadResponse(text + why)
     what, expires_at = '', now + (negative_ttl or 0)
     if alias is not None:
         what = f'{describe(alias.name, query.qtype)}: '
@@ -2555,7 +2555,7 @@ def read_absence(
 def read_records(
     qtype: int, reply: bytes, end: int, records: list[Span], expires_at: float
 ) -> tuple[Any, ...]:
-    """Returns the rdata of records with `expires_at`, each once (RFC 2181 5)."""
+    """Returns the rdata of records with `expires_at`, without duplicates (RFC 2181 5)."""
     found: dict[Any, Any] = {}
     if qtype in ADDRESSES:
         kind = ADDRESSES[qtype]
@@ -2568,11 +2568,11 @@ def read_records(
                 found[octets] = kind(int.from_bytes(octets, 'big'), expires_at)
         return tuple(found.values())
     names: Names = {}
-    # What is compressed against the question would have its random letter case.
+    # In lower case, because names may be compressed against the question, in random case.
     parse_name(reply[:end].lower(), 12, 0, names)
     for start, stop, _, _, _ in records:
         rdata = parse_rdata(qtype, 1, reply, start, stop, names)
-        # The hash of a text is random. Of numbers, a server could choose many with one hash.
+        # By text, whose hash is random: a server could choose many numbers with one hash.
         key = repr(rdata) if isinstance(rdata, tuple) else rdata
         if key not in found:
             found[key] = expiring(rdata, expires_at)
@@ -2580,10 +2580,10 @@ def read_records(
 
 
 def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
-    """Returns what a reply says of the name and type that a query asks for, or which error it is.
+    """Returns what a reply says about the question of a query, which was sent at `now`.
 
-    Only that is decoded, and only that is believed. `now` is when it was asked. Raises BadResponse
-    or MalformedMessage if the octets are no answer to the query.
+    Nothing else is decoded or believed. Raises BadResponse or MalformedMessage if the octets do
+    not answer the query.
     """
     octets, end, _, qtype = query
     is_same_case = reply[:2] == octets[:2] and reply[12:end] == octets[12:end]
@@ -2599,7 +2599,8 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
             rcode |= opts[0][2] >> 24 << 4  # RFC 6891 6.1.3
         if rcode and rcode != 3:
             rcode = RCODE_OF.get(rcode, rcode)
-            outcome = ResponseCode(f'The answer is {rcode!s}{explanation(reply, opts)}', rcode)
+            text = f'The nameserver answered with {rcode!s}{explanation(reply, opts)}'
+            outcome = ResponseCode(text, rcode)
             return outcome if is_same_case else CaseMismatch(outcome)
 
         name, alias, least_ttl = query.fqdn, None, MAX_TTL
@@ -2615,7 +2616,7 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
             found = read_records(qtype, reply, end, records, now + least_ttl)
             outcome = tuple.__new__(Answer, (now + least_ttl, found, alias, not flags & TC_BIT))
     except (IndexError, struct.error) as error:
-        raise MalformedMessage('A record of use is cut short') from error
+        raise MalformedMessage('A record that is needed is cut short') from error
     except (BadResponse, CnameChainTooLong) as error:
         outcome = error.with_traceback(None)
     if flags & TC_BIT:
@@ -2624,14 +2625,14 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
 
 
 def to_frame(octets: bytes) -> bytes:
-    """Returns a message as it goes on a stream (RFC 1035 4.2.2)."""
+    """Returns a message with its length before it, as on a stream (RFC 1035 4.2.2)."""
     return len(octets).to_bytes(2, 'big') + octets
 
 
 class Frames:
-    """Messages on a stream with their lengths before them, told apart by their ids."""
+    """The framing of TCP and TLS: messages with their lengths before them. Their key is the id."""
 
-    is_going = False  # whether the server wants no more to be asked
+    is_going = False  # True where the server wants no more queries
 
     def __init__(self) -> None:
         self.incoming = bytearray()
@@ -2647,13 +2648,13 @@ class Frames:
         return octets
 
     def take(self, octets: bytes) -> list[tuple[bytes, bytes]]:
-        """Returns the messages that are whole now, each with its key."""
+        """Returns the messages that are complete now, each with its key."""
         if not self.incoming and len(octets) - 2 == int.from_bytes(octets[:2], 'big'):
-            return [(octets[2:4], octets[2:])]  # nearly always: one, and all of it
+            return [(octets[2:4], octets[2:])]  # nearly always: exactly one message
         self.incoming += octets
         messages = []
         start = 2
-        while len(self.incoming) >= start:  # each turn passes a length, at least
+        while len(self.incoming) >= start:  # each turn passes a message
             end = start + int.from_bytes(self.incoming[start - 2 : start], 'big')
             if len(self.incoming) < end:
                 break
@@ -2664,15 +2665,15 @@ class Frames:
         return messages
 
     def give_up(self, _: bytes) -> bool:
-        """A query is given up; says whether nothing will come of it. Here its reply still may."""
+        """Gives a query up. Returns whether its reply cannot come any more: here it still may."""
         return False
 
 
 def unsolicited(message: bytes) -> MalformedMessage | BadResponse:
-    """Returns the error for a message on a stream that nobody asked for."""
+    """Returns the error for a message on a stream that answers no query."""
     if len(message) < HEADER.size:
-        return MalformedMessage(f'{len(message)} octets are not even a header')
-    return BadResponse('A message came that belongs to nobody')
+        return MalformedMessage(TOO_SHORT.format(len(message)))
+    return BadResponse('A message came that is not a reply to any query')
 
 
 # --- 10. TSIG ----------------------------------------------------------------

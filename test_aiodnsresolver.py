@@ -3246,7 +3246,7 @@ def test_an_error_tells_why_but_for_options_that_overrun():
         opt = octets_of(41, options, b'\0', 1232, 0)
         outcome = module.read_reply(QUERY, put_together([], [], [opt], rcode=2), 0.0)
         assert (type(outcome), outcome.rcode) == (ResponseCode, RCODES.SERVFAIL)
-        assert str(outcome).removeprefix('The answer is SERVFAIL').strip() == text
+        assert str(outcome).removeprefix('The nameserver answered with SERVFAIL').strip() == text
 
 
 KEEPALIVE_OF_2_SECONDS = b'\0\x0b\0\2\0\x14'
@@ -3341,7 +3341,8 @@ def test_a_reply_made_to_hurt_costs_no_more_than_its_octets(title, octets):
 def test_an_error_without_an_extended_one_says_no_more_than_its_code():
     for option in (b'', b'\0\x0a\0\x08' + bytes(8), b'\0\x0f\0\1x', b'\0\x0f\0\xffx'):
         reply = put_together([], [], [octets_of(41, option, b'\0')], rcode=2)
-        assert str(module.read_reply(QUERY, reply, 0.0)) == 'The answer is SERVFAIL'
+        outcome = module.read_reply(QUERY, reply, 0.0)
+        assert str(outcome) == 'The nameserver answered with SERVFAIL'
 
 
 def test_a_name_made_to_hurt_costs_little_memory():
@@ -13092,9 +13093,9 @@ async def test_what_is_asked_failed_and_dropped_is_logged_for_debugging(caplog):
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     where = f'127.0.0.1:{server.port}'
-    dropped = f'Dropped what came from {where}: The id is not that of the query'
+    dropped = f'Dropped what came from {where}: The message has another id than the query'
     timeout = f'silent.example. A from {where}: no usable reply in time (attempts: 1)'
-    absence = f'y.example. A from {where}: there is no such name (attempts: 1)'
+    absence = f'y.example. A from {where}: the name does not exist (attempts: 1)'
     ours = [record for record in caplog.records if record.name == 'aiodnsresolver']
     assert [record.getMessage() for record in ours] == [
         dropped,
