@@ -3249,14 +3249,13 @@ class Zone:
 
 # --- 12. TLS and HTTP --------------------------------------------------------
 #
-# What carries messages on a stream, as octets in and octets out: TLS (RFC 7858), and
-# DNS over HTTPS (RFC 8484), where a query is a request, and its reply the response. HTTP/2
-# itself is spoken by an extra. Nothing here knows a socket.
+# TLS (RFC 7858) and DNS over HTTPS (RFC 8484), as octets in and octets out. HTTP/2 itself
+# comes from an extra. Nothing here knows sockets.
 
 
 @functools.lru_cache(maxsize=16)
 def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()) -> Any:
-    """Returns an SSLContext that trusts the system's authorities, or those that a path names."""
+    """Returns an SSLContext that trusts the system's authorities, or those at a path."""
     import ssl
 
     trusted: dict[str, Any] = {}
@@ -3266,7 +3265,7 @@ def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8310 9.1, RFC 9325 3.1.1
     context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113 9.2.1
     context.set_alpn_protocols([protocol])
-    if verify is False:  # any certificate will do
+    if verify is False:  # any certificate is accepted
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -3280,19 +3279,19 @@ def to_context(verify: Any, protocol: str) -> Any:
     if isinstance(path, bool):
         return tls_context(path, protocol)
     if not isinstance(path, str):
-        raise TypeError(f'verify is a bool, a path or an SSLContext, not {verify!r}')
+        raise TypeError(f'verify has to be a bool, a path or an SSLContext, not {verify!r}')
     if not path:
-        raise InvalidName('An empty path is that of no authorities')
+        raise InvalidName('verify is an empty path')
     try:
         status = os.stat(path)
     except ValueError as error:
-        raise InvalidName(f'{path!r} is no path') from error
-    version = *status[:7], status.st_mtime_ns  # another file is another context
+        raise InvalidName(f'verify is {path!r}, which is not a valid path') from error
+    version = *status[:7], status.st_mtime_ns  # a file that has changed is read again
     return tls_context(path, protocol, version)
 
 
 class Tls:
-    """TLS, as octets in and octets out (RFC 7858). Nothing is sent before the check has passed."""
+    """A TLS connection. What is written before the certificate is verified is held back."""
 
     def __init__(self, context: Any, name: str, protocol: str) -> None:
         import ssl
@@ -3304,11 +3303,11 @@ class Tls:
         self.wants = ssl.SSLWantReadError
         self.plain = bytearray()  # to be sent after the handshake
         self.is_ready = False  # the handshake is done
-        self.is_over = False  # the other side has said so
-        self.unwrap(b'')  # begins the handshake
+        self.is_over = False  # the other side has closed TLS
+        self.unwrap(b'')  # starts the handshake
 
     def wrap(self, octets: bytes | bytearray) -> bytes:
-        """Returns what to send now, so that `octets` get there. Raises OSError."""
+        """Returns what to send, including `octets` after the handshake. Raises OSError."""
         if not self.is_ready:
             self.plain += octets
         elif octets:
@@ -3316,63 +3315,63 @@ class Tls:
         return self.outgoing.read()
 
     def unwrap(self, octets: bytes) -> bytes:
-        """Returns what has come whole. Raises OSError; `wrap` has an alert to send then, too."""
+        """Returns the decrypted octets. Raises OSError; `wrap` may have an alert to send then."""
         self.incoming.write(octets)
         plain = bytearray()
         try:
             if not self.is_ready:
                 self.tls.do_handshake()
-                # RFC 9113 3.2; for TLS alone it does not matter.
+                # RFC 9113 3.2. DNS over TLS works without ALPN.
                 if self.protocol == 'h2' and self.tls.selected_alpn_protocol() != 'h2':
-                    raise OSError(errno.EPROTO, 'TLS was not agreed to be for HTTP/2 (ALPN h2)')
+                    raise OSError(errno.EPROTO, 'The server did not agree to HTTP/2 (ALPN h2)')
                 self.is_ready = True
                 if self.plain:
                     self.tls.write(self.plain)
-            while not self.is_over:  # each turn takes a record out
+            while not self.is_over:  # each turn takes a record
                 piece = self.tls.read(MAX_MESSAGE)
                 self.is_over = not piece
                 plain += piece
                 if not self.incoming.pending and not self.tls.pending():
-                    break  # without the exception that says so
+                    break  # cheaper than the exception
         except self.wants:
-            pass  # for the rest to come
+            pass  # the record is not complete yet
         return bytes(plain)
 
     def end(self) -> bytes:
-        """Returns the last words: that no more will come (RFC 8446 6.1)."""
+        """Returns the alert that closes TLS (RFC 8446 6.1)."""
         if not self.is_ready:
             return b''
         try:
             self.tls.unwrap()
         except OSError:
-            pass  # it has to be read from the other side, for which nobody waits
+            pass  # nobody waits for the alert of the other side
         return self.outgoing.read()
 
 
 DNS_MESSAGE = 'application/dns-message'  # RFC 8484 6
-DNS_QUERY = '/dns-query'  # the path that servers have
+DNS_QUERY = '/dns-query'  # the usual path
 FRAME_HEAD = 9  # octets before each frame of HTTP/2 (RFC 9113 4.1)
 GOAWAY = 7  # RFC 9113 6.8
-WENT_AWAY = errno.ECONNRESET, 'The server ended HTTP/2 (GOAWAY)'
+WENT_AWAY = errno.ECONNRESET, 'The server closed the HTTP/2 connection (GOAWAY)'
 URL_SAFE = bytes.maketrans(b'+/', b'-_')  # RFC 4648 5
 
 
 class RequestEnded(OSError):
-    """The server ended a request, and not the connection."""
+    """The server ended one request, not the connection."""
 
 
 def http_library() -> Any:
-    """Returns what speaks HTTP/2. Raises MissingDependency."""
+    """Returns the module h2. Raises MissingDependency."""
     try:
-        import h2.connection  # and with it the rest
+        import h2.connection  # which imports the rest
     except ImportError as error:
-        text = 'DNS over HTTPS needs h2: pip install aiodnsresolver[https]'
+        text = "DNS over HTTPS needs h2: pip install 'aiodnsresolver[https]'"
         raise MissingDependency(text) from error
     return h2
 
 
 def aged(octets: bytes, seconds: int) -> bytes:
-    """Returns a message with its TTLs less by the age that HTTP tells (RFC 8484 5.1), if whole."""
+    """Returns a message with its TTLs reduced by the HTTP Age (RFC 8484 5.1), if it is whole."""
     message = bytearray(octets)
     try:
         _, _, qd, *counts = HEADER.unpack_from(octets)
@@ -3390,27 +3389,27 @@ def aged(octets: bytes, seconds: int) -> bytes:
 
 
 class HttpExchange:
-    """A query as a request, and its response as it comes (RFC 8484 4)."""
+    """The request for a query, and its response as it arrives (RFC 8484 4)."""
 
     def __init__(self, octets: bytes, path: str, is_post: bool) -> None:
         self.id = octets[:2]
-        self.fields = {'accept': DNS_MESSAGE}  # of the header: they say nothing of who asks
+        self.fields = {'accept': DNS_MESSAGE}  # nothing that identifies the client
         if is_post:
             self.method, self.target, self.body = 'POST', path, octets
             self.fields |= {'content-type': DNS_MESSAGE, 'content-length': str(len(octets))}
-        else:  # with the id 0, so that caches know it again
+        else:  # with the id 0, so that caches can reuse the response
             coded = binascii.b2a_base64(b'\0\0' + octets[2:], newline=False).rstrip(b'=')
             variable = f'{"&" if "?" in path else "?"}dns={coded.translate(URL_SAFE).decode()}'
             self.method, self.target, self.body = 'GET', path + variable, b''
         self.status: int | None = None
-        self.age = 0  # seconds that a cache had the response for
+        self.age = 0  # seconds for which a cache had the response
         self.incoming = bytearray()
-        self.stream_id = 0  # of HTTP/2, while it is on its way
-        self.unsent = b''  # what is left of the body
+        self.stream_id = 0  # 0: not sent, or ended
+        self.unsent = b''  # the rest of the body
         self.was_refused = False
 
     def head(self, status: str, content_type: str, age: str) -> None:
-        """Takes the head of the response. Raises BadResponse."""
+        """Takes the header fields of the response. Raises BadResponse."""
         self.age = int(age) if re.fullmatch('[0-9]{1,9}', age) else 0
         self.status = int(status) if re.fullmatch('[0-9]{3}', status) else None
         if self.status is None or not 200 <= self.status < 300:
@@ -3431,25 +3430,25 @@ class HttpExchange:
         return aged(octets, self.age) if self.age else octets
 
 
-HttpOutcome = bytes | BadResponse | OSError  # of a query: the reply, or why there is none
+HttpOutcome = bytes | BadResponse | OSError  # of a query: the reply or an error
 
 
 class Http:
-    """Messages in the streams of HTTP/2, a framing as `Frames` is; the keys are the exchanges."""
+    """The framing of HTTPS, as `Frames`: a stream of HTTP/2 for each query, which is the key."""
 
     def __init__(self, authority: str, path: str, is_post: bool) -> None:
-        self.head = {':scheme': 'https', ':authority': authority}  # of each request
+        self.head = {':scheme': 'https', ':authority': authority}
         self.path = path
         self.is_post = is_post
         self.unsent: deque[HttpExchange] = deque()
-        self.exchanges: dict[int, HttpExchange] = {}  # those that are sent, by stream
-        self.uploads: list[HttpExchange] = []  # those of which some waits for room
+        self.exchanges: dict[int, HttpExchange] = {}  # those that were sent, by stream
+        self.uploads: list[HttpExchange] = []  # those with an unsent rest
         self.incoming = bytearray()
-        self.is_going = False  # whether the server wants no more to be asked
-        self.vain = 0  # octets that have come since the last reply
+        self.is_going = False  # True after GOAWAY
+        self.vain = 0  # octets since the last reply
         self.h2 = http_library()
         config = self.h2.config.H2Configuration(header_encoding=None)
-        # One response with a field that is not allowed must not end those of all others.
+        # One response with a forbidden field must not end the connection for all others.
         config.validate_inbound_headers = config.normalize_inbound_headers = False
         config.validate_outbound_headers = config.normalize_outbound_headers = False
         self.connection = self.h2.connection.H2Connection(config)
@@ -3458,13 +3457,13 @@ class Http:
         self.connection.initiate_connection()
 
     def pack(self, octets: bytes) -> HttpExchange:
-        """Queues a query until there is a stream for it, and returns its key."""
+        """Queues a query until a stream is free, and returns its key."""
         exchange = HttpExchange(octets, self.path, self.is_post)
         self.unsent.append(exchange)
         return exchange
 
     def to_send(self) -> bytes:
-        """Returns what is to be sent now: requests as far as there is room. Raises OSError."""
+        """Returns what can be sent now, within the server's limits. Raises OSError."""
         connection = self.connection
         most = min(connection.remote_settings.max_concurrent_streams, MAX_STREAMS)
         try:
@@ -3488,25 +3487,25 @@ class Http:
                     connection.send_data(exchange.stream_id, piece, end_stream=end_stream)
             self.uploads = [each for each in self.uploads if each.unsent and each.stream_id]
         except self.h2.exceptions.H2Error as error:
-            raise OSError(errno.EPROTO, f'HTTP/2 cannot be spoken: {error}') from error
+            raise OSError(errno.EPROTO, f'The request cannot be sent: {error}') from error
         return bytes(connection.data_to_send())
 
     def take(self, octets: bytes) -> Iterator[tuple[HttpExchange, HttpOutcome]]:
-        """Yields the replies that are whole now, and errors, with their keys. Raises OSError."""
+        """Yields the replies that are complete, and errors, with their keys. Raises OSError."""
         incoming = self.incoming
         incoming += octets
         self.vain += len(octets)
-        last = None  # the number of the last stream that the server looks at
+        last = None  # the last stream that the server still answers
         at = 0
         while len(incoming) >= at + FRAME_HEAD:  # each turn passes a frame, or removes it
             size = int.from_bytes(incoming[at : at + 3], 'big')
             if size > self.connection.max_inbound_frame_size:
-                raise ConnectionAbortedError(errno.EPROTO, 'This is no HTTP/2')
+                raise ConnectionAbortedError(errno.EPROTO, 'The server does not speak HTTP/2')
             end = at + FRAME_HEAD + size
             if len(incoming) < end:
                 break
-            # GOAWAY is kept from the library, which would end the connection at once, and with it
-            # the replies that are still to come.
+            # GOAWAY is kept from the library, which would end the connection before the replies
+            # that are still on their way.
             if incoming[at + 3] == GOAWAY:
                 last = int.from_bytes(incoming[at + 9 : at + 13], 'big')
                 del incoming[at:end]
@@ -3517,7 +3516,8 @@ class Http:
         try:
             events = self.connection.receive_data(frames)
         except self.h2.exceptions.H2Error as error:
-            raise ConnectionAbortedError(errno.EPROTO, f'HTTP/2 was broken: {error}') from error
+            text = f'The server violated HTTP/2: {error}'
+            raise ConnectionAbortedError(errno.EPROTO, text) from error
         for event in events:
             if isinstance(event, self.h2.events.DataReceived):
                 size = event.flow_controlled_length
@@ -3537,12 +3537,13 @@ class Http:
             for exchange in late:
                 yield exchange, ConnectionResetError(*WENT_AWAY)
         if self.vain > MAX_VAIN:
-            raise ConnectionAbortedError(errno.EPROTO, 'Much came, and no reply')
+            text = f'More than {MAX_VAIN} octets of HTTP/2 came without a reply'
+            raise ConnectionAbortedError(errno.EPROTO, text)
         if self.is_going and not self.exchanges:
             raise ConnectionResetError(*WENT_AWAY)
 
     def outcome(self, exchange: HttpExchange, event: Any) -> HttpOutcome | None:
-        """Returns what an event brings a query: its reply, an error, or None if it goes on."""
+        """Returns what an event means for a query: its reply, an error, or None if it goes on."""
         events = self.h2.events
         try:
             if isinstance(event, events.ResponseReceived):
@@ -3555,12 +3556,12 @@ class Http:
             elif isinstance(event, events.StreamEnded):
                 return exchange.reply()
             elif isinstance(event, events.StreamReset):
-                exchange.unsent = b''  # nobody wants the rest
+                exchange.unsent = b''
                 is_refused = event.error_code == self.h2.errors.ErrorCodes.REFUSED_STREAM
                 if not is_refused or exchange.was_refused:
                     text = f'The server ended the request (RST_STREAM, error {event.error_code:d})'
                     return RequestEnded(errno.ECONNRESET, text)
-                self.end(exchange, False)  # and it is sent again, once (RFC 9113 8.7)
+                self.end(exchange, False)  # it is sent again, once (RFC 9113 8.7)
                 exchange.was_refused = True
                 self.unsent.append(exchange)
         except BadResponse as error:
@@ -3568,7 +3569,7 @@ class Http:
         return None
 
     def end(self, exchange: HttpExchange, is_to_reset: bool) -> None:
-        """Ends an exchange; the server is told if it goes on, or waits for more."""
+        """Ends an exchange. Resets its stream if asked to, or if the server waits for the rest."""
         stream_id, exchange.stream_id = exchange.stream_id, 0
         exchange.incoming = bytearray()
         del self.exchanges[stream_id]
@@ -3576,10 +3577,10 @@ class Http:
             try:
                 self.connection.reset_stream(stream_id, self.h2.errors.ErrorCodes.CANCEL)
             except self.h2.exceptions.H2Error:
-                pass  # nothing can be said any more
+                pass  # the connection has ended
 
     def give_up(self, key: HttpExchange) -> bool:
-        """A query is given up; says whether nothing will come of it."""
+        """Gives a query up. Returns whether its reply cannot come any more: here always."""
         if key.stream_id:
             self.end(key, True)
         elif key in self.unsent:
@@ -3589,31 +3590,29 @@ class Http:
 
 # --- 13. The system's files --------------------------------------------------
 #
-# resolv.conf and hosts: lines in, values out; and how a nameserver may be written. A line
-# that cannot be read costs only itself, and a warning. Nothing here knows who asks.
+# resolv.conf and hosts: lines in, values out; and the notations of a nameserver. A line
+# that is not valid is skipped with a warning. Nothing here knows the resolver.
 
 RESOLV_CONF = '/etc/resolv.conf'
 HOSTS = '/etc/hosts'
-# As in the C library: other blanks, and CR within a line, are part of a word.
+# As in the C library: other blanks, and CR within a line, belong to a word.
 WORD = re.compile('[^ \t\v\f\n]+')
 COMMENT = re.compile('(?:^|[ \t\v\f])[#;]')
-# The options that say something here, and of a number the least and the most that glibc takes.
+# The options that are supported, and the least and greatest number that glibc accepts.
 NUMBER_OPTIONS = {'ndots': (0, 15), 'timeout': (1, 30), 'attempts': (1, 5)}
 FLAG_OPTIONS = frozenset({'rotate', 'use-vc', 'trust-ad', 'no-aaaa'})
-# Why a file cannot be read until it has changed; the C library has the same list.
+# Errors that last until the file is changed; the C library has the same list.
 UNREADABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.EPERM}
 )
-# An address (an ipaddress object or str) and a port, or a URL: tcp://192.0.2.1:53
-AddressPort = tuple[Any, int]
-Nameserver = AddressPort | str  # a URL
+AddressPort = tuple[Any, int]  # the address is an ipaddress object or str
+Nameserver = AddressPort | str  # a str is a URL
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
 Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
-Search = tuple[bytes, ...]  # domains in lower case; the root is one like any other
-SCOPE = re.compile(r'[^\0/#\]]{0,15}')  # IF_NAMESIZE is 16; the others have a meaning in a URL
-# RFC 1035 4.2, 7858 3.1, 8484 8.1
-DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853, 'https': 443}
-# Only https has a path, and only what is over TLS the name of a certificate.
+Search = tuple[bytes, ...]  # domains in lower case; the root may be among them
+SCOPE = re.compile(r'[^\0/#\]]{0,15}')  # IF_NAMESIZE is 16; these characters end it in a URL
+DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853, 'https': 443}  # RFC 1035, 7858, 8484
+# Only https has a path, and only tls and https have the name of a certificate.
 URL = re.compile(
     r'(?P<scheme>udp|tcp|(?P<over_tls>tls|(?P<https>https)))://'
     r'(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^]:/#[]+|[^]/#[]*:[^]/#[]*:[^]/#[]*))'
@@ -3624,40 +3623,40 @@ URL = re.compile(
 
 
 def to_address(host: Any) -> IPv4Address | IPv6Address:
-    """Returns an IP address whose scope, if any, may exist. Raises InvalidName or TypeError."""
+    """Returns an IP address, its scope checked for its form. Raises InvalidName or TypeError."""
     try:
         address = ip_address(host) if isinstance(host, str) else host
     except ValueError as error:
-        raise InvalidName(f'{host!r} is no IP address') from error
+        raise InvalidName(f'{host!r} is not an IP address') from error
     if not isinstance(address, (IPv4Address, IPv6Address)):
-        raise TypeError(f'An IP address is no {type(host).__name__}: {host!r}')
+        raise TypeError(f'An address has to be a str or an ipaddress object, not {host!r}')
     scope = (isinstance(address, IPv6Address) and address.scope_id) or ''
     if not SCOPE.fullmatch(scope) or (scope.isdecimal() and int(scope) >= 1 << 32):
-        raise InvalidName(f'{scope[:32]!r} is no scope of an address')
+        raise InvalidName(f'{scope[:32]!r} is not a valid scope of an IPv6 address')
     return address
 
 
 def check_port(port: Any) -> None:
-    """Raises InvalidName or TypeError unless it is a port."""
+    """Raises InvalidName or TypeError if it is not a valid port."""
     if not isinstance(port, int):
-        raise TypeError(f'A port is a number, not {port!r}')
+        raise TypeError(f'A port has to be an int, not {port!r}')
     if not 0 < port < 65536:
-        raise InvalidName(f'{port} is no port')
+        raise InvalidName(f'The port {port} is not between 1 and 65535')
 
 
 def certificate_name(text: str) -> str:
-    """Returns the name that a certificate has to be for: a host name in ASCII, or an address."""
+    """Returns a name to verify a certificate for: a host name in ASCII, or an address."""
     name = to_name(text).decode('ascii')
     if '\\' not in text and re.fullmatch('[A-Za-z0-9_.-]+', name):
         return name
     try:
         return str(IPv6Address(text.partition('%')[0]))
     except ValueError as error:
-        raise InvalidName(f'{text!r} is no host name') from error
+        raise InvalidName(f'{text!r} is not a valid host name or address') from error
 
 
 class Url(NamedTuple):
-    """The URL of a nameserver, taken apart."""
+    """The parts of a nameserver's URL."""
 
     scheme: str
     host: str
@@ -3667,23 +3666,23 @@ class Url(NamedTuple):
 
 
 def parse_url(url: str) -> Url:
-    """Returns what a URL says of a nameserver. Raises InvalidName."""
+    """Returns the parts of a nameserver's URL. Raises InvalidName."""
     parts = URL.fullmatch(url)
     if parts is None:
         raise InvalidName(
-            f'{url!r} is not udp://ADDRESS, tcp://ADDRESS, tls://ADDRESS#NAME or'
-            ' https://ADDRESS/PATH#NAME, with a port or without'
+            f'{url!r} is not udp://ADDRESS[:PORT], tcp://ADDRESS[:PORT],'
+            ' tls://ADDRESS[:PORT][#NAME] or https://ADDRESS[:PORT][/PATH][#NAME]'
         )
     host = parts['bracketed'] or parts['plain']
     port = int(parts['port']) if parts['port'] else None
     path = parts['path'] or (DNS_QUERY if parts['https'] else '')
-    path = path.removesuffix('{?dns}')  # with which a template ends (RFC 8484 4.1)
+    path = path.removesuffix('{?dns}')  # the end of a URI template (RFC 8484 4.1)
     name = certificate_name(parts['name']) if parts['name'] else ''
     return Url(parts['scheme'], host, port, path, name)
 
 
 class Conf(NamedTuple):
-    """What resolv.conf(5) and the environment say: by default, what goes without saying."""
+    """The contents of resolv.conf(5), by default those of an empty file."""
 
     nameservers: tuple[AddressPort, ...] = ((IPv4Address('127.0.0.1'), 53),)
     search: Search = ()
@@ -3697,7 +3696,7 @@ class Conf(NamedTuple):
 
 
 def readable(parse: Callable[[str], Any], words: Iterable[str], file: str) -> Iterator[Any]:
-    """Yields what `parse` makes of each word. One that is refused costs only itself, a warning."""
+    """Yields the parsed words. One that is not valid is skipped with a warning."""
     for word in words:
         try:
             yield parse(word)
@@ -3708,10 +3707,10 @@ def readable(parse: Callable[[str], Any], words: Iterable[str], file: str) -> It
 def parse_resolv_conf(
     lines: Iterable[str], environ: Mapping[str, str] = os.environ, host_name: str | None = None
 ) -> Conf:
-    """Returns what resolv.conf(5), LOCALDOMAIN and RES_OPTIONS say: of each the last one wins.
+    """Parses resolv.conf(5), and LOCALDOMAIN and RES_OPTIONS; the last setting wins.
 
-    Without a nameserver it is the one on this host; without a search list it is the domain that
-    the host's own name is in. An option that is not known, such as `edns0`, changes nothing.
+    Without a nameserver it is 127.0.0.1. Without a search list it is the domain of this host's
+    name. An unknown option, such as `edns0`, is ignored.
     """
     host_name = socket.gethostname() if host_name is None else host_name
     domains = WORD.findall(host_name.partition('.')[2])
@@ -3727,12 +3726,12 @@ def parse_resolv_conf(
         elif keyword in ('search', 'domain'):
             domains = (values if keyword == 'search' else values[:1]) or domains
         elif keyword != 'sortlist':
-            logger.warning('Skipped %.128r of resolv.conf: no such keyword', keyword)
+            logger.warning('Skipped %.128r of resolv.conf: not a known keyword', keyword)
 
-    if 'LOCALDOMAIN' in environ:  # if it is empty, there is no search list
+    if 'LOCALDOMAIN' in environ:  # an empty one means no search list
         domains = WORD.findall(environ['LOCALDOMAIN'].partition('\n')[0])
     if len(domains) > MAX_SEARCH:
-        logger.warning('Skipped all of the search list after its first %s', MAX_SEARCH)
+        logger.warning('Skipped the domains of the search list after the first %s', MAX_SEARCH)
     names = readable(to_name, domains[:MAX_SEARCH], 'the search list')
     said: dict[str, Any] = {'search': tuple(dict.fromkeys([name.lower() for name in names]))}
     if nameservers:
@@ -3745,15 +3744,15 @@ def parse_resolv_conf(
         elif option != name in NUMBER_OPTIONS:
             if number.isascii() and number.isdigit():
                 least, most = NUMBER_OPTIONS[name]
-                digits = number.lstrip('0')[:3]  # enough to be out of range
+                digits = number.lstrip('0')[:3]  # more would be out of range, too
                 said[name] = min(max(least, int(digits or '0')), most)
             else:
-                logger.warning('Skipped the option %.64r of resolv.conf: no number', option)
+                logger.warning('Skipped the option %.64r of resolv.conf: not a number', option)
     return Conf(**said)
 
 
 def parse_hosts(lines: Iterable[str]) -> Hosts:
-    """Returns the addresses of each name of hosts(5), names in lower case."""
+    """Returns the addresses in hosts(5) by name, in lower case, and type."""
     hosts: dict[bytes, dict[int, Any]] = {}
     for line in lines:
         words = WORD.findall(line.rstrip('\r\n').partition('#')[0])
@@ -3767,17 +3766,17 @@ def parse_hosts(lines: Iterable[str]) -> Hosts:
 
 
 class ConfigFile:
-    """A file of the system's, parsed, and read again once it has changed."""
+    """A parsed file of the system, read again after it has changed."""
 
     def __init__(self, path: str, parse: Callable[[Iterable[str]], Any]) -> None:
         self.path = path
         self.parse = parse
         self.looked_at = float('-inf')
-        self.signature: tuple[int, ...] | None = ()  # of no file, read or missing
+        self.signature: tuple[int, ...] | None = ()  # None: the file is missing
         self.value: Any = None
 
     def current(self, now: float) -> Any:
-        """Returns the parsed file, no older than STAT_SECONDS; as if empty if there is none."""
+        """Returns the parsed file as of STAT_SECONDS ago at most; a missing file is empty."""
         if 0 <= now - self.looked_at < STAT_SECONDS:
             return self.value
         signature: tuple[int, ...] | None = None
@@ -3799,7 +3798,7 @@ class ConfigFile:
                 is_lasting = error.errno in UNREADABLE  # not if there was no descriptor
                 value = self.parse(()) if is_lasting or self.value is None else self.value
                 signature = signature if is_lasting else self.signature
-            # In this order: another thread, or the next call after an error, reads it anew.
+            # In this order: another thread, or the next call after an error, reads it again.
             self.value = value
             self.signature = signature
         self.looked_at = now
@@ -3810,7 +3809,7 @@ config_file = functools.lru_cache(maxsize=64)(ConfigFile)
 
 
 class SystemConfig:
-    """What a resolver goes by of the system's files, and when to look at them again."""
+    """The system's files as a resolver uses them, and when to check them again."""
 
     def __init__(
         self, resolv_conf: ConfigFile | None, hosts: ConfigFile | None, search: Search | None
@@ -3818,28 +3817,27 @@ class SystemConfig:
         self.files = resolv_conf, hosts
         self.has_nameservers = resolv_conf is not None
         self.given_search = search
-        # There is nothing to look for from `since` until `due`, on the clock of a loop: that of
-        # another loop may be far behind.
+        # No check is needed from `since` until `due`, on the clock of a loop: that of another
+        # loop may be far behind.
         self.since = float('-inf')
         self.due = float('-inf') if resolv_conf or hosts else float('inf')
         self.hosts: Hosts = {}
         self.use(Conf())
 
     def use(self, conf: Conf) -> None:
-        """Goes by this resolv.conf. A search list that has but the root in it is none."""
+        """Takes the settings of this resolv.conf. A search list of only the root is none."""
         search = conf.search if self.given_search is None else self.given_search
         self.conf = conf
-        self.sets: tuple[Any, ...] = ()  # of nameservers, once they are needed
+        self.sets: tuple[Any, ...] = ()  # of nameservers, made when they are needed
         self.search = search if any(search) else ()
-        # Without as many dots, a name is not the first to be asked for.
-        self.ndots = conf.ndots if self.search else 0
+        self.ndots = conf.ndots if self.search else 0  # dots that a name needs to be asked first
 
     def reload_if_changed(self, now: float) -> bool:
-        """Looks at the files, and says whether one of them has been read again."""
+        """Checks the files. Returns whether one of them has been read again."""
         resolv_conf, hosts = self.files
         conf = resolv_conf.current(now) if resolv_conf is not None else self.conf
         names = hosts.current(now) if hosts is not None else self.hosts
-        # Equal is not the same: an address may be another nameserver in another network.
+        # Also if they are equal: an address may be another nameserver in another network.
         is_changed = conf is not self.conf or names is not self.hosts
         self.use(conf)
         self.hosts = names

@@ -7776,7 +7776,7 @@ async def test_without_h2_there_is_no_https(monkeypatch):
     ):
         error = await raised_by(call)
         assert isinstance(error, MissingDependency)
-        assert 'pip install aiodnsresolver[https]' in str(error)
+        assert "pip install 'aiodnsresolver[https]'" in str(error)
     assert is_idle()
 
 
@@ -15282,7 +15282,7 @@ def test_without_h2_a_nameserver_over_https_is_status_2(main, monkeypatch):
     monkeypatch.setitem(sys.modules, 'h2.connection', None)
     status, output, errors = main('localhost', '@https://127.0.0.1')
     assert (status, output) == (2, '')
-    assert errors == 'DNS over HTTPS needs h2: pip install aiodnsresolver[https]\n'
+    assert errors == "DNS over HTTPS needs h2: pip install 'aiodnsresolver[https]'\n"
 
 
 def test_a_port_where_nobody_listens_is_status_2():
