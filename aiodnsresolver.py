@@ -2585,7 +2585,7 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
     Nothing else is decoded or believed. Raises BadResponse or MalformedMessage if the octets do
     not answer the query.
     """
-    octets, end, _, qtype = query
+    octets, end, fqdn, qtype = query
     is_same_case = reply[:2] == octets[:2] and reply[12:end] == octets[12:end]
     if not is_same_case or reply[2] & 0xF8 != 0x80 or reply[4:6] != b'\0\1':  # seldom
         is_same_case = check_reply(query, reply)
@@ -2603,7 +2603,7 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
             outcome = ResponseCode(text, rcode)
             return outcome if is_same_case else CaseMismatch(outcome)
 
-        name, alias, least_ttl = query.fqdn, None, MAX_TTL
+        name, alias, least_ttl = fqdn, None, MAX_TTL
         if has_others:
             name, alias, least_ttl, records = follow_aliases(query, reply, records, now)
 
@@ -3906,7 +3906,12 @@ class Epoll:
             sock.connect(address)
         except BlockingIOError:
             pass  # the owner is called once it is connected
-        self.watch(sock.fileno(), owner, loop)
+        fd = sock.fileno()
+        if self.epoll is None:
+            self.watch(fd, owner, loop)
+        else:  # nearly always
+            self.epoll.register(fd, EPOLL_READ)
+            self.owners[fd] = owner
         return sock
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
