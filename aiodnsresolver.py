@@ -3852,34 +3852,33 @@ class SystemConfig:
 
 # --- 14. Event loop ----------------------------------------------------------
 #
-# All that a loop is asked for: readiness of sockets, timeouts, and the limit on open
-# sockets, one of each for all who use a loop. Callbacks act at once, so each loop here
-# bears being called from within, and a callback that raises ends only its own lookup.
-# Nothing here knows DNS.
+# All that is needed of an event loop: readiness of sockets, timeouts, and the limit on open
+# sockets, shared by everything on one loop. Callbacks act at once, so each loop here may be
+# entered again from a callback. If one raises, only its owner ends. Nothing here knows DNS.
 #
-# What is called back has, as far as it needs them: `on_readable(fd)`, also for nothing;
-# `on_timeout()`; `on_permit()`; `evict()`, of a socket that can be done without; and
-# `abort(error)`, after one of these has raised.
+# An owner, which is called back, has those of these methods that it needs: `on_readable(fd)`,
+# which may find nothing to read; `on_timeout()`; `on_permit()`; `evict()`, to close a socket
+# that is idle; and `abort(error)`, after one of these has raised.
 
 Loop = asyncio.AbstractEventLoop
 Address = tuple[Any, ...]  # as `connect` takes it
 
 
 def log_debug(context: Context | None, text: str, *arguments: Any) -> None:
-    """Logs for debugging in the context of whom it is for; nothing if that is None."""
+    """Logs at level DEBUG in the given context; does nothing if it is None."""
     if context is not None:
         context.copy().run(logger.debug, text, *arguments)
 
 
 def call_back(owner: Any, callback: Callable[..., None], *arguments: Any) -> None:
-    """Calls `callback`; its owner is aborted if it raises, and others are called all the same."""
+    """Calls `callback`. If it raises, its owner is aborted, and the caller continues."""
     try:
         callback(*arguments)
     except Exception as error:
         try:
             owner.abort(error)
         except Exception as second:
-            context = {'message': 'A callback cannot be aborted', 'exception': second}
+            context = {'message': 'Exception in abort after a callback', 'exception': second}
             asyncio.get_running_loop().call_exception_handler(context)
 
 
@@ -3887,10 +3886,10 @@ EPOLL_READ = select.EPOLLIN | select.EPOLLET if hasattr(select, 'epoll') else 0
 
 
 class Epoll:
-    """Waits in an epoll of our own, of which the loop sees one descriptor: the fastest way.
+    """Waits with its own epoll, whose one descriptor the loop watches: the fastest way.
 
     It is edge-triggered: an event comes once, also for a socket that a forked child still holds.
-    A socket leaves the epoll as it is closed.
+    A socket leaves the epoll when it is closed.
     """
 
     def __init__(self) -> None:
@@ -3898,14 +3897,14 @@ class Epoll:
         self.owners: dict[int, Any] = {}
 
     def open(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> Any:
-        """Connects a socket, and calls its owner when it is ready. Returns the socket.
+        """Connects a socket, and returns what to use instead of it. Raises OSError.
 
-        What is returned is used in place of `sock`. Raises OSError, and `sock` is to be closed.
+        The owner is called when it is connected or has something to read.
         """
         try:
             sock.connect(address)
         except BlockingIOError:
-            pass  # the owner is called once it is connected
+            pass  # it is connecting
         fd = sock.fileno()
         if self.epoll is None:
             self.watch(fd, owner, loop)
@@ -3915,40 +3914,40 @@ class Epoll:
         return sock
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
-        """Calls the owner of a socket that stays open. Raises OSError."""
+        """Calls the owner when there is something to read. Raises OSError."""
         if self.epoll is None:
             epoll = select.epoll()
-            # In an empty context: the loop would call in that of the first caller of all.
+            # In an empty context: otherwise the loop would call in that of the first caller.
             Context().run(loop.add_reader, epoll.fileno(), self.drain)
             self.epoll = epoll
         self.epoll.register(fd, EPOLL_READ)
         self.owners[fd] = owner
 
     def unwatch(self, fd: int, owner: Any) -> None:
-        """Undoes `watch`."""
+        """Undoes `watch`, for a socket that stays open."""
         if self.owners.get(fd) is owner:
             del self.owners[fd]
             try:
                 self.epoll.unregister(fd)
             except OSError:
-                pass  # it was closed under our hands
+                pass  # the caller has closed the socket
 
     def again(self, fd: int) -> None:
-        """Calls the owner anew: it has left something unread."""
+        """Calls the owner again, because it has left something unread."""
         self.epoll.modify(fd, EPOLL_READ)
 
     def writable(self, fd: int) -> None:
-        """Calls the owner once the socket can be written to."""
+        """Calls the owner when the socket can be written to."""
         self.epoll.modify(fd, EPOLL_READ | select.EPOLLOUT)
 
     def close(self, fd: int) -> None:
-        """Forgets the owner, who closes the socket next."""
+        """Forgets the owner, which closes the socket next."""
         self.owners.pop(fd, None)
 
     def drain(self) -> None:
         """Calls the owners of all sockets that are ready.
 
-        An event may be for another socket that had the same number: owners read in vain then.
+        An event may belong to an earlier socket with the same number: the owner reads nothing.
         """
         for fd, _ in self.epoll.poll(0):
             owner = self.owners.get(fd)
@@ -3957,7 +3956,7 @@ class Epoll:
 
 
 class Readers(Epoll):
-    """Waits with a reader of the loop's for each socket: where there is no epoll, as on macOS."""
+    """Waits with a reader of the loop for each socket, where there is no epoll, as on macOS."""
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
         self.owners[fd] = owner, loop
@@ -3968,7 +3967,7 @@ class Readers(Epoll):
             self.close(fd)
 
     def again(self, fd: int) -> None:
-        """Does nothing: a loop calls for what is left unread by itself."""
+        """Does nothing: the loop calls while there is something to read."""
 
     def writable(self, fd: int) -> None:
         owner, loop = self.owners[fd]
@@ -3987,15 +3986,14 @@ class Readers(Epoll):
 
 
 class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
-    """A socket that a transport of the loop's reads, and that its owner uses as a socket.
+    """A socket that a transport of the loop reads, and that its owner uses as a socket.
 
-    The transport is made by a task, which ends once there is one, or there can be none. The
-    socket is closed a turn of the loop later than the endpoint: until then its descriptor is no
-    other's.
+    A task makes the transport, and then ends. The socket is closed one turn of the loop after the
+    endpoint, so that its descriptor is not used again before.
     """
 
     def __init__(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> None:
-        # Of the class to which Windows' loop can have weak references.
+        # A socket.socket, because Windows' loop keeps weak references to it.
         self.sock = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
         self.sock.setblocking(False)
         self.fileno, self.setsockopt = self.sock.fileno, self.sock.setsockopt
@@ -4022,7 +4020,7 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         self.tell(None)
 
     def tell(self, received: bytes | Exception | None) -> None:
-        """Has the owner read this, which it does at once."""
+        """Calls the owner, which receives this."""
         self.received = received
         if self.owner is not None:
             call_back(self.owner, self.owner.on_readable, self.fd)
@@ -4042,15 +4040,15 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
         try:
             raise received or BlockingIOError
         finally:
-            del received  # which would hold on to itself by its traceback
+            del received  # its traceback refers to this frame
 
     def send(self, octets: bytes | bytearray, /) -> int:
-        """Sends a datagram, or any number of octets: a transport for a stream takes them all."""
+        """Sends a datagram, or all the octets: a transport for a stream has a buffer."""
         if self.sock.type == socket.SOCK_DGRAM:
             return self.sock.send(octets)
         if self.transport is None:
             raise BlockingIOError
-        self.transport.write(bytes(octets))  # a copy, for they may change before they are sent
+        self.transport.write(bytes(octets))  # a copy, because the caller goes on to change them
         return len(octets)
 
     def close(self) -> None:
@@ -4063,9 +4061,9 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
 
 
 class Endpoints(Readers):
-    """Waits with a transport for each socket: where a loop has no readers, as that of Windows.
+    """Waits with a transport for each socket, where the loop has no readers, as on Windows.
 
-    A socket that stays open cannot be had back from a transport: it is polled.
+    A transport does not give its socket back, so a socket that stays open is polled.
     """
 
     def open(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> Any:
@@ -4085,7 +4083,7 @@ class Endpoints(Readers):
         call_back(owner, owner.on_readable, fd)
 
     def writable(self, fd: int) -> None:
-        """Does nothing: the owner is called once there is a transport, which then takes all."""
+        """Does nothing: the owner is called when there is a transport, which takes everything."""
 
     def close(self, fd: int) -> None:
         _, handle = self.owners.pop(fd, (None, None))
@@ -4094,10 +4092,10 @@ class Endpoints(Readers):
 
 
 class Timers:
-    """Timeouts of few different lengths: a queue each, in order, and one timer of the loop's.
+    """Timeouts of a few different lengths: a queue for each, in order, and one timer of the loop.
 
-    When the last timeout is stopped, the timer stays for the rest of this turn of the loop: who
-    waited for an answer often asks again at once.
+    After the last timeout is stopped, the timer stays for the rest of this turn of the loop,
+    because a program that gets an answer often asks again at once.
     """
 
     def __init__(self) -> None:
@@ -4116,7 +4114,7 @@ class Timers:
             self.arm(deadline, loop)
 
     def stop(self, seconds: float, owner: Any, loop: Loop) -> None:
-        """Forgets a timeout that was started, if it has not expired."""
+        """Cancels a timeout, if it has not expired."""
         queue = self.queues.get(seconds)
         if queue is not None:
             queue.pop(owner, None)
@@ -4128,23 +4126,22 @@ class Timers:
                     loop.call_soon(self.disarm, context=Context())
 
     def disarm(self) -> None:
-        """Cancels the one timer if there is nothing that it is for."""
+        """Cancels the timer if there is no timeout."""
         if not self.queues and self.handle is not None:
             self.handle.cancel()
             self.handle = None
 
     def arm(self, deadline: float, loop: Loop) -> None:
-        """Sets the one timer."""
         if self.handle is not None:
             self.handle.cancel()
         self.handle = loop.call_at(deadline, self.expire, loop, context=Context())
         self.due_at = deadline
 
     def expire(self, loop: Loop) -> None:
-        """Calls all owners whose time is up, and sets the timer for the next.
+        """Calls the owners of all timeouts that are due, and sets the timer for the next.
 
-        They may start and stop timeouts, also those of one another. Who starts one anew is called
-        in another turn of the loop: what is due is decided before the first is called.
+        They may start and stop timeouts, also each other's. One that is started here expires in a
+        later turn of the loop, because the list of those due is made before the first call.
         """
         self.handle = None
         now = loop.time()
@@ -4163,14 +4160,14 @@ class Timers:
 
 
 class SocketLimit:
-    """Permits to have a socket open, and a queue of those who wait for one.
+    """Permits to open a socket, and a queue of those who wait for one.
 
-    A stream that is idle has a permit that it can do without: it is evicted when that is wanted,
-    the oldest first, or at the end. While anybody waits, no permit is free and no stream idle.
+    An idle stream is evicted when its permit is needed, the oldest first, or when the loop ends.
+    While anybody waits, no permit is free and no stream is idle.
 
-    What keeps it from deadlock: before a lookup waits here it gives up all its sockets
-    (`Lookup.make_room`), and before it waits for a get_nameservers, which may resolve too, it sees
-    to it that one permit is free or a stream can be idle (`Lookup.request_set`).
+    This prevents deadlock: before a lookup waits here, it gives up all its sockets
+    (`Lookup.make_room`). Before it waits for a get_nameservers, which may resolve too, it makes
+    sure that a permit is free or a stream can become idle (`Lookup.request_set`).
     """
 
     def __init__(self, free: int) -> None:
@@ -4181,7 +4178,7 @@ class SocketLimit:
         self.keeper: AsyncGenerator[None, None] | None = None
 
     def acquire(self) -> bool:
-        """Takes a permit if one is free, and says whether."""
+        """Takes a permit if one is free or a stream is idle. Returns whether it did."""
         if not self.free:
             if not self.idle:
                 return False
@@ -4190,25 +4187,25 @@ class SocketLimit:
         return True
 
     def wait(self, owner: Any, is_first: bool) -> None:
-        """Calls `owner.on_permit()` when a permit is its own; before all others if it `is_first`.
+        """Calls `owner.on_permit()` when it has a permit; before all others if it `is_first`.
 
-        Who does not want it any more takes itself out of the queue.
+        An owner that no longer wants one removes itself from `queue`.
         """
         self.queue[owner] = None
         if is_first:
             self.queue.move_to_end(owner, last=False)
 
     def release(self) -> None:
-        """Gives a permit back: to the first in the queue, if any.
+        """Returns a permit, which goes to the first in the queue, if any.
 
-        Those called may release theirs in turn: that is done by the loop that is under way.
+        Callbacks may release permits, too: the loop that is already running hands those out.
         """
         self.free += 1
         if not self.queue or self.is_granting:
             return
         self.is_granting = True
         try:
-            while self.queue and self.free:  # each turn takes one out
+            while self.queue and self.free:  # each turn removes one
                 self.free -= 1
                 owner, _ = self.queue.popitem(last=False)
                 call_back(owner, owner.on_permit)
@@ -4216,31 +4213,31 @@ class SocketLimit:
             self.is_granting = False
 
     def rest(self, stream: Any) -> bool:
-        """Takes note of a stream that may be evicted; says False if its permit is wanted now."""
+        """Adds an idle stream, which may be evicted. Returns False if its permit is needed now."""
         if self.queue:
             return False
         if self.keeper is None:
             self.keeper = self.evict_at_the_end()
-            with contextlib.suppress(StopIteration):  # with which it yields
+            with contextlib.suppress(StopIteration):  # raised when it yields
                 self.keeper.asend(None).send(None)
         self.idle[stream] = None
         return True
 
     async def evict_at_the_end(self) -> AsyncGenerator[None, None]:
-        """Waits until the loop ends all asynchronous generators, and evicts what is idle.
+        """Waits until the loop closes all asynchronous generators, and evicts all idle streams.
 
-        A task would be in the way of those who wait for all tasks to end.
+        A task would block a program that waits for all tasks to end.
         """
         try:
             yield
         finally:
-            self.keeper = None  # which holds on to the loop
-            while self.idle:  # each turn takes one out
+            self.keeper = None  # which refers to the loop
+            while self.idle:  # each turn removes one
                 next(iter(self.idle)).evict()
 
     def abandon(self) -> None:
-        """Closes what is idle when the loop is closed, and cannot be asked for anything."""
-        while self.idle:  # each turn takes one out
+        """Closes all idle streams after the loop was closed, when it can no longer be used."""
+        while self.idle:  # each turn removes one
             self.idle.popitem()[0].abandon()
 
 
@@ -4255,21 +4252,20 @@ def max_open_sockets() -> int:
 
 
 class LoopResources(NamedTuple):
-    """What all who use one event loop share."""
+    """What everything on one event loop shares."""
 
     sockets: Epoll
     timers: Timers
     limit: SocketLimit
-    batch: list[Any]  # those who send in the next turn of the loop, all together
+    batch: list[Any]  # lookups that send in the next turn of the loop, together
 
 
-# Keyed by id(loop), and removed with the loop: nothing here may hold on to it while no socket is
-# open.
+# By id(loop). An entry goes with its loop, to which it must not refer while no socket is open.
 RESOURCES: dict[int, tuple[ReferenceType[Loop], LoopResources]] = {}
 
 
 def resources_of(loop: Loop) -> LoopResources:
-    """Returns the resources of an event loop, with the best way it has to wait for sockets."""
+    """Returns the resources of an event loop, with the best way to wait that it has."""
     entry = RESOURCES.get(id(loop))
     if entry is not None:
         return entry[1]
@@ -4277,7 +4273,7 @@ def resources_of(loop: Loop) -> LoopResources:
         other = reference()
         if other is not None and other.is_closed() and RESOURCES.pop(key, None) is not None:
             ended.limit.abandon()
-    # AbstractEventLoop's own raises NotImplementedError, and the loop of Windows has no other.
+    # AbstractEventLoop's own raises NotImplementedError; Windows' loop inherits it.
     if getattr(loop.add_reader, '__func__', None) is asyncio.AbstractEventLoop.add_reader:
         sockets: Epoll = Endpoints()
     else:
@@ -4290,42 +4286,44 @@ def resources_of(loop: Loop) -> LoopResources:
 
 # --- 15. Exchanges -----------------------------------------------------------
 #
-# One query on its way to one nameserver: as a datagram from a socket of its own, or on a
-# stream that is shared by all who ask that nameserver. The law: `send` never calls
-# `on_outcome` before it returns, and once its owner has closed an exchange it is not called.
-# It is called once; again, with the exception, if it raises; and again after a CaseMismatch,
-# as a datagram's socket goes on listening. A datagram for which `read` raises is dropped. On a
-# stream that lasts, a message with an unknown id is dropped, and too many of them end it; on
-# one for a single query, or of a caller's, it is an error. What an answer is worth is not known
-# here: what to do when a stream has ended is decided by `Lookup.ask_elsewhere`.
+# One query on its way to one nameserver: as a datagram from its own socket, or on a stream
+# that all queries to that nameserver share. The law: `on_outcome` is never called before
+# `send` has returned, nor after the exchange was closed. It is called once, with two
+# exceptions: if it raises, it is called again with the exception; and after a CaseMismatch,
+# because the socket of a datagram goes on listening. A datagram for which `read` raises is
+# dropped. On a lasting stream a message with an unknown id is dropped, and too many of them
+# end the stream; on a stream for a single query, or a caller's, it is an error. This section
+# does not judge answers: `Lookup.ask_elsewhere` decides what to do when a stream has ended.
 #
-# `Server` is a nameserver and what is known of it. Another framing (as Frames and Http are:
-# `pack`, `to_send`, `take`, `give_up`, `is_going`) is chosen in `Stream`, its scheme is in URL,
-# DEFAULT_PORTS, OVER and, over TLS, ALPN. What is no stream needs an exchange of its own, a way
-# in `send`, and a look at each place where a lookup tells datagrams from streams.
+# To add a framing (`pack`, `to_send`, `take`, `give_up`, `is_going`, like Frames and Http),
+# choose it in `Stream`, and add its scheme to URL, DEFAULT_PORTS, OVER and, over TLS, ALPN.
+# A transport that is not a stream needs its own exchange, a branch in `send`, and a check of
+# each place where a lookup tells datagrams from streams.
 
-# Non-blocking from the start where the system can, else made so as it is opened.
+# Makes a socket non-blocking, where the system has the flag; elsewhere `open_socket` does.
 NONBLOCK: int = getattr(socket, 'SOCK_NONBLOCK', 0)
 QUICKACK: int = getattr(socket, 'TCP_QUICKACK', 0)
 UDP = socket.SOCK_DGRAM | NONBLOCK
 TCP = socket.SOCK_STREAM | NONBLOCK
-# How a nameserver is asked, ALONE is one query at a time; or what was so, and is not any more.
+# How a nameserver is asked: ALONE is a second stream, with one query at a time. RETIRED is a
+# stream that takes no new query.
 DATAGRAM, STREAM, ALONE, RETIRED = range(4)
-OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS', 'https': 'HTTPS'}  # what a stream there is
+DOES_NOT_READ = f'The server does not read: more than {MAX_OUTGOING} octets wait to be sent'
+OVER = {'udp': 'TCP', 'tcp': 'TCP', 'tls': 'TLS', 'https': 'HTTPS'}  # names of the streams
 PROBE_ORDER: itertools.count[int] = itertools.count(1)  # of unresponsive nameservers
-GIVEN_UP = errno.ECONNRESET, 'The stream was given up'
+GIVEN_UP = errno.ECONNRESET, 'The connection is no longer used'
 
 
 class Server:
-    """A nameserver as the system wants it, and what those who ask it have found out.
+    """A nameserver's address, and what has been found out about it.
 
-    Times are on the clock of the loop; 0.0 is never.
+    Times are on the loop's clock; 0.0 means never.
     """
 
     def __init__(
         self, where: Any, port: Any, scheme: str = 'udp', name: str = '', path: str = ''
     ) -> None:
-        """Raises InvalidName for what is no address or port, or TypeError."""
+        """Raises InvalidName for a wrong address or port, TypeError for another type."""
         address = to_address(where)
         check_port(port)
         text = str(address)
@@ -4334,30 +4332,31 @@ class Server:
         self.family = socket.AF_INET if is_ipv4 else socket.AF_INET6
         self.address = host, port
         self.scheme = scheme
-        self.name = name or host  # what its certificate has to be for
+        self.name = name or host  # that its certificate has to be for
         self.path = path  # of HTTP, or empty
         self.is_post = True  # rather than GET
-        self.context: Any = None  # an SSLContext, or None for that of the system
-        self.source: Address | None = None  # to send from, or None for any
-        self.is_stream = scheme != 'udp'  # it is to be asked over streams only
+        self.context: Any = None  # an SSLContext; None: the system's authorities
+        self.source: Address | None = None  # to send from; None: any
+        self.is_stream = scheme != 'udp'  # it is asked over streams only
         self.text = f'{text}:{port}' if is_ipv4 else f'[{text}]:{port}'
-        self.url = f'{scheme}://{self.text}{path}#{self.name}'  # the same in all spellings
-        self.idle_seconds = IDLE_SECONDS  # for how long its stream is kept when nothing is asked
-        # At most two are open: the first, and beside it one for what is asked alone, or one that
-        # is not used any more, and on which some still wait.
+        self.url = f'{scheme}://{self.text}{path}#{self.name}'  # equal for all spellings
+        self.idle_seconds = IDLE_SECONDS  # how long its idle stream is kept
+        # By way, at most two: ALONE or RETIRED, on which somebody still waits, beside STREAM.
         self.streams: dict[int, Stream] = {}
         self.folds_case_until = 0.0
         self.no_edns_until = 0.0
         self.edns_unanswered = 0  # names in a row that it answered only without EDNS
         self.one_at_a_time_until = 0.0
-        self.answered_alone = 0  # queries that it left unanswered among others
+        self.answered_alone = 0  # queries that it answered alone, but not among others
         self.unresponsive_until = 0.0
-        self.probe_order = 0  # of the unresponsive ones the lowest is tried first
+        self.probe_order = 0  # the unresponsive nameserver with the lowest is tried first
         self.responded_at = -1.0
 
     def may_be_asked(self, now: float) -> bool:
-        """Says whether it may be asked now. When it has been skipped for long enough, the first
-        caller is to find out whether it responds: all others are told False meanwhile.
+        """Returns whether it may be asked now.
+
+        After it has been skipped long enough, one caller may ask it to find out whether it
+        responds. All others get False for PROBE_SECONDS.
         """
         if now < self.unresponsive_until:
             return False
@@ -4366,37 +4365,37 @@ class Server:
         return True
 
     def found_unresponsive(self, now: float) -> None:
-        """It is skipped for a while where others can be asked."""
+        """Has it skipped for a while, where there are others to ask."""
         if self.unresponsive_until <= now:
             self.probe_order = next(PROBE_ORDER)
         self.unresponsive_until = now + UNRESPONSIVE_SECONDS
 
     def stream_for(self, way: int, loop: Loop) -> Stream | None:
-        """Returns the stream on which to ask it in this way, if there is one that is good.
+        """Returns the stream on which to ask it in this way, if there is one that can be used.
 
-        It is not if much was asked in vain, if the server goes away, or if no reply has come,
-        whatever octets have, for long after something was asked.
+        It cannot be used if too many queries were given up unanswered, if the server is going
+        away, or if no reply has come for SILENT_SECONDS, whatever octets have.
         """
         stream = self.streams.get(way)
         if stream is None:
             return None
-        if stream.loop is not loop:  # that has ended, and cannot be asked for anything
+        if stream.loop is not loop:  # the other loop has ended, and can no longer be used
             for each in self.streams.values():
                 each.abandon()
             self.streams.clear()
             return None
-        vain = len(stream.pending) - stream.live
-        if vain <= MAX_GIVEN_UP and not stream.framing.is_going:
+        given_up = len(stream.pending) - stream.live
+        if given_up <= MAX_GIVEN_UP and not stream.framing.is_going:
             since = stream.silent_since
             if since is None or since > loop.time() - SILENT_SECONDS:
                 return stream
             if any([each.live for each in self.streams.values() if each is not stream]):
-                return stream  # a third would cost those who wait on another their replies
+                return stream  # a third stream would close one on which others still wait
         self.retire(stream)
         return None
 
     def retire(self, stream: Stream) -> None:
-        """Has a stream take no new query; it is closed once nobody waits for it."""
+        """Takes a stream out of use. It is closed when nobody waits on it any more."""
         self.streams = {way: each for way, each in self.streams.items() if each is not stream}
         if not stream.live:
             stream.close()
@@ -4407,26 +4406,25 @@ class Server:
                 self.close_retired()
 
     def close_retired(self) -> None:
-        """Ends the stream that is not used any more; what waits on it is asked elsewhere."""
+        """Closes the retired stream. Queries that wait on it are asked elsewhere."""
         retired = self.streams.pop(RETIRED, None)
         if retired is not None and retired.loop.is_closed():
             retired.abandon()
         elif retired is not None:
-            retired.close()  # those who wait are told when whoever wants a stream has it
+            retired.close()  # queries are told in the next turn, when the new stream exists
             error = ConnectionResetError(*GIVEN_UP)
             retired.loop.call_soon(retired.fail, error, context=Context())
 
 
 def to_server(nameserver: Nameserver) -> Server:
-    """Returns a nameserver, an address and a port or a URL, of which nothing is known yet.
+    """Returns a new Server for an address and a port, or a URL.
 
-    Raises InvalidName for what is no address, port or URL, TypeError for what is none of these,
-    and MissingDependency.
+    Raises InvalidName for a wrong one, TypeError for another type, and MissingDependency.
     """
     if isinstance(nameserver, tuple) and len(nameserver) == 2:
         return Server(*nameserver)
     if not isinstance(nameserver, str):
-        raise TypeError(f'A nameserver is an address and a port, or a URL, not {nameserver!r}')
+        raise TypeError(f'A nameserver has to be (address, port) or a URL, not {nameserver!r}')
     url = parse_url(nameserver)
     if url.scheme == 'https':
         http_library()
@@ -4435,29 +4433,29 @@ def to_server(nameserver: Nameserver) -> Server:
 
 
 def authority_of(host: str, port: int | None) -> str:
-    """Returns what HTTP calls a host: its name, and the port unless it is the usual one."""
+    """Returns the `:authority` of HTTP: the host, and the port unless it is 443."""
     name = f'[{host}]' if ':' in host else host
     return name if port == DEFAULT_PORTS['https'] else f'{name}:{port}'
 
 
 def scoped(address: tuple[str, int], scope: str) -> Address:
-    """Returns what the system takes. Raises OSError for a scope that is no interface here."""
+    """Returns an address for `connect` or `bind`. Raises OSError if there is no such scope."""
     if not scope:
         return address
     if scope.isdecimal():
         return *address, 0, int(scope)
     try:
         return *address, 0, socket.if_nametoindex(scope)
-    except (OSError, UnicodeError) as error:  # which has no errno on some Pythons
-        raise OSError(errno.ENODEV, f'There is no interface {scope!r}') from error
+    except (OSError, UnicodeError) as error:  # without errno on some Pythons
+        raise OSError(errno.ENODEV, f'There is no network interface {scope!r}') from error
 
 
 def open_socket(
     server: Server, kind: int, owner: Any, resources: LoopResources, loop: Loop
 ) -> Any:
-    """Returns a socket that is connected to a nameserver, or is being so. Raises OSError.
+    """Returns a socket that is connected to a nameserver, or is connecting. Raises OSError.
 
-    The kernel drops what others send to it, and draws its port at random.
+    The kernel drops datagrams from other addresses, and chooses the local port at random.
     """
     sock = socket.SocketType(server.family, kind)
     try:
@@ -4474,13 +4472,13 @@ def open_socket(
         raise
 
 
-Read = Callable[[Query, Any, float], Any]  # a query, a reply, and when it was asked
-OnOutcome = Callable[[Any, Any], None]  # an exchange and its outcome, an OSError among others
+Read = Callable[[Query, Any, float], Any]  # a query, a reply, and when the query was sent
+OnOutcome = Callable[[Any, Any], None]  # an exchange and its outcome, which may be an OSError
 
 
 @dataclasses.dataclass(eq=False, repr=False, slots=True)
 class DatagramExchange:
-    """A query on its way as a datagram, from a socket of its own, for which it has a permit."""
+    """A query on its way as a datagram, from its own socket, for which it has a permit."""
 
     query: Query
     server: Server
@@ -4491,21 +4489,21 @@ class DatagramExchange:
     sock: Any = None
     fd: int = -1
     asked_set: Any = None  # for its owner
-    context: Context | None = None  # in which to log, if at all
-    dropped: ResolverError | None = None  # the last datagram that was no answer
+    context: Context | None = None  # in which to log; None: nothing is logged
+    dropped: ResolverError | None = None  # the error of the last datagram that was dropped
 
     is_stream = False
 
     def on_readable(self, fd: int) -> None:
-        """Reads what has come: the answer is the outcome, all else is dropped."""
+        """Reads the datagrams that have arrived: an answer is the outcome, others are dropped."""
         for _ in range(MAX_READS):
             try:
                 outcome = self.read(self.query, self.sock.recv(MAX_MESSAGE), self.sent_at)
             except BlockingIOError:
                 return
             except ResolverError as error:
-                self.dropped = error.with_traceback(None)  # which would hold on to us
-                log_debug(self.context, 'Dropped what came from %s: %s', self.server.text, error)
+                self.dropped = error.with_traceback(None)  # which refers to this frame
+                log_debug(self.context, 'Dropped a datagram from %s: %s', self.server.text, error)
                 continue
             except OSError as error:
                 outcome = error
@@ -4519,7 +4517,7 @@ class DatagramExchange:
         return None
 
     def close_keeping_permit(self) -> None:
-        """Closes its socket. The permit is the caller's from now on."""
+        """Closes the socket. The permit goes to the caller."""
         fd, self.fd = self.fd, -1
         self.resources.sockets.close(fd)
         self.sock.close()
@@ -4530,7 +4528,6 @@ class DatagramExchange:
             self.resources.limit.release()
 
     def abort(self, error: Exception) -> None:
-        """Ends it with an error that is none of the nameserver's."""
         self.close()
         self.on_outcome(self, error)
 
@@ -4540,34 +4537,34 @@ class StreamExchange:
     """A query on its way over a stream."""
 
     query: Query
-    server: Any  # None on a stream of a caller's
+    server: Any  # None on a caller's stream
     read: Read
     on_outcome: OnOutcome | None  # None once it is given up, or has its outcome
     stream: Any
     sent_at: float
-    key: Any = None  # by which the framing tells it apart, once it is sent
+    key: Any = None  # in the framing, once it is sent
     is_sent: bool = False
-    is_late: bool = False  # others are sent though it has not been answered
-    replies_before: int = 0  # on its stream, when it was sent
+    is_late: bool = False  # others are sent although it has not been answered
+    replies_before: int = 0  # the replies on its stream when it was sent
     asked_set: Any = None  # for its owner
 
     is_stream = True
-    dropped = None  # what is no answer is the outcome
+    dropped = None  # any reply is the outcome
 
     def close(self) -> None:
-        """Gives it up. What still comes is dropped."""
+        """Gives the query up. A late reply is dropped."""
         if self.on_outcome is not None:
             self.on_outcome = None
             self.stream.give_up(self)
 
     def finish(self, outcome: Any) -> None:
-        """Tells the outcome, unless it was given up."""
+        """Calls `on_outcome`, unless the query was given up."""
         on_outcome, self.on_outcome = self.on_outcome, None
         if on_outcome is not None:
             self.stream.leave()
             try:
                 on_outcome(self, outcome)
-            except Exception as error:  # which ends its lookup, and no other
+            except Exception as error:  # it ends this lookup, and no other
                 on_outcome(self, error)
 
 
@@ -4576,8 +4573,8 @@ class Pipeline:
 
     def __init__(self, framing: Any) -> None:
         self.framing = framing  # Frames or Http
-        self.pending: dict[Any, list[StreamExchange]] = {}  # those sent, by key
-        self.live = 0  # those that somebody waits for, sent or not
+        self.pending: dict[Any, list[StreamExchange]] = {}  # those that were sent, by key
+        self.live = 0  # the number of queries that somebody waits for, sent or not
 
     def pack(self, exchange: StreamExchange) -> None:
         exchange.is_sent = True
@@ -4585,10 +4582,10 @@ class Pipeline:
         self.pending.setdefault(exchange.key, []).append(exchange)
 
     def deliver(self, key: Any, reply: bytes | ResolverError | OSError) -> bool:
-        """Gives a reply, or why there is none, to the query that it is for; says if there is one.
+        """Gives a reply, or the error instead of one, to its query. Returns whether there is one.
 
-        Of several queries with one id, it goes to one whose question matches, else to the first;
-        to those that somebody waits for before those given up.
+        If several queries have this id, it goes to one whose question matches, else to the first;
+        to queries that somebody waits for before those given up.
         """
         exchanges = self.pending.get(key)
         if exchanges is None:
@@ -4618,33 +4615,33 @@ class Pipeline:
 
 
 class Stream(Pipeline):
-    """A connection to a nameserver, shared by all who ask it.
+    """A connection to a nameserver, shared by all queries to it.
 
-    It takes the permit that its maker has, and releases it when it closes. What is asked in one
-    turn of the loop goes out in one write at the start of the next. When nobody waits any more it
-    is kept for a while, unless it is not the first stream to its nameserver.
+    It has a permit, which it releases when it closes. The queries of one turn of the loop go out
+    in one write at the start of the next turn. When nobody waits any more, the stream is kept for
+    a while, if it is the first stream to its nameserver.
 
-    How it ends: `close` tells nobody; `lose` tells those who wait, who ask elsewhere; `evict` and
-    `on_timeout` close it while it is idle; `abandon` when its loop is closed. After
-    `Server.retire` it takes no new query, and is closed once nobody waits.
+    How it ends: `close` does not tell those who wait; `lose` tells them, and they ask elsewhere;
+    `evict` and `on_timeout` close it while it is idle; `abandon` is for a loop that was closed.
+    After `Server.retire` it takes no new query, and closes when nobody waits.
     """
 
     def __init__(self, server: Server, way: int, resources: LoopResources, loop: Loop) -> None:
-        """Begins to connect. Raises OSError, and the maker still has the permit then."""
+        """Starts to connect. If it raises OSError, the caller keeps the permit."""
         authority = authority_of(server.name, server.address[1])
         super().__init__(Http(authority, server.path, server.is_post) if server.path else Frames())
         self.loop = loop
         self.server = server
         self.resources = resources
-        self.context: Context | None = None  # in which to log, if at all
+        self.context: Context | None = None  # in which to log; None: nothing is logged
         self.way = way
-        self.queue: deque[StreamExchange] = deque()  # those not sent yet
+        self.queue: deque[StreamExchange] = deque()  # queries that are not sent yet
         self.outgoing = bytearray()
         self.idle_seconds = server.idle_seconds
         self.replies = 0
-        self.silent_since: float | None = None  # when it was asked, and no reply has come since
+        self.silent_since: float | None = None  # when the first query after a reply was sent
         self.is_flush_due = False  # in the next turn of the loop
-        self.unsolicited = 0  # messages that nobody asked for, less 16 for each that somebody did
+        self.unsolicited = 0  # messages that answer no query, minus 16 for each that does
         self.tls = None
         protocol = ALPN.get(server.scheme)
         if protocol is not None:
@@ -4656,11 +4653,11 @@ class Stream(Pipeline):
         resources.sockets.writable(self.fd)
         server.streams[way] = self
         if way == ALONE:
-            server.close_retired()  # two at most
+            server.close_retired()  # at most two are open
 
     def send(self, query: Query, read: Read, on_outcome: OnOutcome) -> StreamExchange:
-        """Sends a query: a lone one at once, others in the next turn of the loop, all together."""
-        if self in self.resources.limit.idle:  # it is so no longer
+        """Sends a query: a lone one at once, others together in the next turn of the loop."""
+        if self in self.resources.limit.idle:
             del self.resources.limit.idle[self]
             self.resources.timers.stop(self.idle_seconds, self, self.loop)
         now = self.loop.time()
@@ -4681,22 +4678,22 @@ class Stream(Pipeline):
             self.loop.call_soon(self.flush_queue, context=Context())
 
     def flush_queue(self) -> None:
-        """Sends the queries that wait for it: one at a time if that is better."""
+        """Sends the queued queries: one at a time where that is needed."""
         self.is_flush_due = False
         now = self.loop.time()
-        if self.framing.is_going:  # what is not sent yet is asked elsewhere
+        if self.framing.is_going:  # queries that are not sent yet are asked elsewhere
             queue, self.queue = self.queue, deque()
             for exchange in queue:
                 exchange.finish(ConnectionResetError(*GIVEN_UP))
         if not self.is_open:
             return
         is_alone = self.way == ALONE or self.server.one_at_a_time_until > now
-        while self.queue and not (is_alone and self.is_busy()):  # each turn takes one out
+        while self.queue and not (is_alone and self.is_busy()):  # each turn removes one
             exchange = self.queue.popleft()
             if exchange.on_outcome is not None:  # else it was given up
                 query = exchange.query
                 while query.octets[:2] in self.pending and len(self.pending) < MAX_PENDING:
-                    # Each turn draws another id, as one that is in use tells nothing apart.
+                    # Each turn draws another id: one that is in use would be ambiguous.
                     query = query._replace(octets=os.urandom(2) + query.octets[2:])
                 exchange.query = query
                 exchange.sent_at = now
@@ -4704,11 +4701,11 @@ class Stream(Pipeline):
                 self.pack(exchange)
         try:
             self.put()
-        except OSError as error:  # nobody is told before `send` has returned
+        except OSError as error:  # `send` has to return before anybody is told
             self.loop.call_soon(self.lose, error, context=Context())
 
     def is_busy(self) -> bool:
-        """Whether a query is on its way that is not late."""
+        """Whether somebody waits for a query that was sent and is not late."""
         return any(
             exchange.on_outcome is not None and not exchange.is_late
             for exchanges in self.pending.values()
@@ -4716,11 +4713,11 @@ class Stream(Pipeline):
         )
 
     def put(self) -> None:
-        """Sends what the framing has to send, as soon as there is room for it. Raises OSError."""
+        """Sends what the framing has to send, or keeps it until there is room. Raises OSError."""
         octets = self.framing.to_send()
         self.outgoing += octets if self.tls is None else self.tls.wrap(octets)
         if len(self.outgoing) > MAX_OUTGOING:
-            raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
+            raise OSError(errno.ENOBUFS, DOES_NOT_READ)
         while self.outgoing and self.is_connected:  # each turn sends some
             try:
                 sent = self.sock.send(self.outgoing)
@@ -4729,71 +4726,71 @@ class Stream(Pipeline):
             del self.outgoing[:sent]
 
     def on_readable(self, fd: int) -> None:
-        """Sends what there is to send, and takes what has come."""
-        self.is_connected = True  # or it cannot be, which is found out now
+        self.is_connected = True  # or it could not connect: the next call raises the error
         try:
             if self.outgoing:
                 self.put()
             self.receive()
             if QUICKACK and self.live and self.is_open:
-                # The system acknowledges what has come at once: a server may hold its next words
-                # back until then (RFC 896), and who only waits for them does so after 40 ms.
+                # Has the system acknowledge at once, not after 40 ms: a server may hold its next
+                # data back until then (RFC 896).
                 self.sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
         except OSError as error:
             self.lose(error)
 
     def receive(self) -> None:
-        """Takes the messages that have come. Raises OSError, also when the stream has ended."""
-        size = MAX_PIECE if self.server.path else MAX_MESSAGE  # what HTTP costs is in small frames
+        """Reads messages, within a limit. Raises OSError, also when the stream has ended."""
+        size = MAX_PIECE if self.server.path else MAX_MESSAGE  # HTTP costs time for each frame
         left = size * MAX_READS if size == MAX_MESSAGE else size
-        while left > 0:  # each turn takes some
+        while left > 0:  # each turn reads some
             try:
                 octets = self.sock.recv(size)
             except BlockingIOError:
                 return
             if not octets:
-                raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
+                raise ConnectionResetError(errno.ECONNRESET, 'The server closed the connection')
             left -= len(octets)
             try:
                 self.take(octets if self.tls is None else self.tls.unwrap(octets))
             finally:
                 if self.tls is not None and self.is_open:
-                    self.put()  # TLS and HTTP have something to say to it, a last word too
-            if not self.is_open:  # those who were told may have seen to that
+                    self.put()  # TLS and HTTP may have to answer, also after an error
+            if not self.is_open:  # a callback has closed it
                 return
             if self.tls is not None and self.tls.is_over:
-                raise ConnectionResetError(errno.ECONNRESET, 'The server ended TLS')
+                raise ConnectionResetError(errno.ECONNRESET, 'The server closed TLS')
         self.resources.sockets.again(self.fd)
         if self.outgoing:
             self.resources.sockets.writable(self.fd)
 
     def take(self, octets: bytes) -> None:
-        """Takes what has come, and delivers the messages that are whole. Raises OSError."""
+        """Takes octets, and delivers the messages that are complete. Raises OSError."""
         for key, reply in self.framing.take(octets):
             is_reply = isinstance(reply, bytes)
-            if is_reply and self.live and self.idle_seconds:  # else a timer of it may be running
+            if is_reply and self.live and self.idle_seconds:  # else its timer may be running
                 seconds = keepalive_of(reply)
                 if seconds is not None:
                     self.idle_seconds = min(seconds, MAX_IDLE)
             if key in self.pending:
                 self.deliver(key, reply)
-                self.silent_since = None  # what was asked before may take long, or be lost
+                self.silent_since = None  # queries sent earlier may take long, or be lost
                 if is_reply:
                     self.replies += 1
-                    # What was answered a moment ago may be answered again.
+                    # Allows for duplicates of recent replies.
                     self.unsolicited = max(-MAX_GIVEN_UP, self.unsolicited - MAX_UNSOLICITED)
-            elif not self.server.idle_seconds:  # it is for one query only
+            elif not self.server.idle_seconds:  # the stream is for one query only
                 self.fail(unsolicited(reply))
             else:
-                log_debug(self.context, 'Dropped %d octets that nobody asked for', len(reply))
+                log_debug(self.context, 'Dropped %d octets that answer no query', len(reply))
                 self.unsolicited += 1
                 if self.unsolicited > MAX_UNSOLICITED:
-                    raise ConnectionAbortedError(errno.EPROTO, 'Much came that nobody asked for')
+                    text = 'The server sent too many messages that answer no query'
+                    raise ConnectionAbortedError(errno.EPROTO, text)
         if self.queue:
             self.flush_soon()
 
     def leave(self) -> None:
-        """One who waited waits no longer. The last one puts it to rest."""
+        """Counts one query less that somebody waits for. Without any, it is idle or closes."""
         self.live -= 1
         if self.live or not self.is_open:
             return
@@ -4804,19 +4801,19 @@ class Stream(Pipeline):
             self.close()
 
     def give_up(self, exchange: StreamExchange) -> None:
-        """A query is given up, and the server told if it can be.
+        """Gives a query up, and tells the server if the framing can.
 
-        In the next turn of the loop: where many are given up, none is sent in place of each.
+        Others are sent in its place in the next turn of the loop: they may be given up, too.
         """
         is_forgotten = exchange.is_sent and self.framing.give_up(exchange.key)
         if is_forgotten:
             self.forget(exchange)
-        if is_forgotten or self.queue:  # another may be sent in its place
+        if is_forgotten or self.queue:
             self.flush_soon()
         self.leave()
 
     def fail(self, error: OSError | ResolverError) -> None:
-        """Tells all who wait why there is no more to come."""
+        """Gives an error to all who wait."""
         lost, self.pending = self.pending, {}
         queue, self.queue = self.queue, deque()
         for exchange in itertools.chain(*lost.values(), queue):
@@ -4830,13 +4827,13 @@ class Stream(Pipeline):
         self.lose(OSError(errno.EIO, f'{type(error).__name__}: {error}'))
 
     def close(self) -> None:
-        """Closes it, and releases its permit. Those who wait are not told."""
+        """Closes it and releases its permit, without telling those who wait."""
         streams = self.server.streams.items()
         self.server.streams = {way: each for way, each in streams if each is not self}
         if not self.is_open:
             return
         self.is_open = False
-        if self in self.resources.limit.idle:  # it is so no longer
+        if self in self.resources.limit.idle:
             del self.resources.limit.idle[self]
             self.resources.timers.stop(self.idle_seconds, self, self.loop)
         if self.tls is not None and self.is_connected and not self.outgoing:
@@ -4846,15 +4843,15 @@ class Stream(Pipeline):
         self.sock.close()
         self.resources.limit.release()
 
-    on_timeout = evict = close  # it has been idle for long enough; its permit is wanted
+    on_timeout = evict = close  # after its idle time, and when its permit is needed
 
     def abandon(self) -> None:
-        """Closes it when its loop is closed, and cannot be asked for anything."""
+        """Closes its socket after its loop was closed, when the loop can no longer be used."""
         self.is_open = False
         try:
             self.sock.close()
         except RuntimeError:
-            pass  # a transport of the loop's, which is beyond our reach
+            pass  # the socket belongs to a transport of the closed loop
 
 
 Exchange = DatagramExchange | StreamExchange
@@ -4869,10 +4866,10 @@ def send(
     resources: LoopResources,
     loop: Loop,
 ) -> Exchange:
-    """Sends a query to a nameserver; `on_outcome` is called with the exchange and what it brings.
+    """Sends a query to a nameserver. `on_outcome` is called with the exchange and its outcome.
 
-    If it opens a socket, it takes the permit that the caller has. Raises OSError, and the caller
-    still has it then.
+    If it opens a socket, it takes over the caller's permit. If it raises OSError, the caller
+    keeps the permit.
     """
     if way == DATAGRAM:
         exchange = DatagramExchange(query, server, read, on_outcome, resources, loop.time())
@@ -4889,17 +4886,17 @@ def send(
 
 
 def write_on(writer: asyncio.StreamWriter, octets: bytes | bytearray) -> None:
-    """Has octets sent on a stream of a caller's. Raises OSError."""
+    """Sends octets on a caller's stream. Raises OSError."""
     if writer.is_closing():
         raise OSError(errno.EPIPE, 'The stream is closed')
     try:
         writer.write(octets)
-    except RuntimeError as error:  # its end has been written
+    except RuntimeError as error:  # write_eof has been called
         raise OSError(errno.EPIPE, str(error)) from error
 
 
 class Call:
-    """One who waits in a coroutine, and what has come of that."""
+    """A coroutine that waits, and its outcome."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
@@ -4939,18 +4936,18 @@ class Call:
 
 
 class CallersStream(Pipeline):
-    """A stream of a caller's, on which several may ask; one of them reads for all."""
+    """A caller's stream. Several calls may use it at once: one of them reads for all."""
 
     def __init__(self) -> None:
         super().__init__(Frames())
         self.is_read = False
-        self.waiting: OrderedDict[Call, None] = OrderedDict()  # those who do not read
+        self.waiting: OrderedDict[Call, None] = OrderedDict()  # while another reads
         self.backlog: deque[tuple[Any, bytes]] = deque()  # messages that nobody has taken yet
-        self.given_up: deque[StreamExchange] = deque()  # the last ones that were
-        self.forgotten = 0  # how many before them were
+        self.given_up: deque[StreamExchange] = deque()  # the queries given up last
+        self.forgotten = 0  # how many were given up before those
 
     def take(self) -> None:
-        """Delivers a message. Raises BadResponse or MalformedMessage if nobody asked for it."""
+        """Delivers a message. Raises BadResponse or MalformedMessage if it answers no query."""
         key, reply = self.backlog.popleft()
         if not self.deliver(key, reply):
             if not self.forgotten:
@@ -4958,7 +4955,7 @@ class CallersStream(Pipeline):
             self.forgotten -= 1
 
     def give_up(self, exchange: StreamExchange) -> None:
-        """A query is given up. What comes of it is known to be late, if it is not long ago."""
+        """Gives a query up. A late reply is recognised, unless many were given up after it."""
         self.leave()
         self.given_up.append(exchange)
         if len(self.given_up) > MAX_GIVEN_UP:
@@ -4968,9 +4965,9 @@ class CallersStream(Pipeline):
                 self.forget(oldest)
 
     async def read(self, reader: asyncio.StreamReader, call: Call) -> None:
-        """Reads what comes next; or, if another does, waits to be told, or to read.
+        """Reads what comes next, or, while another reads, waits for an outcome or its turn.
 
-        Raises OSError. What has come is not lost if this is cancelled.
+        Raises OSError. If it is cancelled, nothing that has arrived is lost.
         """
         if self.is_read:
             self.waiting[call] = None
@@ -4981,26 +4978,26 @@ class CallersStream(Pipeline):
         self.is_read = True
         try:
             octets = await reader.read(MAX_MESSAGE)
-        except RuntimeError as error:  # a coroutine of the caller's is reading
+        except RuntimeError as error:  # the caller is reading
             raise OSError(errno.EBUSY, str(error)) from error
         finally:
             self.is_read = False
         if not octets:
-            raise ConnectionResetError(errno.ECONNRESET, 'The stream ended early')
+            raise ConnectionResetError(errno.ECONNRESET, 'The other side closed the stream')
         self.backlog += self.framing.take(octets)
 
     def hand_over(self) -> None:
-        """Lets somebody else read."""
-        while self.waiting and not self.is_read:  # each turn takes one out
+        """Lets another call read."""
+        while self.waiting and not self.is_read:  # each turn removes one
             call, _ = self.waiting.popitem(last=False)
             if call.outcome is None:
                 return call.wake()
 
     async def next_message(self, reader: asyncio.StreamReader) -> bytes:
-        """Returns what comes next, whatever it is. Raises OSError."""
+        """Returns the next message, whatever it is. Raises OSError."""
         call = Call(asyncio.get_running_loop())
         try:
-            while not self.backlog:  # each turn something comes, or the stream ends
+            while not self.backlog:  # each turn reads something, or the stream ends
                 await self.read(reader, call)
             return self.backlog.popleft()[1]
         finally:
@@ -5010,22 +5007,22 @@ class CallersStream(Pipeline):
         self, query: Query, read: Read, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Message:
         """Returns the reply to a query. Raises OSError or ResolverError."""
-        while self.backlog:  # each turn takes one out, of what came before this is asked
+        while self.backlog:  # each turn removes one that came before this query
             try:
                 self.take()
             except ResolverError as error:
-                logger.debug('Dropped: %s', error)
+                logger.debug("Dropped a message on a caller's stream: %s", error)
         call = Call(asyncio.get_running_loop())
         exchange = StreamExchange(query, None, read, call.on_outcome, self, 0.0)
         self.live += 1
         self.pack(exchange)
         try:
-            # Nobody waits for room: if all did, none would read, and the server could not go on.
+            # Nobody waits for room: if all did, none would read, and the server might stop.
             octets = self.framing.to_send()
             if writer.transport.get_write_buffer_size() > MAX_OUTGOING:
-                raise OSError(errno.ENOBUFS, 'The server does not read what it is sent')
+                raise OSError(errno.ENOBUFS, DOES_NOT_READ)
             write_on(writer, octets)
-            while call.outcome is None:  # each turn takes a message, or something comes
+            while call.outcome is None:  # each turn takes a message, or waits for one
                 if self.backlog:
                     self.take()
                 else:
@@ -5036,7 +5033,7 @@ class CallersStream(Pipeline):
             self.hand_over()
 
 
-# By the reader: an entry goes with it, and holds nothing that holds on to it.
+# By the reader. An entry is removed with its reader, and must not refer to it.
 CALLERS_STREAMS: WeakKeyDictionary[asyncio.StreamReader, CallersStream] = WeakKeyDictionary()
 
 

@@ -13093,7 +13093,7 @@ async def test_what_is_asked_failed_and_dropped_is_logged_for_debugging(caplog):
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     where = f'127.0.0.1:{server.port}'
-    dropped = f'Dropped what came from {where}: The message has another id than the query'
+    dropped = f'Dropped a datagram from {where}: The message has another id than the query'
     timeout = f'silent.example. A from {where}: no usable reply in time (attempts: 1)'
     absence = f'y.example. A from {where}: the name does not exist (attempts: 1)'
     ours = [record for record in caplog.records if record.name == 'aiodnsresolver']
