@@ -2388,11 +2388,10 @@ def skip_name(data: bytes, offset: int) -> int:
 
 
 def scan_records(data: bytes, offset: int, qtype: int, an: int, ns: int, ar: int) -> Scan:
-    """Returns the records, from `offset` on, that may matter for the answer.
+    """Returns the records, from `offset` on, that may matter for the answer. Parses no rdata.
 
-    These are, of class IN, those of the question's type, CNAME and DNAME in the answer section,
-    and SOA and NS in the authority section; and OPT. Rdata is not parsed. Raises MalformedMessage
-    if a record is not whole; with TC, the scan ends there.
+    These are the question's type, CNAME and DNAME in the answer section, SOA and NS in the
+    authority section, and OPT. Raises MalformedMessage unless all are whole, or TC is set.
     """
     answer: list[Span] = []
     authority: list[Span] = []
@@ -2480,10 +2479,7 @@ def keepalive_of(reply: bytes) -> float | None:
 def follow_aliases(
     query: Query, reply: bytes, answer: list[Span], now: float
 ) -> tuple[bytes, Alias | None, int, list[Span]]:
-    """Returns the last name of a chain of aliases, its Alias, least TTL and records.
-
-    The records of the chain may be in any order.
-    """
+    """Returns the end of a chain of aliases in any order: its name, Alias, least TTL, records."""
     names: Names = {}
     name = query.fqdn
     sets: dict[tuple[int, bytes], list[Span]] = {}  # by type and owner
@@ -2582,8 +2578,7 @@ def read_records(
 def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
     """Returns what a reply says about the question of a query, which was sent at `now`.
 
-    Nothing else is decoded or believed. Raises BadResponse or MalformedMessage if the octets do
-    not answer the query.
+    Nothing else is decoded or believed. Raises BadResponse or MalformedMessage.
     """
     octets, end, fqdn, qtype = query
     is_same_case = reply[:2] == octets[:2] and reply[12:end] == octets[12:end]
@@ -3656,8 +3651,6 @@ def certificate_name(text: str) -> str:
 
 
 class Url(NamedTuple):
-    """The parts of a nameserver's URL."""
-
     scheme: str
     host: str
     port: int | None
@@ -3709,8 +3702,7 @@ def parse_resolv_conf(
 ) -> Conf:
     """Parses resolv.conf(5), and LOCALDOMAIN and RES_OPTIONS; the last setting wins.
 
-    Without a nameserver it is 127.0.0.1. Without a search list it is the domain of this host's
-    name. An unknown option, such as `edns0`, is ignored.
+    Without a search list it is the domain of this host's name. Unknown options are ignored.
     """
     host_name = socket.gethostname() if host_name is None else host_name
     domains = WORD.findall(host_name.partition('.')[2])
@@ -3744,8 +3736,8 @@ def parse_resolv_conf(
         elif option != name in NUMBER_OPTIONS:
             if number.isascii() and number.isdigit():
                 least, most = NUMBER_OPTIONS[name]
-                digits = number.lstrip('0')[:3]  # more would be out of range, too
-                said[name] = min(max(least, int(digits or '0')), most)
+                digits = '0' + number.lstrip('0')[:3]  # more would be out of range, too
+                said[name] = min(max(least, int(digits)), most)
             else:
                 logger.warning('Skipped the option %.64r of resolv.conf: not a number', option)
     return Conf(**said)
@@ -3897,10 +3889,7 @@ class Epoll:
         self.owners: dict[int, Any] = {}
 
     def open(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> Any:
-        """Connects a socket, and returns what to use instead of it. Raises OSError.
-
-        The owner is called when it is connected or has something to read.
-        """
+        """Connects a socket, watches it, and returns what to use instead. Raises OSError."""
         try:
             sock.connect(address)
         except BlockingIOError:
@@ -3945,10 +3934,7 @@ class Epoll:
         self.owners.pop(fd, None)
 
     def drain(self) -> None:
-        """Calls the owners of all sockets that are ready.
-
-        An event may belong to an earlier socket with the same number: the owner reads nothing.
-        """
+        # An event may belong to an earlier socket with the same number: the owner reads nothing.
         for fd, _ in self.epoll.poll(0):
             owner = self.owners.get(fd)
             if owner is not None:
@@ -3988,8 +3974,7 @@ class Readers(Epoll):
 class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
     """A socket that a transport of the loop reads, and that its owner uses as a socket.
 
-    A task makes the transport, and then ends. The socket is closed one turn of the loop after the
-    endpoint, so that its descriptor is not used again before.
+    It is closed one turn of the loop late, so that its descriptor is not used again before.
     """
 
     def __init__(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> None:
@@ -4063,7 +4048,7 @@ class Endpoint(asyncio.DatagramProtocol, asyncio.Protocol):
 class Endpoints(Readers):
     """Waits with a transport for each socket, where the loop has no readers, as on Windows.
 
-    A transport does not give its socket back, so a socket that stays open is polled.
+    A transport does not give its socket back, so a caller's socket is polled.
     """
 
     def open(self, sock: socket.SocketType, address: Address, owner: Any, loop: Loop) -> Any:
@@ -4138,13 +4123,10 @@ class Timers:
         self.due_at = deadline
 
     def expire(self, loop: Loop) -> None:
-        """Calls the owners of all timeouts that are due, and sets the timer for the next.
-
-        They may start and stop timeouts, also each other's. One that is started here expires in a
-        later turn of the loop, because the list of those due is made before the first call.
-        """
+        """Calls the owners of all timeouts that are due, and sets the timer for the next."""
         self.handle = None
         now = loop.time()
+        # Owners may start and stop timeouts: one that they start expires in a later turn.
         due: list[tuple[float, Any, float]] = []
         for seconds, queue in self.queues.items():
             for owner, deadline in queue.items():
@@ -4187,21 +4169,15 @@ class SocketLimit:
         return True
 
     def wait(self, owner: Any, is_first: bool) -> None:
-        """Calls `owner.on_permit()` when it has a permit; before all others if it `is_first`.
-
-        An owner that no longer wants one removes itself from `queue`.
-        """
+        """Calls `owner.on_permit()` when it has a permit, unless it is removed from `queue`."""
         self.queue[owner] = None
         if is_first:
             self.queue.move_to_end(owner, last=False)
 
     def release(self) -> None:
-        """Returns a permit, which goes to the first in the queue, if any.
-
-        Callbacks may release permits, too: the loop that is already running hands those out.
-        """
+        """Returns a permit, which goes to the first in the queue, if any."""
         self.free += 1
-        if not self.queue or self.is_granting:
+        if not self.queue or self.is_granting:  # called from a callback: the loop below goes on
             return
         self.is_granting = True
         try:
@@ -4224,12 +4200,9 @@ class SocketLimit:
         return True
 
     async def evict_at_the_end(self) -> AsyncGenerator[None, None]:
-        """Waits until the loop closes all asynchronous generators, and evicts all idle streams.
-
-        A task would block a program that waits for all tasks to end.
-        """
+        """Evicts all idle streams when the loop closes its asynchronous generators."""
         try:
-            yield
+            yield  # a task would block a program that waits for all tasks to end
         finally:
             self.keeper = None  # which refers to the loop
             while self.idle:  # each turn removes one
@@ -4353,11 +4326,7 @@ class Server:
         self.responded_at = -1.0
 
     def may_be_asked(self, now: float) -> bool:
-        """Returns whether it may be asked now.
-
-        After it has been skipped long enough, one caller may ask it to find out whether it
-        responds. All others get False for PROBE_SECONDS.
-        """
+        """Returns whether it may be asked; after it was skipped, once every PROBE_SECONDS."""
         if now < self.unresponsive_until:
             return False
         if self.unresponsive_until:
@@ -4373,8 +4342,7 @@ class Server:
     def stream_for(self, way: int, loop: Loop) -> Stream | None:
         """Returns the stream on which to ask it in this way, if there is one that can be used.
 
-        It cannot be used if too many queries were given up unanswered, if the server is going
-        away, or if no reply has come for SILENT_SECONDS, whatever octets have.
+        Not if many queries were given up unanswered, the server is going away, or no reply came.
         """
         stream = self.streams.get(way)
         if stream is None:
@@ -4417,10 +4385,7 @@ class Server:
 
 
 def to_server(nameserver: Nameserver) -> Server:
-    """Returns a new Server for an address and a port, or a URL.
-
-    Raises InvalidName for a wrong one, TypeError for another type, and MissingDependency.
-    """
+    """Returns a new Server. Raises InvalidName, TypeError or MissingDependency."""
     if isinstance(nameserver, tuple) and len(nameserver) == 2:
         return Server(*nameserver)
     if not isinstance(nameserver, str):
@@ -4453,10 +4418,8 @@ def scoped(address: tuple[str, int], scope: str) -> Address:
 def open_socket(
     server: Server, kind: int, owner: Any, resources: LoopResources, loop: Loop
 ) -> Any:
-    """Returns a socket that is connected to a nameserver, or is connecting. Raises OSError.
-
-    The kernel drops datagrams from other addresses, and chooses the local port at random.
-    """
+    """Returns a socket that is connected to a nameserver, or is connecting. Raises OSError."""
+    # The kernel drops datagrams from other addresses, and chooses the local port at random.
     sock = socket.SocketType(server.family, kind)
     try:
         if not NONBLOCK:
@@ -4509,12 +4472,10 @@ class DatagramExchange:
                 outcome = error
             if outcome.__class__ is not CaseMismatch:
                 self.close()
-                return self.on_outcome(self, outcome)
             self.on_outcome(self, outcome)
             if self.fd < 0:
-                return None
+                return
         self.resources.sockets.again(fd)
-        return None
 
     def close_keeping_permit(self) -> None:
         """Closes the socket. The permit goes to the caller."""
@@ -4582,16 +4543,13 @@ class Pipeline:
         self.pending.setdefault(exchange.key, []).append(exchange)
 
     def deliver(self, key: Any, reply: bytes | ResolverError | OSError) -> bool:
-        """Gives a reply, or the error instead of one, to its query. Returns whether there is one.
-
-        If several queries have this id, it goes to one whose question matches, else to the first;
-        to queries that somebody waits for before those given up.
-        """
+        """Gives a reply, or the error instead of one, to its query. Returns whether there is one."""
         exchanges = self.pending.get(key)
         if exchanges is None:
             return False
         exchange = exchanges[0]
         if len(exchanges) > 1 and isinstance(reply, bytes):
+            # To one whose question matches, and that somebody waits for, if there is such a one.
             order = sorted(exchanges, key=lambda each: each.on_outcome is None)
             exchange = next((each for each in order if has_question(each.query, reply)), order[0])
         self.forget(exchange)
@@ -4642,10 +4600,9 @@ class Stream(Pipeline):
         self.silent_since: float | None = None  # when the first query after a reply was sent
         self.is_flush_due = False  # in the next turn of the loop
         self.unsolicited = 0  # messages that answer no query, minus 16 for each that does
-        self.tls = None
-        protocol = ALPN.get(server.scheme)
-        if protocol is not None:
-            self.tls = Tls(server.context or tls_context(True, protocol), server.name, protocol)
+        protocol = ALPN.get(server.scheme, '')
+        context = protocol and (server.context or tls_context(True, protocol))
+        self.tls = Tls(context, server.name, protocol) if context else None
         self.sock = open_socket(server, TCP, self, resources, loop)
         self.fd = self.sock.fileno()
         self.is_open = True
@@ -4801,14 +4758,11 @@ class Stream(Pipeline):
             self.close()
 
     def give_up(self, exchange: StreamExchange) -> None:
-        """Gives a query up, and tells the server if the framing can.
-
-        Others are sent in its place in the next turn of the loop: they may be given up, too.
-        """
+        """Gives a query up, and tells the server if the framing can."""
         is_forgotten = exchange.is_sent and self.framing.give_up(exchange.key)
         if is_forgotten:
             self.forget(exchange)
-        if is_forgotten or self.queue:
+        if is_forgotten or self.queue:  # not at once, because others may be given up, too
             self.flush_soon()
         self.leave()
 
@@ -4866,10 +4820,9 @@ def send(
     resources: LoopResources,
     loop: Loop,
 ) -> Exchange:
-    """Sends a query to a nameserver. `on_outcome` is called with the exchange and its outcome.
+    """Sends a query to a nameserver; `on_outcome` is called with the exchange and its outcome.
 
-    If it opens a socket, it takes over the caller's permit. If it raises OSError, the caller
-    keeps the permit.
+    A socket that it opens takes over the caller's permit, unless this raises OSError.
     """
     if way == DATAGRAM:
         exchange = DatagramExchange(query, server, read, on_outcome, resources, loop.time())
@@ -4965,10 +4918,7 @@ class CallersStream(Pipeline):
                 self.forget(oldest)
 
     async def read(self, reader: asyncio.StreamReader, call: Call) -> None:
-        """Reads what comes next, or, while another reads, waits for an outcome or its turn.
-
-        Raises OSError. If it is cancelled, nothing that has arrived is lost.
-        """
+        """Reads, or, while another reads, waits for an outcome or its turn. Raises OSError."""
         if self.is_read:
             self.waiting[call] = None
             try:
