@@ -4091,10 +4091,7 @@ class Timers:
     def start(self, seconds: float, owner: Any, loop: Loop) -> None:
         """Calls `owner.on_timeout()` in `seconds`. An owner has one timeout at a time."""
         deadline = loop.time() + seconds
-        queue = self.queues.get(seconds)
-        if queue is None:
-            queue = self.queues[seconds] = {}
-        queue[owner] = deadline
+        self.queues.setdefault(seconds, {})[owner] = deadline
         if self.handle is None or deadline < self.due_at:
             self.arm(deadline, loop)
 
@@ -4543,13 +4540,13 @@ class Pipeline:
         self.pending.setdefault(exchange.key, []).append(exchange)
 
     def deliver(self, key: Any, reply: bytes | ResolverError | OSError) -> bool:
-        """Gives a reply, or the error instead of one, to its query. Returns whether there is one."""
+        """Gives a reply, or an error instead of one, to its query. Returns whether it has one."""
         exchanges = self.pending.get(key)
         if exchanges is None:
             return False
         exchange = exchanges[0]
         if len(exchanges) > 1 and isinstance(reply, bytes):
-            # To one whose question matches, and that somebody waits for, if there is such a one.
+            # Prefers one whose question matches, and of these one that somebody waits for.
             order = sorted(exchanges, key=lambda each: each.on_outcome is None)
             exchange = next((each for each in order if has_question(each.query, reply)), order[0])
         self.forget(exchange)
