@@ -3336,10 +3336,8 @@ class Tls:
         """Returns the alert that closes TLS (RFC 8446 6.1)."""
         if not self.is_ready:
             return b''
-        try:
+        with contextlib.suppress(OSError):  # the alert of the other side has not come
             self.tls.unwrap()
-        except OSError:
-            pass  # nobody waits for the alert of the other side
         return self.outgoing.read()
 
 
@@ -3511,8 +3509,7 @@ class Http:
         try:
             events = self.connection.receive_data(frames)
         except self.h2.exceptions.H2Error as error:
-            text = f'The server violated HTTP/2: {error}'
-            raise ConnectionAbortedError(errno.EPROTO, text) from error
+            raise ConnectionAbortedError(errno.EPROTO, f'HTTP/2 was violated: {error}') from error
         for event in events:
             if isinstance(event, self.h2.events.DataReceived):
                 size = event.flow_controlled_length
@@ -3532,8 +3529,7 @@ class Http:
             for exchange in late:
                 yield exchange, ConnectionResetError(*WENT_AWAY)
         if self.vain > MAX_VAIN:
-            text = f'More than {MAX_VAIN} octets of HTTP/2 came without a reply'
-            raise ConnectionAbortedError(errno.EPROTO, text)
+            raise ConnectionAbortedError(errno.EPROTO, 'Too much HTTP/2 came without a reply')
         if self.is_going and not self.exchanges:
             raise ConnectionResetError(*WENT_AWAY)
 
@@ -3569,10 +3565,8 @@ class Http:
         exchange.incoming = bytearray()
         del self.exchanges[stream_id]
         if is_to_reset or exchange.unsent:
-            try:
+            with contextlib.suppress(self.h2.exceptions.H2Error):  # the connection has ended
                 self.connection.reset_stream(stream_id, self.h2.errors.ErrorCodes.CANCEL)
-            except self.h2.exceptions.H2Error:
-                pass  # the connection has ended
 
     def give_up(self, key: HttpExchange) -> bool:
         """Gives a query up. Returns whether its reply cannot come any more: here always."""
@@ -3772,11 +3766,9 @@ class ConfigFile:
         if 0 <= now - self.looked_at < STAT_SECONDS:
             return self.value
         signature: tuple[int, ...] | None = None
-        try:
+        with contextlib.suppress(OSError):  # there is no file
             status = os.stat(self.path)
             signature = *status[:7], status.st_mtime_ns, status.st_ctime_ns
-        except OSError:
-            pass  # there is no file
         if signature != self.signature:
             logger.debug('Reading %s', self.path)
             try:
@@ -3916,10 +3908,8 @@ class Epoll:
         """Undoes `watch`, for a socket that stays open."""
         if self.owners.get(fd) is owner:
             del self.owners[fd]
-            try:
+            with contextlib.suppress(OSError):  # the caller has closed the socket
                 self.epoll.unregister(fd)
-            except OSError:
-                pass  # the caller has closed the socket
 
     def again(self, fd: int) -> None:
         """Calls the owner again, because it has left something unread."""
@@ -4738,8 +4728,7 @@ class Stream(Pipeline):
                 log_debug(self.context, 'Dropped %d octets that answer no query', len(reply))
                 self.unsolicited += 1
                 if self.unsolicited > MAX_UNSOLICITED:
-                    text = 'The server sent too many messages that answer no query'
-                    raise ConnectionAbortedError(errno.EPROTO, text)
+                    raise ConnectionAbortedError(errno.EPROTO, 'Too many messages answer no query')
         if self.queue:
             self.flush_soon()
 
@@ -4799,10 +4788,8 @@ class Stream(Pipeline):
     def abandon(self) -> None:
         """Closes its socket after its loop was closed, when the loop can no longer be used."""
         self.is_open = False
-        try:
+        with contextlib.suppress(RuntimeError):  # of a transport of the closed loop
             self.sock.close()
-        except RuntimeError:
-            pass  # the socket belongs to a transport of the closed loop
 
 
 Exchange = DatagramExchange | StreamExchange
