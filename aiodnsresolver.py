@@ -395,7 +395,9 @@ ALPN = {'tls': 'dot', 'https': 'h2'}  # protocols to agree on in TLS: RFC 7858 3
 PADDED_TO = 128  # queries over TLS and HTTPS are padded to a multiple of it (RFC 8467 4.1)
 SILENT_SECONDS = 1.5  # a stream that brings no reply for so long gets no new query
 MAX_OUTGOING = 1 << 24  # octets that may wait to be sent on a stream
-MAX_VAIN = 1 << 17  # octets of HTTP without a reply: more end the connection, as frames cost time
+MAX_WITHOUT_REPLY = (
+    1 << 17
+)  # octets of HTTP without a reply: more end the connection, as frames cost time
 MAX_STREAMS = 100  # of HTTP/2 at once: every server should allow as many (RFC 9113 6.5.2)
 MAX_PENDING = 1 << 14  # pending queries of a stream: with fewer, a free id is soon drawn
 MAX_GIVEN_UP = 1000  # unanswered queries given up on a stream: with more, it gets no new query
@@ -2354,7 +2356,7 @@ def describe(name: bytes, qtype: int) -> str:
     return f'{present_name(name)} {present_type(qtype)}'
 
 
-def absence_of(what: str, rcode: int, why: str = '') -> DoesNotExist:
+def negative_error(what: str, rcode: int, why: str = '') -> DoesNotExist:
     """Returns the error for a name that does not exist, or that has no such record."""
     lack = 'does not exist' if rcode == RCODES.NXDOMAIN else 'has no record of this type'
     return DoesNotExist(f'{what}the name {lack}{why}', rcode)
@@ -2511,7 +2513,7 @@ def follow_aliases(
     raise CnameChainTooLong(f'There are more than {MAX_CNAMES} aliases')
 
 
-def read_absence(
+def read_negative(
     query: Query, reply: bytes, scan: Scan, name: bytes, alias: Alias | None, now: float
 ) -> Answer | NegativeAnswer | ResolverError:
     """Returns what a reply without records means for the last name of a chain (RFC 2308, 6604)."""
@@ -2529,8 +2531,8 @@ def read_absence(
             negative_ttl = min(ttl, soa.minimum, MAX_NEGATIVE_TTL)  # RFC 2308 5
             break
     why = explanation(reply, opts)
-    # An absence counts from a server that is authoritative or has recursed (RFC 2308 2.2.1). NS
-    # records without SOA are a referral.
+    # It counts from a server that is authoritative or has recursed (RFC 2308 2.2.1). NS records
+    # without SOA are a referral.
     rcode, is_authoritative, has_recursed = reply[3] & 15, reply[2] & 4, reply[3] & 0x80
     has_soa = negative_ttl is not None
     is_absent = rcode == RCODES.NXDOMAIN or (has_soa and (is_authoritative or has_recursed))
@@ -2544,7 +2546,7 @@ def read_absence(
     if alias is not None:
         what = f'{describe(alias.name, query.qtype)}: '
         expires_at = min(expires_at, alias.expires_at)
-    error = absence_of(what, RCODE_OF[rcode], why)
+    error = negative_error(what, RCODE_OF[rcode], why)
     return NegativeAnswer(expires_at, (), alias, True, error)
 
 
@@ -2603,7 +2605,7 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
             name, alias, least_ttl, records = follow_aliases(query, reply, records, now)
 
         if rcode or not records:  # NXDOMAIN wins over records
-            outcome = read_absence(query, reply, scan, name, alias, now)
+            outcome = read_negative(query, reply, scan, name, alias, now)
         else:
             for _, _, ttl, _, _ in records:
                 if ttl < least_ttl:
@@ -2627,7 +2629,7 @@ def to_frame(octets: bytes) -> bytes:
 class Frames:
     """The framing of TCP and TLS: messages with their lengths before them. Their key is the id."""
 
-    is_going = False  # True where the server wants no more queries
+    is_closing = False  # True where the server wants no more queries
 
     def __init__(self) -> None:
         self.incoming = bytearray()
@@ -3437,8 +3439,8 @@ class Http:
         self.exchanges: dict[int, HttpExchange] = {}  # those that were sent, by stream
         self.uploads: list[HttpExchange] = []  # those with an unsent rest
         self.incoming = bytearray()
-        self.is_going = False  # True after GOAWAY
-        self.vain = 0  # octets since the last reply
+        self.is_closing = False  # True after GOAWAY
+        self.without_reply = 0  # octets since the last reply
         self.h2 = http_library()
         config = self.h2.config.H2Configuration(header_encoding=None)
         # One response with a forbidden field must not end the connection for all others.
@@ -3460,7 +3462,7 @@ class Http:
         connection = self.connection
         most = min(connection.remote_settings.max_concurrent_streams, MAX_STREAMS)
         try:
-            while self.unsent and len(self.exchanges) < most and not self.is_going:
+            while self.unsent and len(self.exchanges) < most and not self.is_closing:
                 exchange = self.unsent.popleft()
                 stream_id = exchange.stream_id = connection.get_next_available_stream_id()
                 self.exchanges[stream_id] = exchange
@@ -3487,7 +3489,7 @@ class Http:
         """Yields the replies that are complete, and errors, with their keys. Raises OSError."""
         incoming = self.incoming
         incoming += octets
-        self.vain += len(octets)
+        self.without_reply += len(octets)
         last = None  # the last stream that the server still answers
         at = 0
         while len(incoming) >= at + FRAME_HEAD:  # each turn passes a frame, or removes it
@@ -3516,11 +3518,11 @@ class Http:
                 self.connection.acknowledge_received_data(size, event.stream_id)
             exchange = self.exchanges.get(getattr(event, 'stream_id', 0))
             if exchange is not None and (outcome := self.outcome(exchange, event)) is not None:
-                self.vain = 0
+                self.without_reply = 0
                 self.end(exchange, isinstance(outcome, BadResponse) and not event.stream_ended)
                 yield exchange, outcome
         if last is not None:
-            self.is_going = True
+            self.is_closing = True
             late = [exchange for number, exchange in self.exchanges.items() if number > last]
             for exchange in late:
                 self.end(exchange, False)
@@ -3528,9 +3530,9 @@ class Http:
             self.unsent.clear()
             for exchange in late:
                 yield exchange, ConnectionResetError(*WENT_AWAY)
-        if self.vain > MAX_VAIN:
+        if self.without_reply > MAX_WITHOUT_REPLY:
             raise ConnectionAbortedError(errno.EPROTO, 'Too much HTTP/2 came without a reply')
-        if self.is_going and not self.exchanges:
+        if self.is_closing and not self.exchanges:
             raise ConnectionResetError(*WENT_AWAY)
 
     def outcome(self, exchange: HttpExchange, event: Any) -> HttpOutcome | None:
@@ -3542,7 +3544,7 @@ class Http:
                 names = b':status', b'content-type', b'age'
                 exchange.head(*[fields.get(name, b'').decode('latin-1') for name in names])
             elif isinstance(event, events.DataReceived):
-                self.vain -= len(event.data)
+                self.without_reply -= len(event.data)
                 exchange.add(event.data)
             elif isinstance(event, events.StreamEnded):
                 return exchange.reply()
@@ -4255,7 +4257,7 @@ def resources_of(loop: Loop) -> LoopResources:
 # end the stream; on a stream for a single query, or a caller's, it is an error. This section
 # does not judge answers: `Lookup.ask_elsewhere` decides what to do when a stream has ended.
 #
-# To add a framing (`pack`, `to_send`, `take`, `give_up`, `is_going`, like Frames and Http),
+# To add a framing (`pack`, `to_send`, `take`, `give_up`, `is_closing`, like Frames and Http),
 # choose it in `Stream`, and add its scheme to URL, DEFAULT_PORTS, OVER and, over TLS, ALPN.
 # A transport that is not a stream needs its own exchange, a branch in `send`, and a check of
 # each place where a lookup tells datagrams from streams.
@@ -4340,7 +4342,7 @@ class Server:
             self.streams.clear()
             return None
         given_up = len(stream.pending) - stream.live
-        if given_up <= MAX_GIVEN_UP and not stream.framing.is_going:
+        if given_up <= MAX_GIVEN_UP and not stream.framing.is_closing:
             since = stream.silent_since
             if since is None or since > loop.time() - SILENT_SECONDS:
                 return stream
@@ -4610,7 +4612,7 @@ class Stream(Pipeline):
         if self.silent_since is None:
             self.silent_since = now
         self.queue.append(exchange)
-        if self.live == 1 and not self.framing.is_going:
+        if self.live == 1 and not self.framing.is_closing:
             self.flush_queue()
         else:
             self.flush_soon()
@@ -4625,7 +4627,7 @@ class Stream(Pipeline):
         """Sends the queued queries: one at a time where that is needed."""
         self.is_flush_due = False
         now = self.loop.time()
-        if self.framing.is_going:  # queries that are not sent yet are asked elsewhere
+        if self.framing.is_closing:  # queries that are not sent yet are asked elsewhere
             queue, self.queue = self.queue, deque()
             for exchange in queue:
                 exchange.finish(ConnectionResetError(*GIVEN_UP))
@@ -6145,7 +6147,7 @@ def advance_batch(batch: list[Lookup]) -> None:
             call_back(lookup, lookup.advance)
 
 
-@dataclasses.dataclass(eq=False, slots=True)
+@dataclasses.dataclass(eq=False, repr=False, slots=True)
 class Lookup:
     """The state of asking for one name and one type."""
 
@@ -6683,7 +6685,7 @@ class Lookup:
 FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
 
 
-@dataclasses.dataclass(eq=False, slots=True)
+@dataclasses.dataclass(eq=False, repr=False, slots=True)
 class Waiter:
     """A caller that waits for lookups of one name, and fetches sets of nameservers for them."""
 
@@ -6791,7 +6793,7 @@ def known_here(
     """Returns an outcome that is known without a query, and is not cached."""
     if records:
         return Answer(now, records, None, False)
-    error = absence_of(f'{describe(name, qtype)}: ', rcode)
+    error = negative_error(f'{describe(name, qtype)}: ', rcode)
     return NegativeAnswer(now, (), None, False, error)
 
 
@@ -6864,7 +6866,7 @@ def find_here(
             known = known_from_host(config.hosts[fqdn].get(qtype), name, qtype, now)
         if known is None and qtype == TYPES.AAAA and config.conf.no_aaaa and not asks_host:
             what = f'{describe(name, qtype)} is not asked for (no-aaaa): '
-            error = absence_of(what, RCODES.NOERROR)
+            error = negative_error(what, RCODES.NOERROR)
             known = NegativeAnswer(now, (), None, False, error)
         if known is not None:
             add_known(settings, found, qtype, known)

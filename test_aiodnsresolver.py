@@ -5254,7 +5254,7 @@ async def test_what_nobody_asked_for_is_dropped_and_the_stream_goes_on():
 
 
 @on_every_loop
-@pytest.mark.parametrize('frame', [b'', bytes(12), b'whatever it is'])
+@pytest.mark.parametrize('frame', [b'', bytes(10), b'whatever it is'])
 async def test_a_flood_of_what_nobody_asked_for_ends_the_stream(frame):
     flood = Raw(module.to_frame(frame) * 10_000)
     async with Nameserver(lambda query: [flood, reply_to(query, *THREE)]) as server:
@@ -7248,7 +7248,7 @@ async def test_a_flood_that_brings_no_reply_ends_the_connection(trusting, flood,
         if flood == 'empty data':
             content_type = b'\x0f\x10' + bytes([len(DNS_MESSAGE)]) + DNS_MESSAGE.encode()
             octets = raw_frame(1, 1, b'\x88' + content_type, 4) + octets  # RFC 7541 6.2.2
-        octets += FLOODS[flood] * (module.MAX_VAIN // len(FLOODS[flood]))
+        octets += FLOODS[flood] * (module.MAX_WITHOUT_REPLY // len(FLOODS[flood]))
         for start in range(0, len(octets), 10_000):
             if server.streams[0].fileno() >= 0:
                 server.put(server.streams[0], octets[start : start + 10_000])
