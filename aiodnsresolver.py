@@ -41,7 +41,6 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
-import dataclasses
 import errno
 import functools
 import itertools
@@ -4428,23 +4427,34 @@ Read = Callable[[Query, Any, float], Any]  # a query, a reply, and when the quer
 OnOutcome = Callable[[Any, Any], None]  # an exchange and its outcome, which may be an OSError
 
 
-@dataclasses.dataclass(eq=False, repr=False, slots=True)
 class DatagramExchange:
     """A query on its way as a datagram, from its own socket, for which it has a permit."""
 
-    query: Query
-    server: Server
-    read: Read  # a datagram for which it raises BadResponse or MalformedMessage is dropped
-    on_outcome: OnOutcome
-    resources: LoopResources
-    sent_at: float
-    sock: Any = None
-    fd: int = -1
-    asked_set: Any = None  # for its owner
-    context: Context | None = None  # in which to log; None: nothing is logged
-    dropped: ResolverError | None = None  # the error of the last datagram that was dropped
-
+    __slots__ = (
+        'asked_set context dropped fd on_outcome query read resources sent_at server sock'
+    ).split()
     is_stream = False
+
+    def __init__(
+        self,
+        query: Query,
+        server: Server,
+        read: Read,
+        on_outcome: OnOutcome,
+        resources: LoopResources,
+        sent_at: float,
+    ) -> None:
+        self.query = query
+        self.server = server
+        self.read = read  # a datagram for which it raises an error is dropped
+        self.on_outcome = on_outcome
+        self.resources = resources
+        self.sent_at = sent_at
+        self.sock: Any = None
+        self.fd = -1
+        self.asked_set: Any = None  # for its owner
+        self.context: Context | None = None  # in which to log; None: nothing is logged
+        self.dropped: ResolverError | None = None  # the error of the last such datagram
 
     def on_readable(self, fd: int) -> None:
         """Reads the datagrams that have arrived: an answer is the outcome, others are dropped."""
@@ -4482,24 +4492,35 @@ class DatagramExchange:
         self.on_outcome(self, error)
 
 
-@dataclasses.dataclass(eq=False, repr=False, slots=True)
 class StreamExchange:
     """A query on its way over a stream."""
 
-    query: Query
-    server: Any  # None on a caller's stream
-    read: Read
-    on_outcome: OnOutcome | None  # None once it is given up, or has its outcome
-    stream: Any
-    sent_at: float
-    key: Any = None  # in the framing, once it is sent
-    is_sent: bool = False
-    is_late: bool = False  # others are sent although it has not been answered
-    replies_before: int = 0  # the replies on its stream when it was sent
-    asked_set: Any = None  # for its owner
-
+    __slots__ = (
+        'asked_set is_late is_sent key on_outcome query read replies_before sent_at server stream'
+    ).split()
     is_stream = True
     dropped = None  # any reply is the outcome
+
+    def __init__(
+        self,
+        query: Query,
+        server: Any,
+        read: Read,
+        on_outcome: OnOutcome | None,
+        stream: Any,
+        sent_at: float,
+    ) -> None:
+        self.query = query
+        self.server = server  # None on a caller's stream
+        self.read = read
+        self.on_outcome = on_outcome  # None once it is given up, or has its outcome
+        self.stream = stream
+        self.sent_at = sent_at
+        self.key: Any = None  # in the framing, once it is sent
+        self.is_sent = False
+        self.is_late = False  # others are sent although it has not been answered
+        self.replies_before = 0  # the replies on its stream when it was sent
+        self.asked_set: Any = None  # for its owner
 
     def close(self) -> None:
         """Gives the query up. A late reply is dropped."""
@@ -6147,32 +6168,48 @@ def advance_batch(batch: list[Lookup]) -> None:
             call_back(lookup, lookup.advance)
 
 
-@dataclasses.dataclass(eq=False, repr=False, slots=True)
 class Lookup:
     """The state of asking for one name and one type."""
 
-    settings: Settings
-    loop: Loop
-    resources: LoopResources
-    key: CacheKey
-    fqdn: bytes
-    waiters: list[Waiter]  # the first one fetches
-    sets: tuple[NameserverSet | None, ...]  # fetched so far; None is their end
-    context: Context | None  # of whoever began it, to log in
-    tried: Mapping[Server, Tried]
-    taken: int = 0  # how many of the sets
-    current: NameserverSet = NO_SET  # the set that is being asked
-    unsent: tuple[tuple[Server | None, int], ...] = ()  # whom to ask, and how
-    # Sets that seemed unresponsive; None once these are asked, at the end.
-    skipped: tuple[NameserverSet, ...] | None = ()
-    # All that may still bring a reply; those to the current set come last.
-    exchanges: list[Exchange] = dataclasses.field(default_factory=list)
-    timer: float | None = None  # the length of the timeout that is running
-    give_up_at: float = 0.0  # when to stop waiting for a descriptor
-    permit: int = NO_PERMIT
-    attempts: int = 0
-    fallback: Answer | ResolverError | None = None  # the outcome if there is no answer
-    outcome: LookupOutcome | None = None
+    __slots__ = (
+        'attempts context current exchanges fallback fqdn give_up_at key loop outcome permit'
+        ' resources sets settings skipped taken timer tried unsent waiters'
+    ).split()
+
+    def __init__(
+        self,
+        settings: Settings,
+        loop: Loop,
+        resources: LoopResources,
+        key: CacheKey,
+        fqdn: bytes,
+        waiters: list[Waiter],
+        sets: tuple[NameserverSet | None, ...],
+        context: Context | None,
+        tried: Mapping[Server, Tried],
+    ) -> None:
+        self.settings = settings
+        self.loop = loop
+        self.resources = resources
+        self.key = key
+        self.fqdn = fqdn
+        self.waiters = waiters  # the first one fetches
+        self.sets = sets  # fetched so far; None is their end
+        self.context = context  # of whoever began it, to log in
+        self.tried = tried
+        self.taken = 0  # how many of the sets
+        self.current: NameserverSet = NO_SET  # the set that is being asked
+        self.unsent: tuple[tuple[Server | None, int], ...] = ()  # whom to ask, and how
+        # Sets that seemed unresponsive; None once these are asked, at the end.
+        self.skipped: tuple[NameserverSet, ...] | None = ()
+        # All that may still bring a reply; those to the current set come last.
+        self.exchanges: list[Exchange] = []
+        self.timer: float | None = None  # the length of the timeout that is running
+        self.give_up_at = 0.0  # when to stop waiting for a descriptor
+        self.permit: int = NO_PERMIT
+        self.attempts = 0
+        self.fallback: Answer | ResolverError | None = None  # the outcome if there is no answer
+        self.outcome: LookupOutcome | None = None
 
     # --- Waiters
 
@@ -6685,18 +6722,20 @@ class Lookup:
 FETCHING: ContextVar[tuple[Lookup, ...]] = ContextVar('FETCHING', default=())
 
 
-@dataclasses.dataclass(eq=False, repr=False, slots=True)
 class Waiter:
     """A caller that waits for lookups of one name, and fetches sets of nameservers for them."""
 
-    settings: Settings
-    fqdn: bytes
-    fetching: tuple[Lookup, ...]  # the lookups whose get_nameservers it is called in
-    lookups: tuple[Lookup, ...] = ()  # none once it has left
-    unfinished: int = 0  # of its lookups
-    wanted: tuple[Lookup, ...] = ()  # lookups that it has to fetch the next set for
-    generator: Any = None  # of get_nameservers, once it has begun
-    future: asyncio.Future[None] | None = None  # done when there is something to do
+    __slots__ = 'fetching fqdn future generator lookups settings unfinished wanted'.split()
+
+    def __init__(self, settings: Settings, fqdn: bytes, fetching: tuple[Lookup, ...]) -> None:
+        self.settings = settings
+        self.fqdn = fqdn
+        self.fetching = fetching  # the lookups whose get_nameservers it is called in
+        self.lookups: tuple[Lookup, ...] = ()  # none once it has left
+        self.unfinished = 0  # of its lookups
+        self.wanted: tuple[Lookup, ...] = ()  # lookups that it has to fetch the next set for
+        self.generator: Any = None  # of get_nameservers, once it has begun
+        self.future: asyncio.Future[None] | None = None  # done when there is something to do
 
     def begin(self, qtypes: Iterable[int], loop: Loop) -> None:
         """Begins lookups, or joins those of others."""
