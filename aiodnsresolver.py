@@ -3005,25 +3005,49 @@ def steps_between(old: int, new: int) -> int:
     return steps if steps < 0x80000000 else steps - 0x100000000
 
 
-def canonical_rdata(record: ResourceRecord) -> bytes:
-    """Returns octets by which records of one owner and type are compared and ordered.
+pack_often = functools.lru_cache(maxsize=1024)(pack_name)  # records of a set may share names
+
+
+def canonical_rdata(
+    record: ResourceRecord, octets_of: Callable[[bytes], bytes] = pack_often
+) -> bytes:
+    """Returns octets by which records of one owner and type are ordered (RFC 4034 6.3).
 
     Names in them are in lower case (RFC 4034 6.2): compression may change the case of a name.
     """
     _, qtype, qclass, _, rdata = record
     row = layout_of(qtype, qclass)
-    if row is None or (row.takes_octets and isinstance(rdata, bytes)):
+    if row is None:
         return bytes(rdata)
     are_names = [kind in (NAME, COMPRESSED_NAME) for kind in row.fields.values()]
-    if are_names == [True]:
-        rdata = rdata.lower()
-    elif True in are_names:
-        fields = zip(rdata, are_names, strict=True)
-        rdata = rdata._make([field.lower() if is_name else field for field, is_name in fields])
+    has_names = True in are_names
+    if row.takes_octets and isinstance(rdata, bytes):  # a caller's
+        if not has_names:
+            return rdata
+        rdata = parse_rdata(qtype, qclass, rdata, 0, len(rdata), {})
     out = bytearray()
-    row.pack(rdata, out, {})
+    if not has_names:
+        row.pack(rdata, out, {})
+        return bytes(out)
+    values = rdata if row.record else (rdata,)
+    for kind, is_name, value in zip(row.fields.values(), are_names, values, strict=True):
+        if is_name:
+            out += octets_of(value.lower())
+        else:
+            kind.pack(value, out, {})
     return bytes(out)
 
+
+def rdata_key(record: ResourceRecord) -> bytes:
+    """Returns octets by which records of one owner and type are compared.
+
+    The names in them are not packed: a message may point thousands of times to names with many
+    escapes, which take a fifth of a millisecond each.
+    """
+    return canonical_rdata(record, lambda name: name + b'\0')  # which is in no name
+
+
+SOA_OR_META = UNRESOLVABLE | {TYPES.SOA}  # no zone has meta-types (RFC 6895 3.1)
 
 # What the next record of a transfer is, unless it is an SOA of the zone.
 FIRST, SECOND, WHOLE, DELETED, ADDED, NONE = range(6)
@@ -3073,6 +3097,8 @@ class Transfer:
             assert self.serial is not None
             if steps_between(self.serial, serial) <= 0:
                 raise TransferError(f'A difference leads from serial {self.serial} to {serial}')
+            if serial == self.soa.rdata.serial and rdata_key(record) != rdata_key(self.soa):
+                raise TransferError(f'There are two SOAs with serial {serial}')
             self.serial = serial
             self.next = ADDED
         elif self.next == SECOND or (self.next == ADDED and serial != self.soa.rdata.serial):
@@ -3080,7 +3106,7 @@ class Transfer:
                 raise TransferError(f'A difference to serial {self.serial} begins at {serial}')
             self.next = DELETED
         else:
-            is_same = canonical_rdata(record) == canonical_rdata(self.soa)
+            is_same = rdata_key(record) == rdata_key(self.soa)
             if not is_same or self.serial not in (None, serial):
                 raise TransferError('There is an SOA that is neither the first nor the last one')
             self.next = NONE
@@ -3110,10 +3136,12 @@ class Transfer:
         put = (deleted if self.next == DELETED else added).append
         is_decided = self.next in (WHOLE, DELETED, ADDED)
         for record in message.an:
-            name, qtype, rclass, _, _ = record
+            name, qtype, rclass, ttl, _ = record
+            if ttl > 0x7FFFFFFF:  # RFC 2181 8
+                record = record._replace(ttl=0)
             is_below = name.endswith(below) and name[before_dot] != 92
-            if is_below and qtype != 6 and is_decided and rclass == qclass:  # nearly always
-                put(record)
+            if is_below and is_decided and qtype not in SOA_OR_META and rclass == qclass:
+                put(record)  # nearly always
             elif rclass != qclass:
                 raise TransferError(f'There is a record of class {rclass!s}')
             elif self.next == NONE:
@@ -3130,17 +3158,21 @@ class Transfer:
                     put(record)
             elif self.next == FIRST:
                 raise TransferError('The first record is not the SOA of the zone')
-            elif is_at_or_below(name.lower(), origin):  # what is elsewhere is ignored
+            elif qtype not in UNRESOLVABLE and is_at_or_below(name.lower(), origin):
                 if self.next == SECOND:  # an IXFR is answered as an AXFR (RFC 1995 4)
                     self.next = WHOLE
                     self.serial = None
                     is_decided = True
                     put(self.soa)
                 put(record)
+            # Else it is ignored: it is elsewhere, or can be in no zone.
         if deleted or added:
             is_whole = self.serial is None
             all_changes.append(Changes(is_whole, tuple(deleted), tuple(added)))
         return all_changes
+
+
+ENDED = 'The block of this writer is over, and the writer of no more use'
 
 
 class ZoneWriter:
@@ -3151,33 +3183,45 @@ class ZoneWriter:
         self.before = zone.sets
         self.sets: dict[tuple[bytes, int], Any] = {} if replacement else dict(zone.sets)
         self.own: set[tuple[bytes, int]] = set()  # the keys of those dicts that are not the zone's
+        self.is_over = False
 
     def __enter__(self) -> ZoneWriter:
+        if self.is_over:
+            raise TransferError(ENDED)
         return self
 
     def __exit__(self, kind: Any, _: Any, __: Any) -> None:
+        self.is_over = True  # the sets may be those of the zone from now on
         if kind is None:
             if self.zone.sets is not self.before:
                 raise TransferError('The zone was changed by another writer meanwhile')
             self.zone.sets = self.sets
 
     def add(self, record: ResourceRecord) -> None:
-        """Adds a record; an SOA is put in place of the one there is."""
+        """Adds a record, as `parse` returns it; an SOA is put in place of the one there is.
+
+        Whether the record is one of the zone is not checked.
+        """
+        if self.is_over:
+            raise TransferError(ENDED)
         key = record[0].lower(), record[1]
         found = self.sets.setdefault(key, record)
         if found is not record:  # seldom
             if record[1] == TYPES.SOA:
                 self.sets[key] = record
+                self.own.discard(key)
             else:
-                self.several(key, found)[canonical_rdata(record)] = record
+                self.several(key, found)[rdata_key(record)] = record
 
     def delete(self, record: ResourceRecord) -> None:
         """Deletes a record, whatever its TTL. Raises TransferError if it is not there."""
+        if self.is_over:
+            raise TransferError(ENDED)
         key = record[0].lower(), record[1]
         found = self.sets.get(key)
         if found is not None:
             records = self.several(key, found)
-            if records.pop(canonical_rdata(record), None) is not None:
+            if records.pop(rdata_key(record), None) is not None:
                 if not records:
                     del self.sets[key]
                     self.own.remove(key)
@@ -3189,7 +3233,7 @@ class ZoneWriter:
         if key not in self.own:
             self.own.add(key)
             is_one = isinstance(found, ResourceRecord)
-            found = {canonical_rdata(found): found} if is_one else dict(found)
+            found = {rdata_key(found): found} if is_one else dict(found)
             self.sets[key] = found
         records: dict[bytes, ResourceRecord] = found
         return records
@@ -3204,7 +3248,7 @@ class Zone:
     def __init__(self, origin: str | bytes) -> None:
         """`origin` is the name of the zone. Raises InvalidName."""
         self.origin = to_name(origin)
-        # By owner, in lower case, and type: a record, or several by their canonical rdata. It is
+        # By owner, in lower case, and type: a record, or several by their keys. It is
         # never changed but replaced, so that who iterates sees the zone as it was.
         self.sets: dict[tuple[bytes, int], Any] = {}
 
@@ -3227,8 +3271,7 @@ class Zone:
             if isinstance(found, ResourceRecord):
                 yield found
             else:
-                for _, record in sorted(found.items()):
-                    yield record
+                yield from sorted(found.values(), key=canonical_rdata)
 
     def __str__(self) -> str:
         first = self[self.origin, TYPES.SOA]  # as a master file begins

@@ -4147,6 +4147,7 @@ def applied(all_changes, *before):
         (IXFR, [*DIFFERENCES[:5], zone_soa(1)], 'to serial 2 begins at 1'),
         (IXFR, [*DIFFERENCES[:5], zone_soa(3)], 'neither the first nor the last'),
         (IXFR, [*DIFFERENCES[:-1], zone_soa(3, mname=b'x')], 'neither the first nor the last'),
+        (IXFR, [*DIFFERENCES[:7], zone_soa(3, mname=b'x'), zone_soa(3)], 'two SOAs with serial 3'),
         (IXFR, [*DIFFERENCES, host(5)], 'after the last SOA'),
         (IXFR, [*DIFFERENCES[:-1], zone_soa(4)], 'to serial 3 begins at 4'),
         (IXFR, [*WHOLE_ZONE, host(5)], 'after the last SOA'),
@@ -4310,6 +4311,28 @@ def test_names_out_of_the_zone_are_ignored_and_others_are_not():
     assert all_changes == [Changes(True, (), (soa, *inside, *outside))]
 
 
+def test_what_can_be_in_no_zone_is_ignored():
+    meta = [rr(b'x.moving.example', qtype, b'') for qtype in (0, 249, 251, 252, 253, 254, 255)]
+    meta += [rr(b'x.moving.example', TYPES.OPT, ())]
+    for query in (AXFR, IXFR):
+        for records in ([*meta, host(1)], [host(1), *meta]):
+            messages = in_messages(query, [zone_soa(3), *records, zone_soa(3)])
+            assert received(query, messages)[0] == [Changes(True, (), (zone_soa(3), host(1)))]
+    with pytest.raises(TransferError, match='first record is not the SOA'):
+        received(AXFR, in_messages(AXFR, meta))
+
+
+def test_a_ttl_with_the_top_bit_is_zero():
+    def with_ttl(ttl):
+        return [record._replace(ttl=ttl) for record in WHOLE_ZONE]
+
+    for ttl, kept in ((0x7FFFFFFF, 0x7FFFFFFF), (0x80000000, 0), (0xFFFFFFFF, 0)):
+        for query in (AXFR, IXFR):
+            all_changes, is_done = received(query, in_messages(query, with_ttl(ttl)))
+            assert is_done
+            assert all_changes == [Changes(True, (), tuple(with_ttl(kept)[:-1]))]
+
+
 def test_letter_case_makes_no_difference():
     last = zone_soa(3, b'MOVING.example', b'NS.moving.example')
     for records in ([*WHOLE_ZONE[:-1], last], [*DIFFERENCES[:-1], last]):
@@ -4408,6 +4431,79 @@ def test_a_zone_is_as_before_if_its_writer_fails():
         with zone.writer() as second:
             second.add(host(3))
     assert list(zone) == [*before, host(3)]
+
+
+def test_a_writer_is_of_no_more_use_after_its_block():
+    zone = applied([Changes(True, (), (zone_soa(3), host(1)))])
+    for error in (None, OfTheTest):
+        before = list(zone)
+        writer = zone.writer()
+        with contextlib.suppress(OfTheTest), writer:
+            writer.add(host(2))
+            if error:
+                raise error
+        after = before if error else [*before, host(2)]
+        for call in (writer.add, writer.delete):
+            with pytest.raises(TransferError, match='of no more use'):
+                call(host(2))
+        with pytest.raises(TransferError, match='of no more use'), writer:
+            pass
+        assert list(zone) == after
+
+
+def test_an_soa_that_could_not_be_deleted_is_replaced_all_the_same():
+    zone = applied([Changes(True, (), (zone_soa(3), host(1)))])
+    with zone.writer() as writer:
+        with pytest.raises(TransferError):
+            writer.delete(zone_soa(9))
+        writer.add(zone_soa(4))
+        writer.delete(zone_soa(4))
+        writer.add(zone_soa(5))
+    assert list(zone) == [zone_soa(5), host(1)]
+
+
+@pytest.mark.parametrize(
+    'fields',
+    [
+        lambda number, name: (TYPES.MX, module.MX(number, name)),
+        lambda number, name: (TYPES.NS, b'%s%d.%s' % (name[:4], number, name[8:])),
+        lambda number, name: (TYPES.SRV, module.SRV(number, 1, 2, name)),
+        lambda number, name: (TYPES.MINFO, module.MINFO(b'n%d' % number, name)),
+    ],
+)
+def test_names_made_to_hurt_cost_a_zone_no_more_than_their_octets(fields):
+    name = b'.'.join(module.escape_label(bytes([200 + number % 50])) for number in range(118))
+    records = [rr(b'x', *fields(number, name)) for number in range(4000)]
+    plain = [rr(b'x', *fields(number, b'x%d' % number)) for number in range(4000)]
+
+    def spent(records):
+        zone = Zone('')
+        began = time.process_time()
+        for _ in range(2):
+            with zone.writer() as writer:
+                for record in records:
+                    writer.add(record)
+            with zone.writer() as writer:
+                for record in records:
+                    writer.delete(record)
+        return time.process_time() - began
+
+    assert spent(records) < 10 * spent(plain)
+
+
+@pytest.mark.parametrize(
+    'qtype, rdata, same',
+    [
+        (TYPES.MX, module.MX(5, b'a.b'), b'\0\5\1A\1b\0'),
+        (TYPES.A, IPv4Address('192.0.2.1'), b'\xc0\0\2\1'),
+        (TYPES.NSEC, module.NSEC(b'a.b', (TYPES.A,)), module.NSEC(b'A.b', [1])),
+    ],
+)
+def test_rdata_may_be_spelled_in_several_ways(qtype, rdata, same):
+    zone = applied([Changes(True, (), (zone_soa(3), rr(b'x', qtype, rdata)))])
+    with zone.writer() as writer:
+        writer.delete(rr(b'x', qtype, same))
+    assert list(zone) == [zone_soa(3)]
 
 
 def test_who_iterates_over_a_zone_sees_it_as_it_was():
