@@ -408,6 +408,7 @@ MAX_STALE = 366 * 24 * 3600.0  # seconds: a longer time is a mistake, or too lar
 STALE_SECONDS = 30.0  # RFC 8767 4: the TTL with which an expired answer is returned
 FUDGE = 300  # seconds that two clocks may differ (RFC 8945 10)
 MAX_UNSIGNED = 99  # messages of a stream between two that are signed (RFC 8945 5.3.1)
+UDP_SECONDS = 2.0  # for a transfer in a datagram, before TCP is tried: longer than any round trip
 PROGRESS_SECONDS = 0.2  # between two updates of the line that shows the progress of a transfer
 STAT_SECONDS = 2.0  # between two checks whether a system file has changed
 
@@ -4180,12 +4181,14 @@ class SocketLimit:
 
     This prevents deadlock: before a lookup waits here, it gives up all its sockets
     (`Lookup.make_room`). Before it waits for a get_nameservers, which may resolve too, it makes
-    sure that a permit is free or a stream can become idle (`Lookup.request_set`).
+    sure that a permit is free or a stream can become idle (`Lookup.request_set`). A transfer
+    leaves the last permit to others: the program that takes its changes may need one meanwhile.
     """
 
     def __init__(self, free: int) -> None:
         self.free = free
         self.queue: OrderedDict[Any, None] = OrderedDict()
+        self.transfers: OrderedDict[Any, None] = OrderedDict()  # those that wait for one
         self.is_granting = False
         self.idle: OrderedDict[Any, None] = OrderedDict()
         self.keeper: AsyncGenerator[None, None] | None = None
@@ -4208,20 +4211,25 @@ class SocketLimit:
     def release(self) -> None:
         """Returns a permit, which goes to the first in the queue, if any."""
         self.free += 1
-        if not self.queue or self.is_granting:  # called from a callback: the loop below goes on
-            return
+        if self.is_granting or not (self.queue or self.transfers):
+            return  # if called from a callback, the loop below goes on
         self.is_granting = True
         try:
-            while self.queue and self.free:  # each turn removes one
+            while self.free:  # each turn removes one
+                queue = self.queue
+                if not queue and self.free + len(self.idle) > 1:
+                    queue = self.transfers
+                if not queue:
+                    break
                 self.free -= 1
-                owner, _ = self.queue.popitem(last=False)
+                owner, _ = queue.popitem(last=False)
                 call_back(owner, owner.on_permit)
         finally:
             self.is_granting = False
 
     def rest(self, stream: Any) -> bool:
         """Adds an idle stream, which may be evicted. Returns False if its permit is needed now."""
-        if self.queue:
+        if self.queue or self.transfers:
             return False
         if self.keeper is None:
             self.keeper = self.evict_at_the_end()
@@ -5707,10 +5715,10 @@ async def udp_with_fallback(
 
 # --- 17. Transfers -----------------------------------------------------------
 #
-# The rules of section 11 with a server. A transfer has a stream of its own, counted in the limit
-# on open sockets, and it is asyncio's: that is read no faster than the caller takes what comes,
-# so that a zone of any size needs the memory of some messages. What is opened is closed at the
-# end of the generator, wherever it is left.
+# The rules of section 11 with a server. A transfer has a stream of its own, which is asyncio's:
+# that is read no faster than the caller takes what comes, so that a zone of any size needs the
+# memory of some messages. It counts in the limit on open sockets, whose last permit it leaves to
+# others. What is opened is closed at the end of the generator, wherever it is left.
 
 
 class TransferStream:
@@ -5746,9 +5754,10 @@ class TransferStream:
             write_on(self.writer, self.tls.wrap(b''))
             while not self.tls.is_ready:  # each turn something comes, or it ends
                 await self.read()
-            version = self.tls.tls.version()
-            if version != 'TLSv1.3':  # RFC 9103 5
-                raise OSError(errno.EPROTO, f'A transfer is not to go over {version}')
+            version, protocol = self.tls.tls.version(), self.tls.tls.selected_alpn_protocol()
+            if version != 'TLSv1.3' or protocol != ALPN['tls']:  # RFC 9103 7.1, 7.2
+                text = f'A transfer needs TLSv1.3 with ALPN dot, not {version} with {protocol}'
+                raise OSError(errno.EPROTO, text)
             frame = self.tls.wrap(frame)
         write_on(self.writer, frame)
 
@@ -5782,15 +5791,37 @@ class TransferStream:
             self.writer.transport.abort()
 
 
+async def receive_in_datagram(
+    q: Message | bytes,
+    query: Message,
+    server: Server,
+    timeout: float | None,
+    source: tuple[Any, Any],
+) -> list[Changes]:
+    """Returns what a transfer changes that fits into one datagram. Raises ResolverError."""
+    host, port = server.address
+    datagrams = Server(f'{host}%{server.scope}' if server.scope else host, port)
+    asked, keys = query_to_ask(q)
+    state = Transfer(query)
+    read = message_reader(False, False, True, *keys)
+    reply = await ask(asked, datagrams, timeout, source, read)
+    with error_context(lambda: asked_of(asked, datagrams)):
+        all_changes = state.take(reply)
+        if not state.is_done:
+            raise TransferError('The reply has no room for the whole transfer')
+    return all_changes
+
+
 async def receive_changes(
     q: Message | bytes,
+    query: Message,
     server: Server,
     timeout: float | None,
     lifetime: float | None,
     source: tuple[Any, Any],
     udp_mode: UDPMode,
 ) -> AsyncGenerator[Changes, None]:
-    """Yields what a transfer changes. Raises ResolverError."""
+    """Yields what a transfer changes; `query` is `q` as it was parsed. Raises ResolverError."""
     loop = asyncio.get_running_loop()
     expiration = None if lifetime is None else loop.time() + lifetime
 
@@ -5799,19 +5830,12 @@ async def receive_changes(
         left = to_seconds(expiration, loop.time())
         return timeout if left is None else left if timeout is None else min(left, timeout)
 
-    query = q if isinstance(q, Message) else parse(q)
     if udp_mode != UDPMode.NEVER and query.qd[0].qtype == TYPES.IXFR:
-        host, port = server.address
-        datagrams = Server(f'{host}%{server.scope}' if server.scope else host, port)
-        asked, keys = query_to_ask(q)
-        read = message_reader(False, False, True, *keys)
-        state = Transfer(query)
+        seconds = seconds_left()
+        if udp_mode == UDPMode.TRY_FIRST:  # a lost datagram leaves time for TCP
+            seconds = UDP_SECONDS if seconds is None else min(UDP_SECONDS, seconds / 2)
         try:
-            reply = await ask(asked, datagrams, seconds_left(), source, read)
-            with error_context(lambda: asked_of(asked, datagrams)):
-                all_changes = state.take(reply)
-                if not state.is_done:
-                    raise TransferError('The reply has no room for the whole transfer')
+            all_changes = await receive_in_datagram(q, query, server, seconds, source)
         except ResolverError as error:  # it may be forged, too
             if udp_mode == UDPMode.ONLY:
                 raise
@@ -5831,9 +5855,9 @@ async def receive_changes(
     try:
         with error_context(lambda: asked_of(to_send, server)):
             server.source = to_source(server, *source)
-            call.has_permit = limit.acquire()
+            call.has_permit = limit.free + len(limit.idle) > 1 and limit.acquire()
             if not call.has_permit:
-                limit.wait(call, False)
+                limit.transfers[call] = None
                 async with in_time(seconds_left()):
                     await call.woken()
             async with in_time(seconds_left()):
@@ -5856,7 +5880,7 @@ async def receive_changes(
                     yield changes
     finally:
         stream.close()
-        limit.queue.pop(call, None)
+        limit.transfers.pop(call, None)
         if call.has_permit:
             limit.release()
 
@@ -5873,8 +5897,8 @@ def begin_transfer(
     server_hostname: str | None,
 ) -> AsyncGenerator[Changes, None]:
     """Returns what yields the changes. Raises InvalidName or TypeError if an argument is wrong."""
-    Transfer(q if isinstance(q, Message) else parse(q))
-    query_to_ask(q)
+    query = parse(query_to_ask(q)[0].octets)
+    Transfer(query)
     if udp_mode not in tuple(UDPMode):
         raise TypeError(f'udp_mode is a UDPMode, not {udp_mode!r}')
     if ssl_context is None and server_hostname is None:
@@ -5887,7 +5911,8 @@ def begin_transfer(
         name = '' if server_hostname is None else certificate_name(server_hostname)
         server = Server(where, port, 'tls', name)
         server.context = ssl_context or tls_context(True, ALPN['tls'])
-    return receive_changes(q, server, to_seconds(timeout), to_seconds(lifetime), source, udp_mode)
+    times = to_seconds(timeout), to_seconds(lifetime)
+    return receive_changes(q, query, server, *times, source, udp_mode)
 
 
 def transfer_query(origin: str | bytes, serial: int | None, key: Key | None = None) -> Message:
@@ -5895,6 +5920,8 @@ def transfer_query(origin: str | bytes, serial: int | None, key: Key | None = No
     if serial is None:
         return make_query(origin, TYPES.AXFR, rd=0, key=key)
     query = make_query(origin, TYPES.IXFR, rd=0, key=key)
+    if not 0 <= serial < 1 << 32:
+        raise InvalidName(f'A serial has 32 bits, and not the value {serial}')
     rdata = LAYOUTS[TYPES.SOA].record(b'', b'', serial, 0, 0, 0, 0)
     soa = ResourceRecord(query.qd[0].name, TYPES.SOA, CLASSES.IN, 0, rdata)
     return query._replace(ns=(soa,))  # RFC 1995 3
@@ -5920,8 +5947,14 @@ def transfer(
     nothing. It is final only when the generator ends without an exception. `timeout` is in seconds
     for connecting and for each message, `lifetime` for all together; None waits for ever. With an
     `ssl_context`, which is set to offer ALPN `dot`, or a `server_hostname` it goes over TLS 1.3
-    (RFC 9103), to `port` all the same. Only an IXFR goes over UDP. Does not retry. Raises
-    TransferError, BadResponse, BadSignature, MalformedMessage, QueryTimeout, SocketError,
+    (RFC 9103), to `port` all the same. Only an IXFR goes over UDP; with TRY_FIRST it goes over TCP
+    if no whole transfer comes in two seconds, or half of the time. Does not retry.
+
+    To leave it early use `contextlib.aclosing`: else its stream may stay open until it is garbage.
+    As long as it is open it counts in the limit on open sockets, so that transfers for each of
+    which another is begun can wait for each other for ever without a `timeout`.
+
+    Raises TransferError, BadResponse, BadSignature, MalformedMessage, QueryTimeout, SocketError,
     InvalidName, and TypeError.
     """
     query = transfer_query(origin, serial, key)
@@ -5948,10 +5981,18 @@ async def inbound_xfr(
     Without a `query` it asks for what is newer than the zone, or for all of one that is empty.
     `zone` is a `Zone`, or another object with such a `writer`, and without a `query` with such an
     `origin` and `serial`. A `query` of `make_query(..., key=...)` is signed, and then each message
-    has to verify. Else as `transfer`.
+    has to verify. A record that is deleted has to be there, an SOA with all its fields. If the
+    serial of the zone changes meanwhile, it is TransferError. Else as `transfer`.
     """
+    origin: Any = getattr(zone, 'origin', None)
+    serial = getattr(zone, 'serial', None)
+    if not hasattr(zone, 'writer') or (query is None and origin is None):
+        raise TypeError(f'A zone is a Zone, or an object with such a writer, not {zone!r:.60}')
     if query is None:
-        query = transfer_query(zone.origin, zone.serial)
+        query = transfer_query(origin, serial)
+    name = query_to_ask(query)[0].fqdn
+    if origin is not None and name != to_name(origin).lower():
+        raise InvalidName(f'A query for {name!r} is not for the zone {origin!r}')
     sources = source, source_port
     tls = ssl_context, server_hostname
     received = begin_transfer(query, where, port, timeout, lifetime, sources, udp_mode, *tls)
@@ -5960,6 +6001,8 @@ async def inbound_xfr(
         async with contextlib.aclosing(received):
             async for changes in received:
                 if writer is None:
+                    if getattr(zone, 'serial', None) != serial:
+                        raise TransferError(f'The zone is no longer at serial {serial}')
                     writer = stack.enter_context(zone.writer(changes.replacement))
                 for record in changes.deleted:
                     writer.delete(record)

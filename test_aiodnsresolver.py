@@ -226,7 +226,7 @@ async def settle():
 def is_idle():
     """Whether nothing of ours waits on the running loop: no socket, no timeout, no permit."""
     sockets, timers, limit, _ = module.resources_of(asyncio.get_running_loop())
-    is_free = limit.free == module.max_open_sockets() and not limit.queue
+    is_free = limit.free == module.max_open_sockets() and not (limit.queue or limit.transfers)
     return not sockets.owners and not any(timers.queues.values()) and is_free
 
 
@@ -4217,8 +4217,8 @@ def test_the_query_says_what_there_is():
     assert IXFR.qd == (QuestionRecord(MOVING, TYPES.IXFR, CLASSES.IN),)
     theirs = dns.message.from_wire(pack(IXFR))
     assert dns.xfr.extract_serial_from_query(theirs) == 1
-    with pytest.raises(MalformedMessage):
-        pack(module.transfer_query(MOVING, 2**32))
+    with pytest.raises(InvalidName):
+        module.transfer_query(MOVING, 2**32)
 
 
 def splits(records):
@@ -4988,6 +4988,28 @@ async def test_permits_are_given_in_order_and_none_is_lost():
         limit.release()
     assert given == [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 1]]
     assert (limit.free, len(limit.queue)) == (1, 0)
+
+
+def test_transfers_leave_the_last_permit_to_others():
+    limit = module.SocketLimit(0)
+    stream, transfers, other = Recorder(), [Recorder(), Recorder()], Recorder()
+    limit.transfers.update(dict.fromkeys(transfers))
+    assert not limit.rest(stream)  # it is wanted
+    limit.release()
+    assert [recorder.told for recorder in transfers] == [[], []]
+    assert limit.acquire()
+    limit.wait(other, False)
+    limit.release()
+    assert other.told == ['permit']
+    limit.release()
+    assert limit.free == 1
+    limit.release()
+    assert [recorder.told for recorder in transfers] == [['permit'], []]
+    limit.idle[stream] = None  # since before the transfers began to wait
+    assert limit.acquire()
+    limit.release()
+    assert [recorder.told for recorder in transfers] == [['permit'], ['permit']]
+    assert (limit.free, limit.queue, limit.transfers) == (0, {}, {})
 
 
 def test_many_who_release_their_permit_as_they_get_it_do_not_recurse():
@@ -9032,15 +9054,15 @@ async def test_a_transfer_that_is_left_closes_its_stream(way):
                 if way == 'aclose':
                     await stream.aclose()
 
-        with permits(1) as limit:
+        with permits(2) as limit:
             stream = transfer('127.0.0.1', MOVING, 1, server.port)
             task = asyncio.ensure_future(read_some(stream))
             await settle()
             if way == 'cancel':
-                assert limit.free == 0
+                assert limit.free == 1
                 task.cancel()
             if way == 'break':
-                assert limit.free == 0
+                assert limit.free == 1
                 del stream
                 await task
                 gc.collect()
@@ -9056,17 +9078,17 @@ async def test_a_transfer_that_is_left_closes_its_stream(way):
 @on_every_loop
 async def test_a_transfer_counts_in_the_limit_on_sockets_and_waits_for_a_permit():
     async with Nameserver(sending(DIFFERENCES[:3])) as server:
-        with permits(1) as limit:
+        with permits(2) as limit:
             first = transfer('127.0.0.1', MOVING, 1, server.port)
             assert (await anext(first)).deleted == (zone_soa(1), host(1))
-            assert limit.free == 0
+            assert limit.free == 1
             error = await raised_by(in_time(changes_from(server, timeout=2)))
             assert isinstance(error, QueryTimeout)
             task = asyncio.ensure_future(changes_from(server))
             await settle()
             task.cancel()
             await settle()
-            assert not limit.queue
+            assert not limit.transfers
             now_saying(server, sending(WHOLE_ZONE))
             task = asyncio.ensure_future(changes_from(server, timeout=2))
             await settle()
@@ -9074,6 +9096,59 @@ async def test_a_transfer_counts_in_the_limit_on_sockets_and_waits_for_a_permit(
             await first.aclose()
             assert await in_time(task) == [Changes(True, (), tuple(WHOLE_ZONE[:-1]))]
             await settle()
+
+
+@on_every_loop
+async def test_a_transfer_leaves_the_last_permit_to_those_who_take_its_changes():
+    def answer(query):
+        is_transfer = query.qd[0].qtype == TYPES.IXFR
+        return sending(DIFFERENCES[:3])(query) if is_transfer else echo(query)
+
+    async with Nameserver(answer) as server:
+        resolve, _ = Resolver(no_host, asking(server.nameserver))
+
+        async def take(number):
+            stream = transfer('127.0.0.1', MOVING, 1, server.port)
+            async with contextlib.aclosing(stream):
+                await anext(stream)
+                await settle()
+                return texts(await resolve(f'x{number}.example', TYPES.A))
+
+        with permits(4) as limit:
+            tasks = [asyncio.ensure_future(take(number)) for number in range(10)]
+            await settle()
+            assert (limit.free, len(limit.transfers)) == (1, 7)
+            assert await in_time(asyncio.gather(*tasks)) == [['192.0.2.1']] * 10
+            await settle()
+
+
+@on_every_loop
+async def test_idle_streams_are_closed_for_a_transfer_but_for_the_last_permit():
+    def answer(query):
+        is_transfer = query.qd[0].qtype == TYPES.IXFR
+        return sending(DIFFERENCES[:3])(query) if is_transfer else echo(query)
+
+    async with Nameserver(answer) as server, Nameserver(echo) as other:
+        for order in ((server, other), (other, server)):
+            with permits(2) as limit:
+                resolves = [Resolver(no_host, asking(each.tcp))[0] for each in order]
+                for resolve in resolves:
+                    await soon(resolve('x.example', TYPES.A))
+                assert (limit.free, len(limit.idle)) == (0, 2)
+                stream = transfer('127.0.0.1', MOVING, 1, server.port)
+                await in_time(anext(stream))
+                assert (limit.free, len(limit.idle)) == (0, 1)
+                waiting = asyncio.ensure_future(changes_from(server, 1))
+                await settle()
+                assert len(limit.transfers) == 1
+                await stream.aclose()
+                await settle()
+                assert (limit.free, len(limit.transfers)) == (0, 0)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+                while limit.idle:
+                    next(iter(limit.idle)).evict()
+                await settle()
 
 
 @on_every_loop
@@ -9169,6 +9244,20 @@ async def test_a_datagram_is_enough_if_it_has_the_whole_transfer(what):
 
 
 @on_every_loop
+@pytest.mark.parametrize(
+    'arguments, seconds',
+    [({}, 2), ({'timeout': 60}, 2), ({'timeout': 1}, 0.5), ({'timeout': 60, 'lifetime': 3}, 1.5)],
+)
+async def test_a_lost_datagram_leaves_time_for_tcp(arguments, seconds):
+    async with Nameserver(silent, over_tcp=sending(DIFFERENCES)) as server:
+        zone = old_zone()
+        began = asyncio.get_running_loop().time()
+        await in_time(xfr(server, zone, udp_mode=UDPMode.TRY_FIRST, **arguments))
+        assert zone.serial == 3
+        assert asyncio.get_running_loop().time() - began == pytest.approx(seconds)
+
+
+@on_every_loop
 async def test_where_a_transfer_comes_from_and_goes_to(authority):
     async with Nameserver(sending(WHOLE_ZONE), address='::1') as server:
         for where in ('::1', '::1%lo', IPv6Address('::1')):
@@ -9187,9 +9276,12 @@ async def test_where_a_transfer_comes_from_and_goes_to(authority):
 
 
 @on_every_loop
-@pytest.mark.parametrize('fault', ['', 'name', 'authority', 'old', 'no TLS'])
+@pytest.mark.parametrize('fault', ['', 'name', 'authority', 'old', 'no TLS', 'no ALPN', 'h2'])
 async def test_a_transfer_over_tls(authority, fault):
     context = server_context(authority, 'dns.example')
+    if fault in ('no ALPN', 'h2'):
+        protocols = ('h2',) if fault == 'h2' else ()
+        context = server_context(authority, 'dns.example', protocols=protocols)
     if fault == 'old':
         context.maximum_version = ssl.TLSVersion.TLSv1_2
     async with Nameserver(sending(*[[record] for record in DIFFERENCES]), tls=context) as server:
@@ -9259,7 +9351,8 @@ async def test_arguments_that_are_wrong_send_nothing():
             (TypeError, {'timeout': 'x'}),
             (TypeError, {'lifetime': 'x'}),
             (TypeError, {'serial': 'x'}),
-            (MalformedMessage, {'serial': -1}),
+            (InvalidName, {'serial': -1}),
+            (InvalidName, {'serial': 1 << 32}),
             (TypeError, {'udp_mode': 3}),
             (TypeError, {'ssl_context': True}),
             (TypeError, {'server_hostname': 'x', 'udp_mode': UDPMode.TRY_FIRST}),
@@ -9273,12 +9366,57 @@ async def test_arguments_that_are_wrong_send_nothing():
         for kind, query in (
             (InvalidName, Q),
             (InvalidName, make_query(MOVING, TYPES.IXFR)),
+            (InvalidName, make_query('other.example', TYPES.AXFR)),
+            (InvalidName, pack(make_query('', TYPES.AXFR))),
             (MalformedMessage, b''),
+            (MalformedMessage, IXFR._replace(ns=(IXFR.ns[0]._replace(rdata=b'abc'),))),
             (TypeError, 'x'),
+            (TypeError, AXFR._replace(qd=(5,))),
+            (TypeError, AXFR._replace(qd=None)),
         ):
             with pytest.raises(kind):
                 await xfr(server, zone, query=query)
+        for zone in (None, MOVING, object()):
+            for query in (None, AXFR):
+                with pytest.raises(TypeError, match='zone'):
+                    await xfr(server, zone, query=query)
         assert server.queries == []
+
+
+@on_every_loop
+async def test_a_query_may_spell_the_name_of_the_zone_in_its_way():
+    async with Nameserver(sending(WHOLE_ZONE)) as server:
+        for name in (b'moving.example.', b'MOVING.example', b'\\109oving.example'):
+            zone = Zone('Moving.Example')
+            await xfr(server, zone, query=AXFR._replace(qd=(QuestionRecord(name, 252, 1),)))
+            assert zone.serial == 3
+        soa = IXFR.ns[0]._replace(rdata=b'\0\0\0\0\0\1' + bytes(16))
+        zone = old_zone()
+        await xfr(server, zone, query=IXFR._replace(ns=(soa,)))
+        assert zone.serial == 3
+
+
+@on_every_loop
+@pytest.mark.parametrize('query', [None, IXFR, AXFR])
+async def test_a_zone_does_not_go_backwards_if_two_transfers_overlap(query):
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(query):
+        asked.set()
+        await go_on.wait()
+        return sending([zone_soa(2), host(2), zone_soa(2)])(query)
+
+    async with Nameserver(slowly) as slow, Nameserver(sending(WHOLE_ZONE)) as server:
+        zone = old_zone()
+        task = asyncio.ensure_future(xfr(slow, zone, query=query))
+        await in_time(asked.wait())
+        await xfr(server, zone)
+        go_on.set()
+        error = await raised_by(in_time(task))
+        assert isinstance(error, TransferError)
+        assert 'no longer at serial 1' in str(error)
+        assert list(zone) == WHOLE_ZONE[:-1]
+        await settle()
 
 
 class StandIn:
