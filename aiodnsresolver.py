@@ -7488,7 +7488,7 @@ def parse_transfer(words: list[str]) -> TransferWords | None:
 
     Raises InvalidName.
     """
-    kinds = [re.fullmatch('AXFR|IXFR=([0-9]{1,10})', word.upper()) for word in words]
+    kinds = [re.fullmatch('AXFR|IXFR(?:=(.*))?', word.upper()) for word in words]
     found = [kind for kind in kinds if kind]
     if not found or not {'-h', '--help'}.isdisjoint(words):
         return None
@@ -7497,7 +7497,7 @@ def parse_transfer(words: list[str]) -> TransferWords | None:
     others = iter([word for word, kind in zip(words, kinds, strict=True) if not kind])
     for word in others:
         if word.startswith('-y'):
-            parts = re.fullmatch('(?:([^:]+):)?([^:]+):([^:]+)', word[2:] or next(others, ''))
+            parts = re.fullmatch('(?:([^@:]+):)?([^@:]+):([^:]+)', word[2:] or next(others, ''))
             if not parts:
                 raise InvalidName('After -y comes [HMAC:]KEY:SECRET')
             key = Key(parts[2], parts[3], parts[1] or 'hmac-sha256')
@@ -7507,7 +7507,13 @@ def parse_transfer(words: list[str]) -> TransferWords | None:
     server = to_server(nameserver or '')
     if len(found + names) != 2 or qtypes != [TYPES.A] or server.path:
         raise InvalidName('A transfer is of one ZONE, from one NAMESERVER over TCP or TLS')
-    return TransferWords(names[0], int(found[0][1]) if found[0][1] else None, server, key)
+    serial = None
+    if found[0][0] != 'AXFR':
+        if not re.fullmatch('[0-9]{1,10}', found[0][1] or ''):
+            raise InvalidName('IXFR needs the SERIAL of the zone as it is here: IXFR=SERIAL')
+        serial = int(found[0][1])
+    transfer_query(names[0], serial, key)
+    return TransferWords(names[0], serial, server, key)
 
 
 async def print_transfer(words: TransferWords) -> int:
@@ -7515,6 +7521,8 @@ async def print_transfer(words: TransferWords) -> int:
 
     How far it is, is shown on standard error if that is a terminal.
     """
+    import signal
+
     origin, serial, server, key = words
     host, port = server.address
     where = f'{host}%{server.scope}' if server.scope else host
@@ -7522,6 +7530,9 @@ async def print_transfer(words: TransferWords) -> int:
     records = octets = 0
     began = due = time.monotonic()
     is_terminal = sys.stderr.isatty()
+    if callable(signal.getsignal(signal.SIGINT)):
+        # With asyncio's handler the first SIGINT would not end a write to a pipe that is full.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     clear = '\r\x1b[K' if is_terminal else ''
     try:
         received = transfer(where, origin, serial, port, 10, key=key, server_hostname=name)
@@ -7550,6 +7561,8 @@ async def print_transfer(words: TransferWords) -> int:
 
 def main() -> int:
     """Runs the command line, and returns the exit status."""
+    if sys.stdout is None or sys.stderr is None:
+        return 2  # there is nowhere to write to
     try:
         words = sys.argv[1:]
         asked = parse_transfer(words)
