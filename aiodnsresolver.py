@@ -7555,7 +7555,8 @@ async def print_transfer(words: TransferWords) -> int:
     except ResolverError as error:
         print(f'{clear}{type(error).__name__}: {error}', file=sys.stderr)
         return 2
-    print(clear, end='', file=sys.stderr)
+    if is_terminal:
+        print(clear, end='', file=sys.stderr)
     return 0
 
 
@@ -7584,7 +7585,8 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130  # as shells do for SIGINT
     except OSError as error:
-        print(f'Cannot write the output: {error}', file=sys.stderr)
+        with contextlib.suppress(OSError):  # it may be this that cannot be written
+            print(f'Cannot write the output: {error}', file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit
         return 2
     return status

@@ -15732,6 +15732,16 @@ def test_the_command_line_prints_what_is_new_in_a_zone(main):
         assert main(*words, at(server.nameserver)) == (0, '', '')
 
 
+@pytest.mark.parametrize('last, status', [(zone_soa(3), 0), (zone_soa(4), 2)])
+def test_errors_that_cannot_be_written_do_not_change_the_status(last, status):
+    with in_a_thread(sending([*WHOLE_ZONE[:-1], last])) as server, open('/dev/full', 'w') as full:
+        words = [*COMMAND, 'AXFR', 'moving.example', at(server.nameserver)]
+        assert (
+            subprocess.run(words, cwd=HERE, stdout=subprocess.DEVNULL, stderr=full).returncode
+            == status
+        )
+
+
 def test_the_command_line_prints_a_zone_that_comes_over_tls(main, trusting):
     secure = server_context(trusting, 'dns.example')
     with in_a_thread(sending(WHOLE_ZONE), tls=secure) as server:
@@ -15812,20 +15822,21 @@ def test_what_asks_for_no_transfer_is_usage(main, words):
 
 @pytest.mark.parametrize('is_ignored', [False, True])
 def test_one_interrupt_ends_a_transfer_whose_output_nobody_reads(is_ignored):
-    records = [rr(b'x.moving.example', TYPES.TXT, (bytes(200),) * 300)]
+    messages = [[host(number % 256)] for number in range(8000)]
     read_end, write_end = os.pipe()
     words = [*COMMAND, 'AXFR', 'moving.example']
     if is_ignored:
         words = ['sh', '-c', f'trap "" INT; exec {shlex.join(words)} "$1"', 'sh']
-    with in_a_thread(sending([zone_soa(3)], *[records] * 3, HANG_UP)) as server:
+    with in_a_thread(sending([zone_soa(3)], *messages, HANG_UP)) as server:
         words.append(at(server.nameserver))
         pipe = subprocess.PIPE
         with subprocess.Popen(words, cwd=HERE, stdout=write_end, stderr=pipe) as process:
+            os.close(write_end)
             until = time.monotonic() + ENDS_WITHIN
-            while select.select([], [write_end], [], 0)[1]:  # until it is full
+            syscall = Path(f'/proc/{process.pid}/syscall')
+            while syscall.read_text().split()[1:2] != ['0x1']:  # until it waits to write to 1
                 assert time.monotonic() < until
                 time.sleep(0.001)
-            os.close(write_end)
             process.send_signal(signal.SIGINT)
             with open(read_end, 'rb') as output:
                 if is_ignored:
