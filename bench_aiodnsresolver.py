@@ -1095,7 +1095,7 @@ def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Server]:
     """Yields an Unbound that answers everything below `bench.`, and ends it after."""
-    port, tls, https, transfer = free_ports(4)
+    port, tls, https, transfer = free_ports(4)  # the last is for `start_zones`
     ports = {'udp': port, 'tcp': port, 'tls': tls, 'https': https, 'transfer': transfer}
     server, config = Server(ports, folder), folder / 'unbound.conf'
     also = f'interface: {SYSTEM_ADDRESS}@53' if for_system else ''
@@ -1108,8 +1108,7 @@ def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Se
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, process_group=0)
     try:
         wait_for_server(server, process)
-        with start_zones(transfer):
-            yield server
+        yield server
     finally:
         process.kill()  # it has nothing to save
         process.wait()
@@ -1426,7 +1425,12 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
     results: dict[str, dict[str, list[Round]]] = {}
     peers = present_peers(arguments.peers, folder, arguments.upstream)
     server_cores, peer_cores = (set(), set()) if arguments.no_pin else pick_cores()
-    with start_server(folder, 'getaddrinfo' in peers, server_cores) as server:
+    has_transfers = any(WORKLOADS[name].scheme == 'transfer' for name in arguments.workloads)
+    with ExitStack() as stack:
+        for_system = 'getaddrinfo' in peers
+        server = stack.enter_context(start_server(folder, for_system, server_cores))
+        if has_transfers:
+            stack.enter_context(start_zones(server.ports['transfer']))
         pin(peer_cores)
         bench = Bench(server, arguments)
         try:
