@@ -3029,19 +3029,15 @@ def canonical_rdata(
     row = layout_of(qtype, qclass)
     if row is None:
         return bytes(rdata)
-    are_names = [kind in (NAME, COMPRESSED_NAME) for kind in row.fields.values()]
-    has_names = True in are_names
     if row.takes_octets and isinstance(rdata, bytes):  # a caller's
-        if not has_names:
-            return rdata
         rdata = parse_rdata(qtype, qclass, rdata, 0, len(rdata), {})
+    kinds = row.fields.values()
     out = bytearray()
-    if not has_names:
+    if NAME not in kinds and COMPRESSED_NAME not in kinds:
         row.pack(rdata, out, {})
         return bytes(out)
-    values = rdata if row.record else (rdata,)
-    for kind, is_name, value in zip(row.fields.values(), are_names, values, strict=True):
-        if is_name:
+    for kind, value in zip(kinds, rdata if row.record else (rdata,), strict=True):
+        if kind in (NAME, COMPRESSED_NAME):
             out += octets_of(value.lower())
         else:
             kind.pack(value, out, {})
@@ -3058,6 +3054,7 @@ def rdata_key(record: ResourceRecord) -> bytes:
 
 
 SOA_OR_META = UNRESOLVABLE | {TYPES.SOA}  # no zone has meta-types (RFC 6895 3.1)
+ENDED = 'The block of this writer is over, and the writer of no more use'
 
 # What the next record of a transfer is, unless it is an SOA of the zone.
 FIRST, SECOND, WHOLE, DELETED, ADDED, NONE = range(6)
@@ -3180,9 +3177,6 @@ class Transfer:
             is_whole = self.serial is None
             all_changes.append(Changes(is_whole, tuple(deleted), tuple(added)))
         return all_changes
-
-
-ENDED = 'The block of this writer is over, and the writer of no more use'
 
 
 class ZoneWriter:
@@ -5750,13 +5744,22 @@ class TransferStream:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter | None = None
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, loop: Loop) -> None:
         self.server = server
+        self.call = Call(loop)
+        self.limit = resources_of(loop).limit
         self.tls: Tls | None = None
         self.framing = Frames()
         self.messages: deque[tuple[bytes, bytes]] = deque()  # that have come, and their ids
 
-    async def connect(self, octets: bytes, loop: Loop) -> None:
+    async def acquire(self) -> None:
+        """Waits for a permit that is not the last one."""
+        self.call.has_permit = self.limit.free + len(self.limit.idle) > 1 and self.limit.acquire()
+        if not self.call.has_permit:
+            self.limit.transfers[self.call] = None
+            await self.call.woken()
+
+    async def connect(self, octets: bytes) -> None:
         """Connects, and sends a query. Raises OSError."""
         server = self.server
         sock = socket.socket(server.family, socket.SOCK_STREAM)
@@ -5764,7 +5767,7 @@ class TransferStream:
             sock.setblocking(False)
             if server.source is not None:
                 sock.bind(server.source)
-            await loop.sock_connect(sock, scoped(server.address, server.scope))
+            await self.call.loop.sock_connect(sock, scoped(server.address, server.scope))
         except BaseException:
             sock.close()
             raise
@@ -5800,51 +5803,55 @@ class TransferStream:
                 self.writer.write(self.tls.wrap(b''))  # TLS has something to say, an alert too
         self.messages += self.framing.take(octets)
 
-    async def next_message(self) -> bytes:
-        """Returns the next message. Raises OSError."""
-        while not self.messages:  # each turn something comes, or it ends
-            await self.read()
-        return self.messages.popleft()[1]
-
     def close(self) -> None:
-        """Closes it, wherever it is."""
+        """Closes it, wherever it is, and releases the permit."""
         if self.writer is not None:
             if self.tls is not None:
                 self.writer.write(self.tls.end())
             self.writer.transport.abort()
+        self.limit.transfers.pop(self.call, None)
+        if self.call.has_permit:
+            self.limit.release()
 
 
 async def receive_in_datagram(
     q: Message | bytes,
-    query: Message,
     server: Server,
-    timeout: float | None,
+    seconds: float | None,
     source: tuple[Any, Any],
-) -> list[Changes]:
-    """Returns what a transfer changes that fits into one datagram. Raises ResolverError."""
+    udp_mode: UDPMode,
+) -> list[Changes] | None:
+    """Returns what a transfer changes, or None if it is to go over TCP. Raises ResolverError."""
     host, port = server.address
     datagrams = Server(f'{host}%{server.scope}' if server.scope else host, port)
     asked, keys = query_to_ask(q)
-    state = Transfer(query)
+    state = Transfer(parse(asked.octets))
     read = message_reader(False, False, True, *keys)
-    reply = await ask(asked, datagrams, timeout, source, read)
-    with error_context(lambda: asked_of(asked, datagrams)):
-        all_changes = state.take(reply)
-        if not state.is_done:
-            raise TransferError('The reply has no room for the whole transfer')
+    if udp_mode == UDPMode.TRY_FIRST:  # if a datagram is lost, there has to be time for TCP
+        seconds = UDP_SECONDS if seconds is None else min(UDP_SECONDS, seconds / 2)
+    try:
+        reply = await ask(asked, datagrams, seconds, source, read)
+        with error_context(lambda: asked_of(asked, datagrams)):
+            all_changes = state.take(reply)
+            if not state.is_done:
+                raise TransferError('The reply has no room for the whole transfer')
+    except ResolverError as error:  # it may be forged, too
+        if udp_mode == UDPMode.ONLY:
+            raise
+        logger.debug('Trying TCP: %s', error)
+        return None
     return all_changes
 
 
 async def receive_changes(
     q: Message | bytes,
-    query: Message,
     server: Server,
     timeout: float | None,
     lifetime: float | None,
     source: tuple[Any, Any],
     udp_mode: UDPMode,
 ) -> AsyncGenerator[Changes, None]:
-    """Yields what a transfer changes; `query` is `q` as it was parsed. Raises ResolverError."""
+    """Yields what a transfer changes. Raises ResolverError."""
     loop = asyncio.get_running_loop()
     expiration = None if lifetime is None else loop.time() + lifetime
 
@@ -5853,47 +5860,35 @@ async def receive_changes(
         left = to_seconds(expiration, loop.time())
         return timeout if left is None else left if timeout is None else min(left, timeout)
 
-    if udp_mode != UDPMode.NEVER and query.qd[0].qtype == TYPES.IXFR:
-        seconds = seconds_left()
-        if udp_mode == UDPMode.TRY_FIRST:  # a lost datagram leaves time for TCP
-            seconds = UDP_SECONDS if seconds is None else min(UDP_SECONDS, seconds / 2)
-        try:
-            all_changes = await receive_in_datagram(q, query, server, seconds, source)
-        except ResolverError as error:  # it may be forged, too
-            if udp_mode == UDPMode.ONLY:
-                raise
-            logger.debug('Trying TCP: %s', error)
-        else:
-            for changes in all_changes:
+    asked, _ = query_to_ask(q)
+    if udp_mode != UDPMode.NEVER and asked.qtype == TYPES.IXFR:
+        found = await receive_in_datagram(q, server, seconds_left(), source, udp_mode)
+        if found is not None:
+            for changes in found:
                 yield changes
             return
 
-    state = Transfer(query)
-    to_send, (_, mac) = query_to_ask(q)
-    _, key = split_key(q)
-    verifier = None if key is None else Verifier(key, mac)
-    call = Call(loop)
-    limit = resources_of(loop).limit
-    stream = TransferStream(server)
+    stream = TransferStream(server, loop)
     try:
-        with error_context(lambda: asked_of(to_send, server)):
+        with error_context(lambda: asked_of(asked, server)):
             server.source = to_source(server, *source)
-            call.has_permit = limit.free + len(limit.idle) > 1 and limit.acquire()
-            if not call.has_permit:
-                limit.transfers[call] = None
-                async with in_time(seconds_left()):
-                    await call.woken()
             async with in_time(seconds_left()):
-                await stream.connect(to_send.octets, loop)
+                await stream.acquire()
+            asked, (_, mac) = query_to_ask(q)  # signed now, as that may have taken long
+            async with in_time(seconds_left()):
+                await stream.connect(asked.octets)
+            state = Transfer(parse(asked.octets))
+            _, key = split_key(q)
+            verifier = None if key is None else Verifier(key, mac)
             while not state.is_done:  # each turn takes a message, or the time is up
                 seconds = seconds_left()
                 if seconds == 0:
                     raise QueryTimeout('not the whole transfer in time')
-                if stream.messages:  # without the cost of a timeout
-                    _, octets = stream.messages.popleft()
-                else:
+                if not stream.messages:
                     async with in_time(seconds):
-                        octets = await stream.next_message()
+                        while not stream.messages:  # each turn something comes, or it ends
+                            await stream.read()
+                _, octets = stream.messages.popleft()
                 if verifier is not None:
                     verifier.take(octets)
                 all_changes = state.take(parse(octets))
@@ -5903,9 +5898,6 @@ async def receive_changes(
                     yield changes
     finally:
         stream.close()
-        limit.transfers.pop(call, None)
-        if call.has_permit:
-            limit.release()
 
 
 def begin_transfer(
@@ -5920,8 +5912,7 @@ def begin_transfer(
     server_hostname: str | None,
 ) -> AsyncGenerator[Changes, None]:
     """Returns what yields the changes. Raises InvalidName or TypeError if an argument is wrong."""
-    query = parse(query_to_ask(q)[0].octets)
-    Transfer(query)
+    Transfer(parse(query_to_ask(q)[0].octets))
     if udp_mode not in tuple(UDPMode):
         raise TypeError(f'udp_mode is a UDPMode, not {udp_mode!r}')
     if ssl_context is None and server_hostname is None:
@@ -5934,8 +5925,7 @@ def begin_transfer(
         name = '' if server_hostname is None else certificate_name(server_hostname)
         server = Server(where, port, 'tls', name)
         server.context = ssl_context or tls_context(True, ALPN['tls'])
-    times = to_seconds(timeout), to_seconds(lifetime)
-    return receive_changes(q, query, server, *times, source, udp_mode)
+    return receive_changes(q, server, to_seconds(timeout), to_seconds(lifetime), source, udp_mode)
 
 
 def transfer_query(origin: str | bytes, serial: int | None, key: Key | None = None) -> Message:
@@ -5970,15 +5960,13 @@ def transfer(
     nothing. It is final only when the generator ends without an exception. `timeout` is in seconds
     for connecting and for each message, `lifetime` for all together; None waits for ever. With an
     `ssl_context`, which is set to offer ALPN `dot`, or a `server_hostname` it goes over TLS 1.3
-    (RFC 9103), to `port` all the same. Only an IXFR goes over UDP; with TRY_FIRST it goes over TCP
-    if no whole transfer comes in two seconds, or half of the time. Does not retry.
+    (RFC 9103), to `port` all the same. Only an IXFR goes over UDP; with TRY_FIRST over TCP too, if
+    it does not come whole in two seconds, or half of the time. Does not retry.
 
-    To leave it early use `contextlib.aclosing`: else its stream may stay open until it is garbage.
-    As long as it is open it counts in the limit on open sockets, so that transfers for each of
-    which another is begun can wait for each other for ever without a `timeout`.
-
-    Raises TransferError, BadResponse, BadSignature, MalformedMessage, QueryTimeout, SocketError,
-    InvalidName, and TypeError.
+    If you may leave it early, use `contextlib.aclosing`, or its stream stays open until the
+    generator is garbage. Open transfers count in the limit on open sockets: those in which others
+    are begun may wait for each other. Raises TransferError, BadResponse, BadSignature,
+    MalformedMessage, QueryTimeout, SocketError, InvalidName, and TypeError.
     """
     query = transfer_query(origin, serial, key)
     sources = source, source_port
