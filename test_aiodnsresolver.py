@@ -9055,7 +9055,7 @@ async def test_a_transfer_that_is_left_closes_its_stream(way):
                 if way == 'aclose':
                     await stream.aclose()
 
-        # In debug mode, uvloop may crash the interpreter that collects a generator (its issue 730).
+        # In debug mode uvloop may crash where a generator is collected (its issue 730).
         asyncio.get_running_loop().set_debug(False)
         with permits(2) as limit:
             stream = transfer('127.0.0.1', MOVING, 1, server.port)
