@@ -31,7 +31,7 @@ The map. Each section, and each definition, uses only those above it.
     21  Guests                    the resolver for aiohttp; classes that are made at first use
     22  Command line              python -m aiodnsresolver
 
-The upper half never awaits; the lower half never looks inside an octet.
+The upper half never awaits; the lower half leaves the reading of messages to it.
 """
 
 # --- 1. Opening --------------------------------------------------------------
@@ -4213,7 +4213,7 @@ class SocketLimit:
         self.free -= 1
         return True
 
-    def wait(self, owner: Any, is_first: bool) -> None:
+    def enqueue(self, owner: Any, is_first: bool) -> None:
         """Calls `owner.on_permit()` when it has a permit, unless it is removed from `queue`."""
         self.queue[owner] = None
         if is_first:
@@ -4238,7 +4238,7 @@ class SocketLimit:
         finally:
             self.is_granting = False
 
-    def rest(self, stream: Any) -> bool:
+    def add_idle(self, stream: Any) -> bool:
         """Adds an idle stream, which may be evicted. Returns False if its permit is needed now."""
         if self.queue or self.transfers:
             return False
@@ -4829,7 +4829,7 @@ class Stream(Pipeline):
         if self.live or not self.is_open:
             return
         is_kept = self.server.streams.get(STREAM) is self and self.idle_seconds > 0
-        if is_kept and self.resources.limit.rest(self):
+        if is_kept and self.resources.limit.add_idle(self):
             self.resources.timers.start(self.idle_seconds, self, self.loop)
         else:
             self.close()
@@ -5205,7 +5205,7 @@ async def ask(
             timers.start(timeout, call, loop)
         call.has_permit = limit.acquire()
         if not call.has_permit:
-            limit.wait(call, False)
+            limit.enqueue(call, False)
             await call.woken()
         if not call.is_late:
             exchange = send(server, way, query, read, call.on_outcome, resources, loop)
@@ -5735,7 +5735,8 @@ async def udp_with_fallback(
 # The rules of section 11 with a server. A transfer has a stream of its own, which is asyncio's:
 # that is read no faster than the caller takes what comes, so that a zone of any size needs the
 # memory of some messages. It counts in the limit on open sockets, whose last permit it leaves to
-# others. What is opened is closed at the end of the generator, wherever it is left.
+# others. What is opened is closed when the generator ends or is closed; leaving the loop
+# that reads it does not close it at once.
 
 
 class TransferStream:
@@ -6325,7 +6326,7 @@ class Lookup:
         self.waiters.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
-        """Removes a waiter that has left. If it was to fetch a set, another one is asked to."""
+        """Takes note that a waiter has left: another one fetches, or if none is left, it ends."""
         waiters = self.waiters
         while waiters and not waiters[0].lookups:  # each turn takes out one that has left
             del waiters[0]
@@ -6511,7 +6512,7 @@ class Lookup:
         if self.free_up() or limit.acquire():  # of a stream that is idle now
             return True
         self.stop_timer()
-        limit.wait(self, self.permit == IS_NEXT)
+        limit.enqueue(self, self.permit == IS_NEXT)
         return False
 
     def free_up(self) -> bool:
@@ -6605,7 +6606,7 @@ class Lookup:
             outcome = outcome.outcome
             if not is_stream:  # the complete reply is asked for over a stream, once
                 if isinstance(outcome, Answer):
-                    self.fallback = outcome  # `advance` ends with it if the stream fails
+                    self.fallback = outcome  # the outcome if no stream brings the whole
                 elif isinstance(outcome, ResolverError):
                     self.note(outcome, server, False)
                 if not self.ask_on_stream(server) and self.exchange_on_stream(server) is None:
@@ -6926,7 +6927,7 @@ def forget(settings: Settings) -> None:
     settings.config.sets = ()
 
 
-def known_here(
+def known_without_query(
     records: tuple[Any, ...], name: bytes, qtype: int, now: float, rcode: int = RCODES.NOERROR
 ) -> Known:
     """Returns an outcome that is known without a query, and is not cached."""
@@ -6958,7 +6959,7 @@ def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) ->
         elif qtype == (TYPES.A if literal.version == 4 else TYPES.AAAA):
             address = literal
     records = () if address is None else (expiring(address, now),)
-    return known_here(records, name, qtype, now, rcode)
+    return known_without_query(records, name, qtype, now, rcode)
 
 
 def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known | None:
@@ -6971,7 +6972,7 @@ def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known | N
             raise TypeError(f'get_host has to return addresses, not {each!r}')
     own = IPv4AddressExpiresAt, IPv6AddressExpiresAt
     records = [each if isinstance(each, own) else expiring(each, now) for each in addresses]
-    return known_here(tuple(records), name, qtype, now)
+    return known_without_query(tuple(records), name, qtype, now)
 
 
 def add_known(settings: Settings, outcomes: Outcomes, qtype: int, known: Known | None) -> None:
@@ -6981,7 +6982,7 @@ def add_known(settings: Settings, outcomes: Outcomes, qtype: int, known: Known |
             settings.notice()
 
 
-def find_here(
+def find_without_query(
     settings: Settings, loop: Loop, name: bytes, qtypes: Types, found: Outcomes, is_given: bool
 ) -> Types:
     """Adds the outcomes that need no get_host and no query to `found`; returns the other types.
@@ -7045,14 +7046,14 @@ async def resolve_types(
         if fqdn == target:
             fqdn = target  # so that not two copies wait
         try:
-            qtypes = find_here(settings, loop, target, qtypes, found, is_given)
+            qtypes = find_without_query(settings, loop, target, qtypes, found, is_given)
             if qtypes and is_given and settings.get_host is not None:
                 for qtype in qtypes:
                     outcome: Any = await settings.get_host(fqdn, qtype)
                     if outcome is not None:
                         outcome = known_from_host(outcome, target, qtype, loop.time())
                         add_known(settings, found, qtype, outcome)
-                qtypes = find_here(settings, loop, target, qtypes, found, False)
+                qtypes = find_without_query(settings, loop, target, qtypes, found, False)
             if qtypes:
                 waiter = Waiter(settings, fqdn, FETCHING.get())
                 try:
@@ -7242,8 +7243,9 @@ def Resolver(
 ) -> tuple[Resolve, Callable[[], None]]:
     """Returns `resolve` and `clear_cache`. Reads no file, and needs no running loop.
 
-    `get_host(fqdn, qtype)`: a coroutine function, called first. It returns None to ask a
-    nameserver, `()` if there is no such record, or an address or a tuple of addresses.
+    `get_host(fqdn, qtype)`: a coroutine function, called unless the cache has the answer. It
+    returns None to ask a nameserver, `()` if there is no such record, or an address or a tuple of
+    addresses.
     `get_nameservers(fqdn)`: an async generator of `(timeout, nameserver, ...)`, the timeout in
     seconds, a nameserver `(address, port)` or a URL, `tcp://192.0.2.1:53`; those of one tuple are
     asked at once.

@@ -4980,8 +4980,8 @@ async def test_permits_are_given_in_order_and_none_is_lost():
     assert not limit.acquire()
     waiting = [Recorder() for _ in range(4)]
     for recorder in waiting[1:]:
-        limit.wait(recorder, False)
-    limit.wait(waiting[0], True)
+        limit.enqueue(recorder, False)
+    limit.enqueue(waiting[0], True)
     del limit.queue[waiting[2]]  # which does not want it any more
     given = []
     for _ in range(4):
@@ -4995,11 +4995,11 @@ def test_transfers_leave_the_last_permit_to_others():
     limit = module.SocketLimit(0)
     stream, transfers, other = Recorder(), [Recorder(), Recorder()], Recorder()
     limit.transfers.update(dict.fromkeys(transfers))
-    assert not limit.rest(stream)  # it is wanted
+    assert not limit.add_idle(stream)  # it is wanted
     limit.release()
     assert [recorder.told for recorder in transfers] == [[], []]
     assert limit.acquire()
-    limit.wait(other, False)
+    limit.enqueue(other, False)
     limit.release()
     assert other.told == ['permit']
     limit.release()
@@ -5017,7 +5017,7 @@ def test_many_who_release_their_permit_as_they_get_it_do_not_recurse():
     limit = module.SocketLimit(0)
     waiting = [Recorder(lambda _: limit.release()) for _ in range(10_000)]
     for recorder in waiting:
-        limit.wait(recorder, False)
+        limit.enqueue(recorder, False)
     limit.release()
     assert {tuple(recorder.told) for recorder in waiting} == {('permit',)}
     assert limit.free == 1
@@ -5048,7 +5048,7 @@ async def test_a_callback_that_raises_costs_nobody_else_an_event():
             await asyncio.sleep(0)
         turn(1.0)
         for owner in owners:
-            limit.wait(owner, False)
+            limit.enqueue(owner, False)
         free, limit.free = limit.free, 2
         limit.release()
         limit.free = free
