@@ -6842,7 +6842,8 @@ class Waiter:
         """Begins lookups, or joins those of others."""
         settings = self.settings
         name = self.fqdn.decode('ascii')
-        resources = resources_of(loop)
+        entry = RESOURCES.get(id(loop))  # nearly always there: a frame less
+        resources = resources_of(loop) if entry is None else entry[1]
         is_logged = settings.serve_stale or logger.isEnabledFor(logging.DEBUG)
         context = copy_context() if is_logged else None
         config, sets = settings.config, ()
