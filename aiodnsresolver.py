@@ -2070,6 +2070,16 @@ def pack(message: Message) -> bytes:
     return bytes(out)
 
 
+def to_octets(message: Message | bytes) -> bytes:
+    """Returns the octets of a Message, or octets unchanged. Raises as `pack` does."""
+    octets = pack(message) if isinstance(message, Message) else message
+    if not isinstance(octets, bytes):
+        raise TypeError(f'A message has to be a Message or bytes, not {type(octets).__name__}')
+    if len(octets) > MAX_MESSAGE:
+        raise MalformedMessage(f'The message has {len(octets)} octets: the most is {MAX_MESSAGE}')
+    return octets
+
+
 def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
     """Returns rdata in presentation form; octets in the generic form of RFC 3597 5."""
     row = layout_of(qtype, qclass)
@@ -2266,11 +2276,9 @@ def check_reply(query: Query, reply: bytes) -> bool:
 
 def query_in(message: Message | bytes) -> Query:
     """Returns a caller's query, which is a Message or octets. Raises as `pack` does."""
-    octets = pack(message) if isinstance(message, Message) else message
-    if not isinstance(octets, bytes):
-        raise TypeError(f'A query has to be a Message or bytes, not {type(octets).__name__}')
-    if not HEADER.size <= len(octets) <= MAX_MESSAGE:
-        raise MalformedMessage(f'A message has 12 to {MAX_MESSAGE} octets, not {len(octets)}')
+    octets = to_octets(message)
+    if len(octets) < HEADER.size:
+        raise MalformedMessage(TOO_SHORT.format(len(octets)))
     questions: list[QuestionRecord] = []
     try:
         end = parse_questions(octets, HEADER.unpack_from(octets)[2], {}, questions)
@@ -2944,9 +2952,7 @@ def sign(
     if not isinstance(key, Key) or not isinstance(request_mac, bytes):
         raise TypeError('A message is signed with a Key, and the MAC of a request is bytes')
     message, _ = split_key(message)
-    octets = pack(message) if isinstance(message, Message) else message
-    if not isinstance(octets, bytes):
-        raise TypeError(f'What is signed is a Message or bytes, not {type(octets).__name__}')
+    octets = to_octets(message)
     if find_signature(octets) is not None:
         raise MalformedMessage('The message is signed already')
     seconds = time.time() if time_signed is None else time_signed
@@ -5227,16 +5233,6 @@ async def ask(
             limit.release()
 
 
-def outgoing(what: Message | bytes) -> bytes:
-    """Returns the octets of a message to send. Raises as `pack` does."""
-    octets = pack(what) if isinstance(what, Message) else what
-    if not isinstance(octets, bytes):
-        raise TypeError(f'The message has to be a Message or bytes, not {type(octets).__name__}')
-    if len(octets) > MAX_MESSAGE:
-        raise MalformedMessage(f'The message is too long: {len(octets)} octets')
-    return octets
-
-
 def check_datagram_socket(sock: Any) -> None:
     """Raises TypeError unless it is a non-blocking UDP socket."""
     kinds = (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_DGRAM)
@@ -5274,7 +5270,7 @@ async def send_udp(
     SocketError, InvalidName, MalformedMessage, and TypeError.
     """
     check_datagram_socket(sock)
-    octets = outgoing(what)
+    octets = to_octets(what)
     loop = asyncio.get_running_loop()
     to = '' if destination is None else f' to {destination}'
     with error_context(lambda: 'A datagram' + to):
@@ -5440,7 +5436,7 @@ async def send_tcp(
     and TypeError.
     """
     _, _, writer = callers_stream(sock)
-    octets = to_frame(outgoing(what))
+    octets = to_frame(to_octets(what))
     sent_at = asyncio.get_running_loop().time()
     seconds = to_seconds(expiration, sent_at)
     with error_context(lambda: ON_A_STREAM):
@@ -5522,6 +5518,15 @@ async def tcp(
     return await over_stream(asked, server, timeout, (source, source_port), ignore_trailing, sock)
 
 
+def tls_server(where: Any, port: Any, context: Any, name: str | None) -> Server:
+    """Returns a server to ask over TLS, with a caller's SSLContext and name of its certificate."""
+    server = Server(where, port, 'tls', '' if name is None else certificate_name(name))
+    if context is not None and not hasattr(context, 'wrap_bio'):
+        raise TypeError(f'ssl_context has to be None or an SSLContext, not {context!r}')
+    server.context = context
+    return server
+
+
 async def tls(
     q: Message | bytes,
     where: Any,
@@ -5543,13 +5548,10 @@ async def tls(
     not pass, SocketError is raised before anything is sent. Otherwise as `tcp`.
     """
     asked = query_to_ask(q)
-    name = certificate_name(server_hostname) if server_hostname is not None else ''
-    server = Server(where, port, 'tls', name)
-    if ssl_context is not None and not hasattr(ssl_context, 'wrap_bio'):
-        raise TypeError(f'ssl_context has to be None or an SSLContext, not {ssl_context!r}')
-    if sock is None:
+    server = tls_server(where, port, ssl_context, server_hostname)
+    if sock is None and ssl_context is None:
         with error_context(lambda: asked_of(asked[0], server)):
-            server.context = to_context(verify, 'dot') if ssl_context is None else ssl_context
+            server.context = to_context(verify, 'dot')
     return await over_stream(asked, server, timeout, (source, source_port), ignore_trailing, sock)
 
 
@@ -5846,6 +5848,7 @@ async def receive_in_datagram(
 
 async def receive_changes(
     q: Message | bytes,
+    unsigned: Query,
     server: Server,
     timeout: float | None,
     lifetime: float | None,
@@ -5861,8 +5864,7 @@ async def receive_changes(
         left = to_seconds(expiration, loop.time())
         return timeout if left is None else left if timeout is None else min(left, timeout)
 
-    asked, _ = query_to_ask(q)
-    if udp_mode != UDPMode.NEVER and asked.qtype == TYPES.IXFR:
+    if udp_mode != UDPMode.NEVER and unsigned.qtype == TYPES.IXFR:
         found = await receive_in_datagram(q, server, seconds_left(), source, udp_mode)
         if found is not None:
             for changes in found:
@@ -5871,7 +5873,7 @@ async def receive_changes(
 
     stream = TransferStream(server, loop)
     try:
-        with error_context(lambda: asked_of(asked, server)):
+        with error_context(lambda: asked_of(unsigned, server)):
             server.source = to_source(server, *source)
             async with in_time(seconds_left()):
                 await stream.acquire()
@@ -5911,9 +5913,16 @@ def begin_transfer(
     udp_mode: UDPMode,
     ssl_context: Any,
     server_hostname: str | None,
+    origin: Any = None,
 ) -> AsyncGenerator[Changes, None]:
-    """Returns what yields the changes. Raises InvalidName or TypeError if an argument is wrong."""
-    Transfer(parse(query_to_ask(q)[0].octets))
+    """Returns what yields the changes. Raises InvalidName or TypeError if an argument is wrong.
+
+    An `origin` is that of the zone which the query has to be for.
+    """
+    unsigned = query_in(split_key(q)[0])
+    Transfer(parse(unsigned.octets))
+    if origin is not None and unsigned.fqdn != to_name(origin).lower():
+        raise InvalidName(f'A query for {unsigned.fqdn!r} is not for the zone {origin!r}')
     if udp_mode not in tuple(UDPMode):
         raise TypeError(f'udp_mode is a UDPMode, not {udp_mode!r}')
     if ssl_context is None and server_hostname is None:
@@ -5921,12 +5930,10 @@ def begin_transfer(
     else:
         if udp_mode != UDPMode.NEVER:
             raise TypeError('Over TLS there are no datagrams: udp_mode has to be NEVER')
-        if ssl_context is not None and not hasattr(ssl_context, 'wrap_bio'):
-            raise TypeError(f'ssl_context is None or an SSLContext, not {ssl_context!r}')
-        name = '' if server_hostname is None else certificate_name(server_hostname)
-        server = Server(where, port, 'tls', name)
-        server.context = ssl_context or tls_context(True, ALPN['tls'])
-    return receive_changes(q, server, to_seconds(timeout), to_seconds(lifetime), source, udp_mode)
+        server = tls_server(where, port, ssl_context, server_hostname)
+        server.context = server.context or tls_context(True, ALPN['tls'])
+    seconds = to_seconds(timeout), to_seconds(lifetime)
+    return receive_changes(q, unsigned, server, *seconds, source, udp_mode)
 
 
 def transfer_query(origin: str | bytes, serial: int | None, key: Key | None = None) -> Message:
@@ -6002,12 +6009,9 @@ async def inbound_xfr(
         raise TypeError(f'A zone is a Zone, or an object with such a writer, not {zone!r:.60}')
     if query is None:
         query = transfer_query(origin, serial)
-    name = query_to_ask(query)[0].fqdn
-    if origin is not None and name != to_name(origin).lower():
-        raise InvalidName(f'A query for {name!r} is not for the zone {origin!r}')
     sources = source, source_port
-    tls = ssl_context, server_hostname
-    received = begin_transfer(query, where, port, timeout, lifetime, sources, udp_mode, *tls)
+    checked = ssl_context, server_hostname, origin
+    received = begin_transfer(query, where, port, timeout, lifetime, sources, udp_mode, *checked)
     with contextlib.ExitStack() as stack:
         writer: Any = None
         async with contextlib.aclosing(received):
