@@ -581,6 +581,16 @@ class ExtendedError(NamedTuple):
         return f'{self.info_code!s}: {self.extra_text}'.removesuffix(': ')
 
 
+def present_address(address: IPv4Address | IPv6Address) -> str:
+    """Returns the text of an address. That of `::ffff:192.0.2.1` differs between Pythons."""
+    if isinstance(address, IPv4Address):
+        return IPv4Address.__str__(address)
+    mapped = address.ipv4_mapped
+    if mapped is None:
+        return IPv6Address.__str__(address)
+    return f'::ffff:{mapped}%{address.scope_id}' if address.scope_id else f'::ffff:{mapped}'
+
+
 class AddressExpiresAt:
     """The base of both addresses below: a sum or difference keeps `expires_at`."""
 
@@ -613,6 +623,9 @@ class IPv6AddressExpiresAt(AddressExpiresAt, IPv6Address):
     """An IPv6Address with `expires_at`, in seconds on the clock of `loop.time()`."""
 
     __slots__ = ('expires_at',)
+
+    def __str__(self) -> str:
+        return present_address(self)
 
     def __init__(self, address: IPv6Address | str | int | bytes, expires_at: float) -> None:
         # An int has no scope, so an address with a scope is passed as text.
@@ -1019,7 +1032,7 @@ class Checked:
 class IPAddress:
     """An IPv4 address (RFC 1035 3.4.1) or an IPv6 address (RFC 3596 2.2)."""
 
-    present = str
+    present = staticmethod(present_address)
 
     def __init__(self, family: type[IPv4Address] | type[IPv6Address], size: int) -> None:
         self.hint = family.__name__
@@ -1439,7 +1452,7 @@ class Gateway:
     def present(self, value: Any) -> str:
         if isinstance(value, bytes):
             return present_name(value)
-        return '.' if value is None else str(value)
+        return '.' if value is None else present_address(value)
 
 
 GATEWAY = Gateway()
@@ -1490,7 +1503,7 @@ class Prefix:
     def present(self, value: tuple[Any, ...]) -> str:
         family, prefix, negation, afdpart = value
         # No RFC defines how octets of another family are presented.
-        text = afdpart.hex() if isinstance(afdpart, bytes) else str(afdpart)
+        text = afdpart.hex() if isinstance(afdpart, bytes) else present_address(afdpart)
         return f'{"!" * bool(negation)}{family}:{text}/{prefix}'
 
 
@@ -3693,7 +3706,7 @@ def certificate_name(text: str) -> str:
     if '\\' not in text and re.fullmatch('[A-Za-z0-9_.-]+', name):
         return name
     try:
-        return str(IPv6Address(text.partition('%')[0]))
+        return present_address(IPv6Address(text.partition('%')[0]))
     except ValueError as error:
         raise InvalidName(f'{text!r} is not a valid host name or address') from error
 
@@ -4355,7 +4368,7 @@ class Server:
         """Raises InvalidName for a wrong address or port, TypeError for another type."""
         address = to_address(where)
         check_port(port)
-        text = str(address)
+        text = present_address(address)
         host, _, self.scope = text.partition('%')  # of an IPv6 address, or empty
         is_ipv4 = isinstance(address, IPv4Address)
         self.family = socket.AF_INET if is_ipv4 else socket.AF_INET6
