@@ -39,6 +39,7 @@ The upper half never awaits; the lower half leaves the reading of messages to it
 from __future__ import annotations
 
 import asyncio
+import base64
 import binascii
 import contextlib
 import errno
@@ -63,6 +64,7 @@ from collections.abc import (
     Sequence,
 )
 from contextvars import Context, ContextVar, copy_context
+from encodings.idna import ToASCII
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
@@ -504,6 +506,30 @@ class MissingDependency(ResolverError, ImportError):
     """An extra is not installed; the text says which."""
 
 
+def check_descriptors(what: str) -> None:
+    """Raises SocketError if no file can be opened now, which is why something has failed."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise SocketError(error.errno, f'{what}: {error.strerror}') from error
+
+
+@contextlib.contextmanager
+def importing(what: str) -> Iterator[None]:
+    """Around an import at first use: raises SocketError if there is no descriptor for it.
+
+    Nothing else is imported late: an import on the way of an error could replace the error.
+    """
+    try:
+        yield
+    except ImportError:  # of an extension it does not say why
+        check_descriptors(f'{what} cannot be imported')
+        raise
+    except OSError as error:
+        raise SocketError(error.errno, f'{what} cannot be imported: {error.strerror}') from error
+
+
 # --- 4. Messages -------------------------------------------------------------
 #
 # Values only: the parts of a message, and rdata with an expiry time. Nothing here
@@ -767,8 +793,6 @@ def idna_label(label: str) -> bytes:
     """Returns an ASCII label unchanged, any other as an A-label (RFC 3490). Raises InvalidName."""
     if label.isascii():
         return label.encode('ascii')
-    from encodings.idna import ToASCII
-
     # A label that is too long is refused here, because the codec is slow on it.
     if len(label) > MAX_LABEL or not IDNA_DEVIATIONS.isdisjoint(label):
         raise InvalidName(f'{label[:MAX_LABEL]!r} is too long, or would lose a character in IDNA')
@@ -1116,9 +1140,7 @@ def present_base64(value: bytes) -> str:
 
 def present_base32(value: bytes) -> str:
     """Returns octets in base 32 with the extended hex alphabet, not padded (RFC 5155 3.3)."""
-    from base64 import b32hexencode
-
-    return b32hexencode(value).decode('ascii').rstrip('=')
+    return base64.b32hexencode(value).decode('ascii').rstrip('=')
 
 
 def present_sized(value: bytes) -> str:
@@ -2766,7 +2788,8 @@ class Key:
 
     def digest_after(self, prior_mac: bytes) -> Any:
         """Returns an HMAC that has the MAC of the request, or of the message before (4.3.1)."""
-        import hmac  # when it is used: most programs sign nothing
+        with importing('hmac'):
+            import hmac  # when it is used: most programs sign nothing
 
         digest = hmac.new(self.secret, digestmod=ALGORITHMS[self.algorithm][0])
         if prior_mac:
@@ -3421,9 +3444,10 @@ class RequestEnded(OSError):
 
 
 def http_library() -> Any:
-    """Returns the module h2. Raises MissingDependency."""
+    """Returns the module h2. Raises MissingDependency, or SocketError without a descriptor."""
     try:
-        import h2.connection  # which imports the rest
+        with importing('h2'):
+            import h2.connection  # which imports the rest
     except ImportError as error:
         text = "DNS over HTTPS needs h2: pip install 'aiodnsresolver[https]'"
         raise MissingDependency(text) from error
@@ -3669,7 +3693,7 @@ Search = tuple[bytes, ...]  # domains in lower case; the root may be among them
 SCOPE = re.compile(r'[^\0/#\]]{0,15}')  # IF_NAMESIZE is 16; these characters end it in a URL
 DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853, 'https': 443}  # RFC 1035, 7858, 8484
 # Only https has a path, and only tls and https have the name of a certificate.
-URL = re.compile(
+URL = (  # compiled when it is used
     r'(?P<scheme>udp|tcp|(?P<over_tls>tls|(?P<https>https)))://'
     r'(?:\[(?P<bracketed>[^]]+)\]|(?P<plain>[^]:/#[]+|[^]/#[]*:[^]/#[]*:[^]/#[]*))'
     r'(?::(?P<port>[0-9]{1,5}))?'
@@ -3721,7 +3745,7 @@ class Url(NamedTuple):
 
 def parse_url(url: str) -> Url:
     """Returns the parts of a nameserver's URL. Raises InvalidName."""
-    parts = URL.fullmatch(url)
+    parts = re.fullmatch(URL, url)
     if parts is None:
         raise InvalidName(
             f'{url!r} is not udp://ADDRESS[:PORT], tcp://ADDRESS[:PORT],'
@@ -3829,7 +3853,11 @@ class ConfigFile:
         self.value: Any = None
 
     def current(self, now: float) -> Any:
-        """Returns the parsed file as of STAT_SECONDS ago at most; a missing file is empty."""
+        """Returns the parsed file as of STAT_SECONDS ago at most; a missing file is empty.
+
+        Raises SocketError if it was never read, and there is no descriptor or memory to do so now:
+        the defaults could lead to answers that the file would not give.
+        """
         if 0 <= now - self.looked_at < STAT_SECONDS:
             return self.value
         signature: tuple[int, ...] | None = None
@@ -3846,6 +3874,9 @@ class ConfigFile:
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     logger.warning('Cannot read %s: %s', self.path, str(error))
+                is_shortage = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+                if self.value is None and is_shortage:
+                    raise SocketError(error.errno, f'{self.path}: {error.strerror}') from error
                 is_lasting = error.errno in UNREADABLE  # not if there was no descriptor
                 value = self.parse(()) if is_lasting or self.value is None else self.value
                 signature = signature if is_lasting else self.signature
@@ -3957,7 +3988,8 @@ class Epoll:
         try:
             sock.connect(address)
         except BlockingIOError:
-            pass  # it is connecting
+            if sock.type == socket.SOCK_DGRAM:  # no local port is free
+                raise
         fd = sock.fileno()
         if self.epoll is None:
             self.watch(fd, owner, loop)
@@ -4010,8 +4042,8 @@ class Readers(Epoll):
     """Waits with a reader of the loop for each socket, where there is no epoll, as on macOS."""
 
     def watch(self, fd: int, owner: Any, loop: Loop) -> None:
-        self.owners[fd] = owner, loop
         Context().run(loop.add_reader, fd, call_back, owner, owner.on_readable, fd)
+        self.owners[fd] = owner, loop
 
     def unwatch(self, fd: int, owner: Any) -> None:
         if self.owners.get(fd, (None,))[0] is owner:
@@ -4285,12 +4317,10 @@ class SocketLimit:
 
 def max_open_sockets() -> int:
     """Returns how many sockets may be open: half of what the system allows, at most MAX_OPEN."""
-    try:
-        import resource
-    except ImportError:  # on Windows
+    if not hasattr(os, 'sysconf'):  # on Windows
         return MAX_SELECTED // 2
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_OPEN if soft == resource.RLIM_INFINITY else max(1, min(MAX_OPEN, soft // 2))
+    allowed = os.sysconf('SC_OPEN_MAX')  # the soft RLIMIT_NOFILE; negative if there is no limit
+    return MAX_OPEN if allowed < 0 else max(1, min(MAX_OPEN, allowed // 2))
 
 
 class LoopResources(NamedTuple):
@@ -4454,7 +4484,7 @@ class Server:
 
 
 def to_server(nameserver: Nameserver) -> Server:
-    """Returns a new Server. Raises InvalidName, TypeError or MissingDependency."""
+    """Returns a new Server. Raises InvalidName, TypeError, or as `http_library`."""
     if isinstance(nameserver, tuple) and len(nameserver) == 2:
         return Server(*nameserver)
     if not isinstance(nameserver, str):
@@ -4481,6 +4511,7 @@ def scoped(address: tuple[str, int], scope: str) -> Address:
     try:
         return *address, 0, socket.if_nametoindex(scope)
     except (OSError, UnicodeError) as error:  # without errno on some Pythons
+        check_descriptors(f'The network interface {scope!r} cannot be looked up')
         raise OSError(errno.ENODEV, f'There is no network interface {scope!r}') from error
 
 
@@ -5100,7 +5131,7 @@ TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
 
 def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> ResolverError:
     """Returns an error with what was asked of which server. An OSError becomes SocketError."""
-    if isinstance(error, ResolverError):
+    if isinstance(error, ResolverError) and not isinstance(error, SocketError):
         error.args = (f'{where}: {error}{tail}',)
         return error.with_traceback(None)
     ours = SocketError(error.errno, f'{where}: {error.strerror or error}{tail}')
@@ -5691,7 +5722,8 @@ async def https(
     read = message_reader(ignore_trailing, False, False, *keys)
     if client is not None:
         return await over_client(client, query, url, post, read, seconds)
-    http_library()
+    with error_context(lambda: f'{describe(query.fqdn, query.qtype)} from {url.host}'):
+        http_library()
     loop = asyncio.get_running_loop()
     expiration = None if seconds is None else loop.time() + seconds
     addresses = await find_addresses(url.host, bootstrap_address, resolver, family, seconds)
@@ -6142,6 +6174,7 @@ SHORTAGES = (
     errno.ENOBUFS,
     errno.ENOMEM,
     errno.EADDRNOTAVAIL,
+    errno.EAGAIN,
 )  # on this host: no nameserver is to blame
 STREAM_ENDS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 REFUSES_EDNS = (RCODES.FORMERR, RCODES.NOTIMP, RCODES.BADVERS)  # RFC 6891 6.2.2, 7
@@ -7408,7 +7441,8 @@ if TYPE_CHECKING:
 def make_aiohttp_resolver() -> type[AioHttpDnsResolver]:
     """Returns the class AioHttpDnsResolver. Raises MissingDependency without aiohttp."""
     try:
-        from aiohttp.abc import AbstractResolver
+        with importing('aiohttp'):
+            from aiohttp.abc import AbstractResolver
     except ImportError as error:
         text = "AioHttpDnsResolver needs aiohttp: pip install 'aiodnsresolver[aiohttp]'"
         raise MissingDependency(text) from error

@@ -4906,7 +4906,9 @@ def test_a_file_that_cannot_be_read_for_the_moment_is_as_it_was(tmp_path, caplog
     assert known.current(0.0) == ['one\n']
     path.write_text('two, longer\n')
     with no_descriptors_left():
-        assert new.current(0.0) == []
+        with pytest.raises(SocketError, match='file: Too many open files') as raised:
+            new.current(0.0)
+        assert raised.value.errno == errno.EMFILE
         assert known.current(2.0) == ['one\n']
         assert len(caplog.records) == 2
     assert new.current(2.0) == known.current(4.0) == ['two, longer\n']
@@ -5140,11 +5142,10 @@ def test_a_loop_has_the_best_way_to_wait_that_it_can_have(monkeypatch):
 
 
 @pytest.mark.parametrize('has_readers', [True, False])
-def test_it_works_where_there_is_no_epoll_no_resource_and_no_non_blocking_type(has_readers):
+def test_it_works_where_there_is_no_epoll_no_sysconf_and_no_non_blocking_type(has_readers):
     script = f"""
-import asyncio, select, selectors, socket, sys
-del select.epoll, socket.SOCK_NONBLOCK
-sys.modules['resource'] = None
+import asyncio, os, select, selectors, socket, sys
+del select.epoll, socket.SOCK_NONBLOCK, os.sysconf
 import aiodnsresolver
 from aiodnsresolver import make_query, pack, parse, RESPONSE, TYPES, ResourceRecord, Resolver
 from ipaddress import IPv4Address
