@@ -70,6 +70,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 __all__ = [
     'CLASSES',
     'EDE',
@@ -3339,9 +3342,9 @@ class Zone:
 
 
 @functools.lru_cache(maxsize=16)
-def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()) -> Any:
+def tls_context(verify: bool | str, version: tuple[int, ...] = ()) -> SSLContext:
     """Returns an SSLContext that trusts the system's authorities, or those at a path."""
-    import ssl
+    import ssl  # asyncio has imported it
 
     trusted: dict[str, Any] = {}
     if isinstance(verify, str):
@@ -3349,20 +3352,23 @@ def tls_context(verify: bool | str, protocol: str, version: tuple[int, ...] = ()
     context = ssl.create_default_context(**trusted)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8310 9.1, RFC 9325 3.1.1
     context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113 9.2.1
-    context.set_alpn_protocols([protocol])
+    if not trusted and not context.cert_store_stats()['x509']:  # OpenSSL does not say why
+        check_descriptors('The authorities of the system cannot be read')
     if verify is False:  # any certificate is accepted
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def to_context(verify: Any, protocol: str) -> Any:
+def to_context(verify: Any) -> SSLContext:
     """Returns the SSLContext for a caller's `verify`: an SSLContext, a path or a bool."""
-    if hasattr(verify, 'wrap_bio'):
+    import ssl
+
+    if isinstance(verify, ssl.SSLContext):
         return verify
     path = os.fspath(verify) if isinstance(verify, os.PathLike) else verify
     if isinstance(path, bool):
-        return tls_context(path, protocol)
+        return tls_context(path)
     if not isinstance(path, str):
         raise TypeError(f'verify has to be a bool, a path or an SSLContext, not {verify!r}')
     if not path:
@@ -3372,15 +3378,29 @@ def to_context(verify: Any, protocol: str) -> Any:
     except ValueError as error:
         raise InvalidName(f'verify is {path!r}, which is not a valid path') from error
     version = *status[:7], status.st_mtime_ns  # a file that has changed is read again
-    return tls_context(path, protocol, version)
+    return tls_context(path, version)
+
+
+def check_context(context: Any) -> SSLContext | None:
+    """Returns a caller's SSLContext or None. Raises TypeError."""
+    import ssl
+
+    if context is not None and not isinstance(context, ssl.SSLContext):
+        raise TypeError(f'ssl_context has to be None or an SSLContext, not {context!r}')
+    return context
 
 
 class Tls:
-    """A TLS connection. What is written before the certificate is verified is held back."""
+    """A TLS connection. What is written before the certificate is verified is held back.
 
-    def __init__(self, context: Any, name: str, protocol: str) -> None:
+    The context is set to offer the protocol (ALPN) each time, because connections with another may
+    share it. A connection keeps what its context offered when it began.
+    """
+
+    def __init__(self, context: SSLContext, name: str, protocol: str) -> None:
         import ssl
 
+        context.set_alpn_protocols([protocol])
         self.protocol = protocol
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
@@ -4407,7 +4427,7 @@ class Server:
         self.name = name or host  # that its certificate has to be for
         self.path = path  # of HTTP, or empty
         self.is_post = True  # rather than GET
-        self.context: Any = None  # an SSLContext; None: the system's authorities
+        self.context: SSLContext | None = None  # None: the system's authorities
         self.source: Address | None = None  # to send from; None: any
         self.is_stream = scheme != 'udp'  # it is asked over streams only
         self.text = f'{text}:{port}' if is_ipv4 else f'[{text}]:{port}'
@@ -4729,7 +4749,7 @@ class Stream(Pipeline):
         self.is_flush_due = False  # in the next turn of the loop
         self.unsolicited = 0  # messages that answer no query, minus 16 for each that does
         protocol = ALPN.get(server.scheme, '')
-        context = protocol and (server.context or tls_context(True, protocol))
+        context = server.context or tls_context(True) if protocol else None
         self.tls = Tls(context, server.name, protocol) if context else None
         self.sock = open_socket(server, TCP, self, resources, loop)
         self.fd = self.sock.fileno()
@@ -5565,9 +5585,7 @@ async def tcp(
 def tls_server(where: Any, port: Any, context: Any, name: str | None) -> Server:
     """Returns a server to ask over TLS, with a caller's SSLContext and name of its certificate."""
     server = Server(where, port, 'tls', '' if name is None else certificate_name(name))
-    if context is not None and not hasattr(context, 'wrap_bio'):
-        raise TypeError(f'ssl_context has to be None or an SSLContext, not {context!r}')
-    server.context = context
+    server.context = check_context(context)
     return server
 
 
@@ -5580,7 +5598,7 @@ async def tls(
     source_port: int = 0,
     ignore_trailing: bool = False,
     sock: StreamPair | None = None,
-    ssl_context: Any = None,
+    ssl_context: SSLContext | None = None,
     server_hostname: str | None = None,
     verify: Any = True,
 ) -> Message:
@@ -5588,14 +5606,16 @@ async def tls(
 
     The certificate has to be for `server_hostname` or, without one, for the address. It is checked
     against the authorities of the system, or those in the file or folder `verify`; with
-    `verify=False` it is not checked. An `ssl_context` has its own checks. If the certificate does
-    not pass, SocketError is raised before anything is sent. Otherwise as `tcp`.
+    `verify=False` it is not checked. An `ssl_context`, which may be given as `verify` too, has its
+    own checks. It is set to offer ALPN `dot` before each handshake: a context that another client
+    uses offers that there too. If the certificate does not pass, SocketError is raised before
+    anything is sent. Otherwise as `tcp`.
     """
     asked = query_to_ask(q)
     server = tls_server(where, port, ssl_context, server_hostname)
     if sock is None and ssl_context is None:
         with error_context(lambda: asked_of(asked[0], server)):
-            server.context = to_context(verify, 'dot')
+            server.context = to_context(verify)
     return await over_stream(asked, server, timeout, (source, source_port), ignore_trailing, sock)
 
 
@@ -5711,8 +5731,8 @@ async def https(
     come before `port` and `path`. Its host is found by `bootstrap_address`, or by a `resolve`
     given as `resolver`, limited to `family`. The certificate has to be for the host, or for the
     name after `#`. `post=False` sends a GET, which HTTP caches may answer. `verify` is as for
-    `tls`; an SSLContext has to offer ALPN `h2`. A `client` of httpx or aiohttp connects, resolves
-    and checks the certificate itself. Redirects are not followed.
+    `tls`; an SSLContext is set to offer ALPN `h2` before each handshake. A `client` of httpx or
+    aiohttp connects, resolves and checks the certificate itself. Redirects are not followed.
     Raises as `tls` does, MissingDependency, and BadResponse: with a `status` for a response that
     is no success, has another content type, or is too long.
     """
@@ -5733,7 +5753,7 @@ async def https(
         for server in servers:
             if family not in (socket.AF_UNSPEC, server.family):
                 raise InvalidName(f'{server.text} is not of the family that is asked for')
-            server.context = to_context(verify, ALPN['https'])
+            server.context = to_context(verify)
             server.is_post = post
     while True:  # each turn takes out a server
         left = to_seconds(expiration, loop.time())
@@ -5823,7 +5843,7 @@ class TransferStream:
         self.reader, self.writer = await asyncio.open_connection(sock=sock)
         frame = to_frame(octets)
         if server.scheme == 'tls':
-            server.context.set_alpn_protocols([ALPN['tls']])  # without it BIND sends no zone
+            assert server.context is not None
             self.tls = Tls(server.context, server.name, ALPN['tls'])
             write_on(self.writer, self.tls.wrap(b''))
             while not self.tls.is_ready:  # each turn something comes, or it ends
@@ -5976,7 +5996,7 @@ def begin_transfer(
         if udp_mode != UDPMode.NEVER:
             raise TypeError('Over TLS there are no datagrams: udp_mode has to be NEVER')
         server = tls_server(where, port, ssl_context, server_hostname)
-        server.context = server.context or tls_context(True, ALPN['tls'])
+        server.context = server.context or tls_context(True)
     seconds = to_seconds(timeout), to_seconds(lifetime)
     return receive_changes(q, unsigned, server, *seconds, source, udp_mode)
 
@@ -6211,6 +6231,7 @@ class Settings(NamedTuple):
     notice: Callable[[], None] | None  # called when a type has records
     config: SystemConfig
     serve_stale: float  # seconds after its expiry that an answer may be used
+    ssl_context: SSLContext | None  # None: the system's authorities
 
 
 def sets_of(conf: Conf) -> list[tuple[float, Nameserver]]:
@@ -6267,6 +6288,7 @@ def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
                     settings.servers.clear()
                     settings.sets.clear()
                 server = to_server(nameserver)
+                server.context = settings.ssl_context
                 # Another spelling of a known nameserver gets the same Server.
                 server = settings.servers.setdefault(server.url, server)
                 settings.servers[nameserver] = server
@@ -7255,6 +7277,7 @@ def to_settings(
     transform_fqdn: TransformFqdn,
     search: Iterable[str | bytes] | None = None,
     serve_stale: float = 0,
+    ssl_context: SSLContext | None = None,
 ) -> Settings:
     """Returns the settings of a new resolver. Raises InvalidName or TypeError."""
     default = get_nameservers_from_etc_resolve_conf
@@ -7281,6 +7304,7 @@ def to_settings(
         notice=None,
         config=SystemConfig(resolv_conf, hosts, domains),
         serve_stale=min(max(0.0, serve_stale), MAX_STALE),  # in this order, so that nan is 0
+        ssl_context=check_context(ssl_context),
     )
 
 
@@ -7291,6 +7315,7 @@ def Resolver(
     *,
     search: Iterable[str | bytes] | None = None,
     serve_stale: float = 0,
+    ssl_context: SSLContext | None = None,
 ) -> tuple[Resolve, Callable[[], None]]:
     """Returns `resolve` and `clear_cache`. Reads no file, and needs no running loop.
 
@@ -7305,8 +7330,13 @@ def Resolver(
     system, or none with the caller's own `get_nameservers`.
     `serve_stale`: for how many seconds after its expiry an answer may be used if every nameserver
     failed (RFC 8767). Each time it is cached for 30 s. 0: never.
+    `ssl_context`: what checks the certificates of `tls://` and `https://` nameservers. It is set
+    to offer ALPN `dot` or `h2` before each handshake, so another client that uses it offers that
+    too. None: the authorities of the system.
     """
-    settings = to_settings(get_host, get_nameservers, transform_fqdn, search, serve_stale)
+    settings = to_settings(
+        get_host, get_nameservers, transform_fqdn, search, serve_stale, ssl_context
+    )
     cache = settings.cache
     config = settings.config
     get_running_loop = asyncio.get_running_loop
@@ -7399,8 +7429,11 @@ class HostResolver:
         *,
         search: Iterable[str | bytes] | None = None,
         serve_stale: float = 0,
+        ssl_context: SSLContext | None = None,
     ) -> None:
-        self.settings = to_settings(get_host, get_nameservers, transform_fqdn, search, serve_stale)
+        self.settings = to_settings(
+            get_host, get_nameservers, transform_fqdn, search, serve_stale, ssl_context
+        )
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
