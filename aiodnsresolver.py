@@ -42,6 +42,8 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import encodings.idna
+import encodings.punycode
 import errno
 import functools
 import itertools
@@ -64,7 +66,6 @@ from collections.abc import (
     Sequence,
 )
 from contextvars import Context, ContextVar, copy_context
-from encodings.idna import ToASCII
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
@@ -800,7 +801,7 @@ def idna_label(label: str) -> bytes:
     if len(label) > MAX_LABEL or not IDNA_DEVIATIONS.isdisjoint(label):
         raise InvalidName(f'{label[:MAX_LABEL]!r} is too long, or would lose a character in IDNA')
     try:
-        octets = ToASCII(label)
+        octets = encodings.idna.ToASCII(label)
     except UnicodeError as error:
         raise InvalidName(f'{label!r} cannot be encoded by IDNA: {error}') from error
     # Normalisation turns some characters into dots, slashes or spaces: a boundary would move.
@@ -3352,7 +3353,7 @@ def tls_context(verify: bool | str, version: tuple[int, ...] = ()) -> SSLContext
     context = ssl.create_default_context(**trusted)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8310 9.1, RFC 9325 3.1.1
     context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113 9.2.1
-    if not trusted and not context.cert_store_stats()['x509']:  # OpenSSL does not say why
+    if verify is True and not context.cert_store_stats()['x509']:  # OpenSSL does not say why
         check_descriptors('The authorities of the system cannot be read')
     if verify is False:  # any certificate is accepted
         context.check_hostname = False
@@ -3892,11 +3893,11 @@ class ConfigFile:
                 ) as lines:
                     value = self.parse(lines)
             except OSError as error:
-                if error.errno != errno.ENOENT:
-                    logger.warning('Cannot read %s: %s', self.path, str(error))
                 is_shortage = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
                 if self.value is None and is_shortage:
                     raise SocketError(error.errno, f'{self.path}: {error.strerror}') from error
+                if error.errno != errno.ENOENT:
+                    logger.warning('Cannot read %s: %s', self.path, str(error))
                 is_lasting = error.errno in UNREADABLE  # not if there was no descriptor
                 value = self.parse(()) if is_lasting or self.value is None else self.value
                 signature = signature if is_lasting else self.signature
