@@ -6753,13 +6753,16 @@ async def test_what_verify_may_be(authority, tmp_path):
             {'verify': own},
             {'ssl_context': own},
         ):
+            own.set_alpn_protocols(['http/1.1'])
             assert await tls(Q, '127.0.0.1', 5, server.port, **arguments) == echo(Q)
         for arguments, error in (
             ({'verify': str(tmp_path / 'none')}, SocketError),
             ({'verify': str(tmp_path / 'authority.pem') + 'x'}, SocketError),
             ({'verify': 5}, TypeError),
             ({'verify': None}, TypeError),
+            ({'verify': ssl}, TypeError),
             ({'ssl_context': False}, TypeError),
+            ({'ssl_context': ssl}, TypeError),
             ({'ssl_context': authority.path}, TypeError),
             ({'server_hostname': 'a..b'}, InvalidName),
             ({'server_hostname': 'a\0b'}, InvalidName),
@@ -7912,6 +7915,42 @@ def serving(scheme, authority, answer):
 
 def url_of(scheme, server):
     return f'{scheme}://127.0.0.1:{server.port}'
+
+
+@on_every_loop
+async def test_nameservers_with_an_authority_of_ones_own_may_share_a_context(authority):
+    context = ssl.create_default_context(cafile=authority.path)
+    async with (
+        tls_nameserver(authority, echo, 'dns.example') as private,
+        https_nameserver(authority, echo, 'dns.example') as over_http,
+    ):
+        servers = {'tls': private, 'https': over_http}
+        urls = [f'{url_of(scheme, server)}#dns.example' for scheme, server in servers.items()]
+        resolvers = [over(url, ssl_context=context)[0] for url in urls * 2]
+        names = names_of(10)  # the handshakes of all go on at the same time
+        calls = [resolve(name, TYPES.A) for resolve in resolvers for name in names]
+        assert {texts(each)[0] for each in await asyncio.gather(*calls)} == {'192.0.2.1'}
+
+        async def both(fqdn):
+            yield 5.0, *urls
+
+        both_at_once, _ = Resolver(no_host, both, ssl_context=context)
+        await both_at_once('x.example', TYPES.A)
+        await let_arrive()
+        for server, protocol in ((private, 'dot'), (over_http, 'h2')):
+            assert len(server.ends) == 3
+            assert {end.tls.selected_alpn_protocol() for end in server.ends} == {protocol}
+        for settings in ({}, {'ssl_context': ssl.create_default_context()}):
+            for url in urls:
+                error = await raised_by(over(url, **settings)[0]('x.example', TYPES.A))
+                assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
+
+
+@pytest.mark.parametrize('context', [True, False, 5, 'ca.pem', Path('ca.pem'), ssl, object()])
+def test_what_is_no_context_is_a_type_error(context):
+    for make in (Resolver, module.AioHttpDnsResolver):
+        with pytest.raises(TypeError, match='ssl_context has to be None or an SSLContext'):
+            make(ssl_context=context)
 
 
 STREAMS = pytest.mark.parametrize('scheme', ['tcp', 'tls', 'https'])
@@ -11815,10 +11854,14 @@ async def test_one_who_is_cancelled_while_waiting_for_a_permit_leaves_nothing():
 
 
 @contextlib.contextmanager
-def no_descriptors_left():
-    """No descriptor can be opened meanwhile."""
+def no_descriptors_left(free=0):
+    """No descriptor can be opened meanwhile, or just one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    most = 0
+    if free:
+        most = os.dup(0) + 1  # the lowest that is free
+        os.close(most - 1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     try:
         yield
     finally:
@@ -11848,6 +11891,235 @@ async def test_a_lack_of_descriptors_is_waited_out_for_one_timeout():
             await task
         assert raised.value.errno == 24
         await server.asked(2)
+
+
+EVERY_CALL = """
+import asyncio, logging, os, resource, socket, ssl, sys
+import aiodnsresolver
+from aiodnsresolver import *
+
+imported = []
+sys.addaudithook(lambda event, of: imported.append(of[0]) if event == 'import' else None)
+sock = socket.socket(type=socket.SOCK_DGRAM)
+sock.setblocking(False)
+sock.bind(('127.0.0.1', 0))
+closed = socket.socket()
+closed.bind(('127.0.0.1', 0))
+PORT = closed.getsockname()[1]  # where nobody listens
+Q = make_query('x', TYPES.A)
+
+async def no_host(fqdn, qtype):
+    return None
+
+def resolving(nameserver, name='x.example'):
+    async def get_nameservers(fqdn):
+        yield 0.01, nameserver
+        yield 0.01, nameserver
+
+    return lambda: Resolver(no_host, get_nameservers)[0](name, TYPES.A)
+
+def asking(function, where='127.0.0.1', **arguments):
+    return lambda: function(Q, where, port=PORT, **arguments)
+
+def transferring(**arguments):
+    return lambda: inbound_xfr('127.0.0.1', Zone('example'), port=PORT, **arguments)
+
+async def key():
+    return Key('key', b'secret')
+
+async def guest():
+    return aiodnsresolver.AioHttpDnsResolver()
+
+# Each call, and what may be imported for it: an extra that the module itself does without.
+CALLS = {
+    'resolv.conf': (lambda: Resolver()[0]('x.example', TYPES.A), ''),
+    'hosts': (lambda: get_host_from_etc_hosts(b'x.example', TYPES.A), ''),
+    'resolve': (resolving(('127.0.0.1', PORT)), ''),
+    'resolve, IDNA': (resolving(('127.0.0.1', PORT), 'b\u00fccher.example'), ''),
+    'resolve, a scope': (resolving(('fe80::1%lo', PORT)), ''),
+    'resolve, tcp': (resolving(f'tcp://127.0.0.1:{PORT}'), ''),
+    'resolve, tls': (resolving(f'tls://127.0.0.1:{PORT}#dns.example'), ''),
+    'resolve, https': (resolving(f'https://127.0.0.1:{PORT}#dns.example'), 'h2'),
+    'udp': (asking(udp), ''),
+    'udp, no such scope': (asking(udp, 'fe80::1%nowhere'), ''),
+    'udp_with_fallback': (asking(udp_with_fallback), ''),
+    'tcp': (asking(tcp), ''),
+    'tls': (asking(tls), ''),
+    'tls, a path': (asking(tls, verify=os.environ['SSL_CERT_FILE']), ''),
+    'tls, a name': (asking(tls, verify=False, server_hostname='dns.example'), ''),
+    'https': (asking(https), 'h2'),
+    'receive_udp': (lambda: receive_udp(sock), ''),
+    'transfer': (transferring(), ''),
+    'transfer, TLS': (transferring(server_hostname='dns.example'), ''),
+    'key': (key, 'hmac'),
+    'aiohttp': (guest, 'aiohttp'),
+}
+
+async def outcome(call):
+    try:
+        return type(await asyncio.wait_for(call(), 9)).__name__
+    except Exception as error:
+        return type(error).__name__, error.errno
+
+async def main():
+    aiodnsresolver.resources_of(asyncio.get_running_loop())
+    logging.disable()  # what asyncio says of slow steps
+    everywhere = len(os.listdir('/proc/self/fd'))
+    for what, (call, may_be_imported) in CALLS.items():
+        taken = []
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            imported.clear()
+        came = await outcome(call)
+        others = [name for name in imported if name.partition('.')[0] != may_be_imported]
+        for fd in taken:
+            os.close(fd)
+        if came != ('SocketError', 24) or others:
+            print(what, came, others)
+        if len(os.listdir('/proc/self/fd')) != everywhere:
+            print(what, 'leaves a descriptor')
+    # Nothing of it was remembered.
+    for what in ('udp', 'resolve, IDNA', 'resolve, https', 'https', 'hosts', 'key', 'aiohttp'):
+        print(what, await outcome(CALLS[what][0]))
+    print(aiodnsresolver.tls_context(True).cert_store_stats()['x509'])
+
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+asyncio.run(main())
+sock.close()
+closed.close()
+"""
+
+
+def test_without_a_descriptor_every_error_is_ours_and_nothing_is_imported_for_it(authority):
+    command = [sys.executable, '-X', 'dev', '-W', 'error', '-c', EVERY_CALL]
+    environ = os.environ | {'SSL_CERT_FILE': authority.path}
+    ran = subprocess.run(
+        command, cwd=HERE, env=environ, capture_output=True, text=True, timeout=60
+    )
+    refused = ('SocketError', errno.ECONNREFUSED)
+    kinds = dict.fromkeys(['udp', 'resolve, IDNA', 'resolve, https', 'https'], refused)
+    kinds |= {'hosts': 'NoneType', 'key': 'Key', 'aiohttp': 'AioHttpDnsResolver'}
+    lines = [f'{what} {kind}' for what, kind in kinds.items()]
+    assert (ran.stdout.splitlines(), ran.stderr) == ([*lines, '1'], '')
+
+
+async def asked_again_with_a_descriptor(server, url, free=0):
+    """A lack of descriptors lasts, and then another one ends in time."""
+    resolve, _ = over(url)
+    with no_descriptors_left(free):
+        error = await raised_by(in_time(resolve('x.example', TYPES.A)))
+        assert (type(error), error.errno) == (SocketError, errno.EMFILE)
+    assert server.queries == []
+    assert is_idle()
+    with no_descriptors_left(free):
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        for _ in range(3):
+            await settle()
+            turn(0.05)
+    turn(0.05)
+    assert texts(await in_time(task)) == ['192.0.2.1']
+    await server.asked(1)
+
+
+@on_every_loop
+@pytest.mark.parametrize('scheme', ['udp', 'tcp', 'tls', 'https'])
+async def test_without_a_descriptor_a_nameserver_is_asked_once_there_is_one(trusting, scheme):
+    async with serving(scheme, trusting, echo) as server:
+        module.tls_context(True)
+        await asked_again_with_a_descriptor(server, url_of(scheme, server))
+
+
+@in_one_way
+async def test_the_last_descriptor_does_not_do_for_a_socket_and_an_epoll():
+    async with Nameserver(echo) as server:
+        await asked_again_with_a_descriptor(server, server.nameserver, free=1)
+
+
+@contextlib.contextmanager
+def sockets_that_fail(what, number, times=1000):
+    """New sockets fail in this way meanwhile, as on a host with a shortage or a firewall."""
+    failures = iter(range(times))
+
+    def check(this):
+        if this == what and next(failures, None) is not None:
+            raise OSError(number, os.strerror(number))
+
+    class Scripted(socket.SocketType):
+        def __init__(self, *arguments):
+            check('socket')
+            super().__init__(*arguments)
+
+        def connect(self, address):
+            check('connect')
+            super().connect(address)
+
+        def send(self, octets):
+            check('send')
+            return super().send(octets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, 'SocketType', Scripted)
+        yield
+
+
+# Not where a transport has a socket, as on Windows: it makes another one of it.
+in_ways_with_sockets = functools.partial(
+    on_every_loop, ways=[name for name in OTHER_WAYS if name.endswith('readers')]
+)
+SHORTAGES = [
+    ('socket', errno.EMFILE),
+    ('socket', errno.ENFILE),
+    ('socket', errno.ENOBUFS),
+    ('socket', errno.ENOMEM),
+    ('connect', errno.ENOBUFS),
+    ('connect', errno.EADDRNOTAVAIL),
+    ('connect', errno.EPERM),
+    ('send', errno.ENOBUFS),
+    ('send', errno.EPERM),
+]
+NO_PORT = 'connect', errno.EAGAIN  # what Linux says for a datagram
+
+
+@in_one_way
+@pytest.mark.parametrize('scheme', ['udp', 'tcp', 'tls', 'https'])
+@pytest.mark.parametrize('what, number', [*SHORTAGES, NO_PORT])
+async def test_a_host_that_is_short_of_something_is_an_error_of_ours(
+    trusting, scheme, what, number
+):
+    if (what, number) == NO_PORT and scheme != 'udp':
+        return
+    async with serving(scheme, trusting, echo) as server:
+        resolve, _ = over(url_of(scheme, server))
+        call = {'udp': udp, 'tcp': tcp, 'tls': tls, 'https': https}[scheme]
+        query = make_query('x.example', TYPES.A)
+        with sockets_that_fail(what, number):
+            for asked in (resolve('x.example', TYPES.A), call(query, '127.0.0.1', 5, server.port)):
+                error = await raised_by(in_time(asked))
+                assert (type(error), error.errno) == (SocketError, number)
+                assert os.strerror(number) in str(error)
+                assert isinstance(error.__cause__, OSError)
+        await settle()
+        assert is_idle()
+        assert server.queries == []
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+        assert await call(query, '127.0.0.1', 5, server.port) == echo(query)
+
+
+@in_ways_with_sockets
+@pytest.mark.parametrize('what, number', [*SHORTAGES, NO_PORT])
+async def test_a_shortage_is_no_fault_of_the_nameserver(what, number):
+    async with Nameserver(echo) as first, Nameserver(echo) as second:
+        resolve, _ = resolver_of(first, second)
+        with sockets_that_fail(what, number, times=1):
+            await in_time(resolve('x.example', TYPES.A))
+        await resolve('y.example', TYPES.A)
+        is_blamed = number == errno.EPERM  # it cannot be reached
+        is_waited_out = number in (errno.EMFILE, errno.ENFILE)
+        expected = 0 if is_blamed else 2 if is_waited_out else 1
+        assert (len(first.queries), len(second.queries)) == (expected, 2 - expected)
 
 
 def test_10_000_names_under_a_limit_of_256_descriptors_are_all_answered():
