@@ -5248,7 +5248,7 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
     address = to_address(('0.0.0.0' if is_ipv4 else '::') if source is None else source)
     if isinstance(address, IPv4Address) != is_ipv4:
         raise InvalidName(f'The source {source} is of another address family than {server.text}')
-    host, _, scope = str(address).partition('%')
+    host, _, scope = present_address(address).partition('%')
     return scoped((host, port), scope)
 
 
@@ -5633,7 +5633,7 @@ def https_url(where: Any, port: Any, path: Any) -> Url:
         path = path.removesuffix('{?dns}')
         if not re.fullmatch('/[!-"$-~]*', path):
             raise InvalidName(f'{path!r} is not a valid URL path: it has to begin with /')
-        url = Url('https', str(to_address(where)), port, path, '')
+        url = Url('https', present_address(to_address(where)), port, path, '')
     check_port(url.port)
     return url
 

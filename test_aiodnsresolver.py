@@ -1047,6 +1047,33 @@ def test_dots_are_counted_between_labels(name, dots):
 
 
 # --- 6. Fields ---------------------------------------------------------------
+def test_a_mapped_address_has_one_text_on_all_pythons():
+    mapped, scoped = IPv6Address('::ffff:7f00:1'), IPv6Address('::ffff:127.0.0.1%lo')
+    answer = IPv6AddressExpiresAt(mapped, 5.0)
+    assert f'{answer} {answer!r}' == ("::ffff:127.0.0.1 IPv6AddressExpiresAt('::ffff:127.0.0.1')")
+    assert (answer, hash(answer), answer + 1) == (mapped, hash(mapped), mapped + 1)
+    assert pickle.loads(pickle.dumps(answer)).expires_at == 5.0
+    assert str(IPv6AddressExpiresAt(scoped, 5.0)) == '::ffff:127.0.0.1%lo'
+    prefix = module.AddressPrefix(2, 128, 0, mapped)
+    hint = module.SVCB(1, b'', ((module.SVC_KEYS.ipv6hint, (mapped, IPv6Address('::1'))),))
+    for rdata, qtype, text in (
+        (mapped, TYPES.AAAA, '::ffff:127.0.0.1'),
+        (answer, TYPES.AAAA, '::ffff:127.0.0.1'),
+        (IPv6Address('::7f00:1'), TYPES.AAAA, '::7f00:1'),
+        (IPv6Address('::fffe:7f00:1'), TYPES.AAAA, '::fffe:7f00:1'),
+        (IPv4AddressExpiresAt('127.0.0.1', 5.0), TYPES.A, '127.0.0.1'),
+        ((prefix,), TYPES.APL, '2:::ffff:127.0.0.1/128'),
+        (hint, TYPES.SVCB, '1 . ipv6hint=::ffff:127.0.0.1,::1'),
+        (module.IPSECKEY(1, 2, 0, mapped, b''), TYPES.IPSECKEY, '1 2 0 ::ffff:127.0.0.1'),
+    ):
+        line = presentation(ResourceRecord(b'x', qtype, CLASSES.IN, 5, rdata))
+        assert line.split(None, 4)[4] == text
+    assert module.Server(mapped, 53).text == '[::ffff:127.0.0.1]:53'
+    assert module.Server('::ffff:7f00:1', 53).url == module.Server(mapped, 53).url
+    assert module.certificate_name('::ffff:7f00:1') == '::ffff:127.0.0.1'
+    assert module.https_url(mapped, 443, '/').host == '::ffff:127.0.0.1'
+
+
 # --- 7. Records --------------------------------------------------------------
 
 DNSKEY_OF_RFC_4034 = (
@@ -7934,8 +7961,8 @@ async def test_nameservers_with_an_authority_of_ones_own_may_share_a_context(aut
         async def both(fqdn):
             yield 5.0, *urls
 
-        both_at_once, _ = Resolver(no_host, both, ssl_context=context)
-        await both_at_once('x.example', TYPES.A)
+        guest = module.AioHttpDnsResolver(no_host, both, ssl_context=context)
+        await guest.resolve('x.example')
         await let_arrive()
         for server, protocol in ((private, 'dot'), (over_http, 'h2')):
             assert len(server.ends) == 3
