@@ -12066,7 +12066,7 @@ async def test_the_last_descriptor_does_not_do_for_a_socket_and_an_epoll():
 
 
 @contextlib.contextmanager
-def sockets_that_fail(what, number, times=1000):
+def sockets_that_fail(what, number, times=1000, name='SocketType'):
     """New sockets fail in this way meanwhile, as on a host with a shortage or a firewall."""
     failures = iter(range(times))
 
@@ -12074,10 +12074,10 @@ def sockets_that_fail(what, number, times=1000):
         if this == what and next(failures, None) is not None:
             raise OSError(number, os.strerror(number))
 
-    class Scripted(socket.SocketType):
-        def __init__(self, *arguments):
+    class Scripted(getattr(socket, name)):
+        def __init__(self, *arguments, **more):
             check('socket')
-            super().__init__(*arguments)
+            super().__init__(*arguments, **more)
 
         def connect(self, address):
             check('connect')
@@ -12088,7 +12088,7 @@ def sockets_that_fail(what, number, times=1000):
             return super().send(octets)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, 'SocketType', Scripted)
+        patch.setattr(socket, name, Scripted)
         yield
 
 
@@ -12133,6 +12133,30 @@ async def test_a_host_that_is_short_of_something_is_an_error_of_ours(
         assert server.queries == []
         assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
         assert await call(query, '127.0.0.1', 5, server.port) == echo(query)
+
+
+@in_one_way
+@pytest.mark.parametrize('what, number', SHORTAGES)
+async def test_a_shortage_ends_a_transfer_and_what_sends_one_message(what, number):
+    async with Nameserver(sending(WHOLE_ZONE)) as server:
+        zone = old_zone()
+        before = str(zone)
+        with sockets_that_fail(what, number, name='socket'):
+            if what != 'send':  # asyncio sends
+                error = await raised_by(xfr(server, zone, timeout=5))
+                assert (type(error), error.errno, str(zone)) == (SocketError, number, before)
+            else:
+                with socket.socket(type=socket.SOCK_DGRAM) as sock:
+                    sock.setblocking(False)
+                    sock.connect(server.nameserver)
+                    for call in (
+                        send_udp(sock, Q, None),
+                        udp(Q, '127.0.0.1', 5, server.port, sock=sock),
+                    ):
+                        error = await raised_by(call)
+                        assert (type(error), error.errno) == (SocketError, number)
+        await xfr(server, zone, timeout=5)
+        assert zone.serial == 3
 
 
 @in_ways_with_sockets
@@ -16452,7 +16476,7 @@ def test_type_checkers_know_the_answer_to_each_type(checker, tmp_path):
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 19
+    assert len(examples) == 20
 
     def answer(query):
         zone = {
@@ -16483,6 +16507,9 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
             yielded = [each async for each in scope['get_nameservers'](b'x')]
             assert len(yielded) == 6
             async with tls_nameserver(authority, answer) as private:
+                of_our_network = scope['resolver_of_our_network']
+                resolve, _ = of_our_network(url_of('tls', private), authority.path)
+                assert texts(await resolve('www.example.com', TYPES.A)) == ['192.0.2.1']
                 for call in (udp, tcp, udp_with_fallback):  # to other ports than the usual ones
                     scope[call.__name__] = functools.partial(call, port=server.port)
                 to_private = {'port': private.port, 'verify': authority.path}
