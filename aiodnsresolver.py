@@ -5849,7 +5849,8 @@ class TransferStream:
             write_on(self.writer, self.tls.wrap(b''))
             while not self.tls.is_ready:  # each turn something comes, or it ends
                 await self.read()
-            # That ALPN was agreed on (RFC 9103 7.1) is not required: NSD 4.6 knows none.
+            # BIND sends no zone unless ALPN is offered (RFC 9103 7.1). That it is agreed on is not
+            # required: NSD 4.6 knows none.
             version = self.tls.tls.version()
             if version != 'TLSv1.3':  # RFC 9103 7.2
                 raise OSError(errno.EPROTO, f'A transfer is not to go over {version}')
