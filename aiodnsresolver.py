@@ -2673,6 +2673,10 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
     except (BadResponse, CnameChainTooLong) as error:
         outcome = error.with_traceback(None)
     if flags & TC_BIT:
+        if qtype not in ADDRESSES and isinstance(outcome, Answer):
+            # Half of an SPF, TLSA or CAA set says something else than the whole.
+            message = parse_message(reply, True, True)
+            outcome = Truncated('The reply is truncated', message)
         outcome = TruncatedAnswer(outcome)
     return outcome if is_same_case else CaseMismatch(outcome)
 

@@ -2794,9 +2794,13 @@ def what_the_message_says(message, name, qtype, now):
         expires_at = now + min(least_ttl, *[record.ttl for record in records])
         rdatas = dict.fromkeys([record.rdata for record in records])
         found = tuple(module.expiring(rdata, expires_at) for rdata in rdatas)
-        return module.Answer(expires_at, found, alias, not message.tc)
+        is_of_use = not message.tc or qtype in module.ADDRESSES
+        return (
+            module.Answer(expires_at, found, alias, not message.tc) if is_of_use else Truncated()
+        )
     if message.tc:
-        return module.Answer(now, (), alias, False) if alias else Truncated()
+        is_of_use = alias and qtype in module.ADDRESSES
+        return module.Answer(now, (), alias, False) if is_of_use else Truncated()
 
     soas = [soa for zone in at_or_above(name) for soa in owned(message.ns, zone, TYPES.SOA)]
     soas.sort(key=message.ns.index)
@@ -3100,6 +3104,15 @@ def test_a_truncated_reply_says_nothing_of_an_absence():
     (answer,) = read(cname(b'www.example.com', b'x'), tc=1, rcode=3, ns=(soa(b''),))
     assert type(answer) is module.Answer
     assert (answer.records, answer.is_cacheable, answer.alias.name) == ((), False, b'x')
+
+
+def test_half_a_set_is_of_use_if_it_is_of_addresses():
+    name = b'www.example.com'
+    mx, alias = rr(name, TYPES.MX, module.MX(1, b'x')), cname(name, b'x')
+    for records in ((mx,), (alias,), (alias, mx._replace(name=b'x'))):
+        (error,) = outcome = read(*records, qtype=TYPES.MX, tc=1)
+        assert (type(outcome), type(error)) == (module.TruncatedAnswer, Truncated)
+        assert error.message.an == records
 
 
 # Replies octet by octet: the question is at 12, and what stands behind it begins at 33.
@@ -10603,6 +10616,41 @@ async def test_a_truncated_reply_without_a_record_of_use_is_truncated():
         assert raised.value.message.rcode == RCODES.NXDOMAIN
         resolve, _ = resolver_of(one, two)
         assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+
+
+SPF = [rr(b'x.example', TYPES.TXT, (b'v=spf1 ' + text,)) for text in (b'-all', b'+all', b'?all')]
+
+
+@in_one_way
+@pytest.mark.parametrize('fault', TCP_FAULTS)
+async def test_if_tcp_fails_half_a_set_that_is_not_of_addresses_is_not_given(fault):
+    def half(query):
+        return pack(reply_to(query, *SPF, tc=1, ar=()))[:-5]
+
+    over_tcp = half if TCP_FAULTS[fault] is truncated else TCP_FAULTS[fault]
+    async with Nameserver(half, over_tcp=over_tcp) as one, Nameserver(answering(*SPF)) as two:
+        with pytest.raises(ResponseCode if 'error' in fault else Truncated) as raised:
+            await resolver_of(one)[0]('x.example', TYPES.TXT)
+        if isinstance(raised.value, Truncated):
+            assert raised.value.message.an == tuple(SPF[:2])
+        resolve, _ = resolver_of(one, two)
+        for _ in range(2):
+            assert len(await resolve('x.example', TYPES.TXT)) == 3
+        await two.asked(1)
+
+
+@in_one_way
+async def test_an_alias_in_a_truncated_reply_is_followed_for_addresses_only():
+    def known(query):
+        alias = query.qd[0].name.lower() == b'x.example'
+        return reply_to(query, cname(b'x.example', b'y'), tc=1) if alias else of_target(query)
+
+    of_target = from_zone(a(b'y'), rr(b'y', TYPES.TXT, (b'whole',)))
+    async with Nameserver(known, over_tcp=REFUSES) as server:
+        resolve, _ = resolver_of(server)
+        assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
+        with pytest.raises(Truncated):
+            await resolve('x.example', TYPES.TXT)
 
 
 def badvers(query):
