@@ -372,6 +372,7 @@ MAX_PRESENTATION = 4 * MAX_NAME  # each octet written as \DDD
 MAX_MESSAGE = 65535  # RFC 1035 4.2.2: the most that the length prefix can say
 MAX_EXTRA_TEXT = 240  # octets of the text of an extended error that are shown: a few lines
 MAX_EXTENDED_ERRORS = 3  # in the text of an exception
+MAX_OTHER_FAILURES = 4  # in the text of an exception, beside its own
 PAYLOAD = 1232  # octets: fits into a packet of IPv6's minimum MTU (DNS flag day 2020)
 MAX_TTL = 7 * 24 * 3600  # RFC 8767 4 recommends seven days
 MAX_NEGATIVE_TTL = 3 * 3600  # RFC 2308 5: one to three hours work well
@@ -443,7 +444,10 @@ class DoesNotExist(ResolverError):
 
 
 class QueryTimeout(ResolverError, TimeoutError):
-    """No usable reply came in time. `__cause__` says why the last reply was dropped, if any."""
+    """No usable reply came in time. `__cause__` says why the last reply was dropped, if any.
+
+    If none was dropped, it is the failure of another attempt, if that came last.
+    """
 
 
 class SocketError(ResolverError, OSError):
@@ -5146,6 +5150,7 @@ CALLERS_STREAMS: WeakKeyDictionary[asyncio.StreamReader, CallersStream] = WeakKe
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 NO_QUERY = Query(b'', 0, b'', 0)  # of a call that accepts any message
 LATE = 'no usable reply in time'
+NO_SOCKET = 'nothing was sent, because no socket was free in time'
 ON_A_STREAM = 'The stream'  # for the text of an error
 TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
     socket.AF_INET: (TYPES.A,),
@@ -5154,14 +5159,27 @@ TYPES_OF_FAMILY: dict[int, tuple[TYPES, ...]] = {
 }
 
 
+def text_of(error: ResolverError | OSError) -> str:
+    """Returns the text of an error, without the errno."""
+    return str(getattr(error, 'strerror', None) or error)
+
+
 def with_context(error: ResolverError | OSError, where: str, tail: str = '') -> ResolverError:
     """Returns an error with what was asked of which server. An OSError becomes SocketError."""
+    text = f'{where}: {text_of(error)}{tail}' if where else f'{text_of(error)}{tail}'
     if isinstance(error, ResolverError) and not isinstance(error, SocketError):
-        error.args = (f'{where}: {error}{tail}',)
+        error.args = (text,)
         return error.with_traceback(None)
-    ours = SocketError(error.errno, f'{where}: {error.strerror or error}{tail}')
-    ours.__cause__ = error
+    ours = SocketError(error.errno, text)
+    ours.__cause__ = error.__cause__ if isinstance(error, SocketError) else error
     return ours
+
+
+def other_failures(texts: list[str]) -> str:
+    """Returns the end of an error's text: what else went wrong, if anything."""
+    told = '; '.join(texts[:MAX_OTHER_FAILURES])
+    more = f'; and {len(texts) - MAX_OTHER_FAILURES} more' if texts[MAX_OTHER_FAILURES:] else ''
+    return f'; other failures: {told}{more}' if texts else ''
 
 
 @contextlib.contextmanager
@@ -5256,10 +5274,14 @@ def to_source(server: Server, source: Any, port: Any) -> Address | None:
     return scoped((host, port), scope)
 
 
+def place_of(server: Server, is_stream: bool) -> str:
+    """Returns the server and how it was asked, for the text of an error."""
+    return f'{server.text} over {OVER[server.scheme]}' if is_stream else server.text
+
+
 def asked_of(query: Query, server: Server) -> str:
     """Returns the name, the type and the server, for the text of an error."""
-    where = f'{describe(query.fqdn, query.qtype)} from {server.text}'
-    return f'{where} over {OVER[server.scheme]}' if server.is_stream else where
+    return f'{describe(query.fqdn, query.qtype)} from {place_of(server, server.is_stream)}'
 
 
 async def ask(
@@ -5286,6 +5308,8 @@ async def ask(
             exchange = send(server, way, query, read, call.on_outcome, resources, loop)
             call.has_permit = False
             await call.woken()
+        if exchange is None and not call.has_permit:
+            raise QueryTimeout(NO_SOCKET)
         if call.outcome is None:
             raise QueryTimeout(LATE) from (exchange.dropped if exchange is not None else None)
         return call.reply()
@@ -5760,14 +5784,19 @@ async def https(
                 raise InvalidName(f'{server.text} is not of the family that is asked for')
             server.context = to_context(verify)
             server.is_post = post
+    failed: list[str] = []
     while True:  # each turn takes out a server
         left = to_seconds(expiration, loop.time())
         try:
             return await ask(query, servers.pop(0), left, (source, source_port), read)
-        except SocketError as error:
-            if not servers:
+        except ResolverError as error:
+            if servers and isinstance(error, SocketError):
+                logger.debug('Trying the next address, after: %s', error)
+                failed.insert(0, text_of(error))
+            elif failed:
+                raise with_context(error, '', other_failures(failed)) from error.__cause__
+            else:
                 raise
-            logger.debug('Trying the next address, after: %s', error)
 
 
 async def udp_with_fallback(
@@ -6196,6 +6225,7 @@ TransformFqdn = Callable[[bytes], bytes]
 ROTATION: itertools.count[int] = itertools.count()  # counts resolutions with `options rotate`
 OUTAGES = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
 RANKS = (CnameChainTooLong, *OUTAGES)  # errors, the most informative first
+OTHER_CASE = 'The question of the reply has another letter case'
 SHORTAGES = (
     errno.ENOBUFS,
     errno.ENOMEM,
@@ -6321,6 +6351,8 @@ class Tried:
 
 
 UNTRIED = Tried()  # never changed
+Failures = dict[tuple[Server, bool, type[Failure]], Failure]  # by nameserver, whether on a stream
+NO_FAILURES: Failures = {}  # at first, for all lookups; never changed
 NOTHING_TRIED: Mapping[Server, Tried] = {}  # at first, for all lookups
 
 
@@ -6387,7 +6419,7 @@ class Lookup:
         self.give_up_at = 0.0  # when to stop waiting for a descriptor
         self.permit: int = NO_PERMIT
         self.attempts = 0
-        self.fallback: Answer | ResolverError | None = None  # the outcome if there is no answer
+        self.fallback: Answer | Failures = NO_FAILURES  # what is told if there is no answer
         self.outcome: LookupOutcome | None = None
 
     # --- Waiters
@@ -6480,8 +6512,8 @@ class Lookup:
             elif self.skipped:
                 self.sets, self.taken, self.skipped = (*self.skipped, None), 0, None
             else:
-                what = f'{describe(self.fqdn, self.key[1])}: get_nameservers yielded no nameserver'
-                self.finish(self.fallback or QueryTimeout(what))
+                answer = self.fallback if isinstance(self.fallback, Answer) else None
+                self.finish(answer or self.failure())
 
     def is_waiting(self) -> bool:
         """Whether a query to the current set is on its way."""
@@ -6615,7 +6647,6 @@ class Lookup:
 
     def wait_for_descriptor(self, server: Server, way: int, error: OSError) -> bool:
         """Waits for a descriptor, for at most one timeout: the nameserver is not to blame."""
-        self.attempts -= 1
         now = self.loop.time()
         self.give_up_at = self.give_up_at or now + self.current.timeout
         is_waiting = self.is_waiting()
@@ -6623,6 +6654,7 @@ class Lookup:
             self.note(error, server, way != DATAGRAM)
             return True
         # It keeps the permit: without a descriptor others could not use it either.
+        self.attempts -= 1  # it is the same attempt when there is one
         self.ask_again(server, way)
         if not is_waiting:
             self.stop_timer()
@@ -6673,7 +6705,8 @@ class Lookup:
         if is_last and exchange in self.exchanges:
             self.exchanges.remove(exchange)
         if isinstance(outcome, CaseMismatch):
-            if not is_stream:
+            if isinstance(exchange, DatagramExchange):
+                exchange.dropped = BadResponse(OTHER_CASE)
                 self.tried_with(server).has_case_mismatch = True
                 self.ask_on_stream(server)
                 return self.advance()
@@ -6696,6 +6729,7 @@ class Lookup:
             tried = self.tried_with(server)
             if outcome.rcode in REFUSES_EDNS and tried.lacks_edns != 'refused':
                 tried.lacks_edns = 'refused'
+                self.note(outcome, server, is_stream)
                 self.ask_again(server, STREAM if is_stream else DATAGRAM)
                 return self.advance()
         if isinstance(outcome, STREAM_ENDS) and isinstance(exchange, StreamExchange):
@@ -6827,26 +6861,51 @@ class Lookup:
             server.found_unresponsive(self.loop.time())
         self.note(error, server, is_stream)
 
-    def explain(self, error: Failure, server: Server, is_stream: bool) -> ResolverError:
+    def explain(
+        self, error: Failure, server: Server, is_stream: bool, others: str = ''
+    ) -> ResolverError:
         """Returns the error with what was asked, which nameserver, and how often."""
-        over = f' over {OVER[server.scheme]}' if is_stream else ''
-        where = f'{describe(self.fqdn, self.key[1])} from {server.text}{over}'
-        return with_context(error, where, f' (attempts: {max(1, self.attempts)})')
+        where = f'{describe(self.fqdn, self.key[1])} from {place_of(server, is_stream)}'
+        return with_context(error, where, f' (attempts: {self.attempts}){others}')
 
     def note(self, error: Failure, server: Server, is_stream: bool) -> None:
-        """Notes an error for the end: the last one of the best rank is raised."""
+        """Notes an error for the end: the last one of each kind, place by place."""
         if isinstance(error, MalformedMessage):  # on a stream it comes from the server
             bad = BadResponse(str(error))
             bad.__cause__ = error
             error = bad
-        error = self.explain(error, server, is_stream)
-        log_debug(self.context, 'An attempt failed: %s', error)
+        if self.context is not None:
+            text = f'{describe(self.fqdn, self.key[1])} from {place_of(server, is_stream)}'
+            text = f'{text}: {text_of(error)} (attempts: {self.attempts})'
+            log_debug(self.context, 'An attempt failed: %s', text)
         if not isinstance(self.fallback, Answer):
-            both = [error, self.fallback] if self.fallback is not None else [error]
-            # Of two errors of one kind in RANKS, min returns the first, which is new.
-            self.fallback = min(
-                both, key=lambda one: [not isinstance(one, kind) for kind in RANKS]
-            )
+            place = server, is_stream, type(error)
+            failures = {key: one for key, one in self.fallback.items() if key != place}
+            self.fallback = {**failures, place: error}  # in the order of time
+
+    def failure(self) -> ResolverError:
+        """Returns the error of a lookup without an answer: the last one of the best rank.
+
+        The other errors are in its text, the last one first. That is also its cause, unless it is
+        the error itself, or the error has a cause already.
+        """
+        failures = [] if isinstance(self.fallback, Answer) else [*self.fallback.items()][::-1]
+        if not failures:
+            what = f'{describe(self.fqdn, self.key[1])}: get_nameservers yielded no nameserver'
+            return QueryTimeout(what)
+        # Of two errors of one kind in RANKS, min returns the first, which is the last in time.
+        best = min(failures, key=lambda each: [not isinstance(each[1], kind) for kind in RANKS])
+        texts = [
+            f'{place_of(*key[:2])}: {text_of(one)}' for key, one in failures if one != best[1]
+        ]
+        error = self.explain(best[1], *best[0][:2], other_failures(texts))
+        dropped = [each.dropped for each in self.exchanges if each.dropped is not None]
+        if isinstance(error, QueryTimeout) and error.__cause__ is None and dropped:
+            error.__cause__ = dropped[-1]
+        (server, is_stream, _), last = failures[0]
+        if error.__cause__ is None and last != best[1]:
+            error.__cause__ = self.explain(last, server, is_stream)
+        return error
 
     def finish(self, outcome: LookupOutcome) -> None:
         """Ends the lookup: caches the outcome, and wakes all waiters."""

@@ -5687,7 +5687,9 @@ async def test_a_timeout_counts_while_a_permit_is_waited_for(call):
             second = asyncio.ensure_future(call(Q, '127.0.0.1', 1, server.port))
             await settle()
             turn(1)
-            assert isinstance(await raised_by(second), QueryTimeout)
+            error = await raised_by(second)
+            assert isinstance(error, QueryTimeout)
+            assert 'no socket was free' in str(error)
             first.cancel()
             await asyncio.wait([first])
 
@@ -7729,6 +7731,10 @@ async def test_the_host_of_a_url_is_found_by_a_resolver(authority):
         ):
             error = await raised_by(call(resolver_knowing(**known), family=family))
             assert isinstance(error, expected)
+            if len(known) == 2:  # each of two addresses failed
+                assert all(f'{host}:{server.port} over' in str(error) for host in ('9', '[::1]'))
+                assert 'other failures' in str(error)
+                assert isinstance(error.__cause__, OSError)
         # A real one of ours
         zone = {'A': a(b'dns.example', '127.0.0.1')}
         async with Nameserver(answering(zone['A'])) as plain:
@@ -11420,6 +11426,108 @@ async def test_the_error_that_says_most_is_raised():
                     await task
 
 
+@on_every_loop
+async def test_an_error_tells_all_attempts_and_what_went_wrong_last():
+    async with Nameserver(silent) as server:
+        resolve, _ = resolver_of(server)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await server.asked(1)
+        server.close(server.sock)  # from now on the port is closed
+        turn(0.5)
+        with pytest.raises(QueryTimeout) as raised:
+            await task
+    where = f'127.0.0.1:{server.port}'
+    refused = os.strerror(errno.ECONNREFUSED)
+    assert str(raised.value) == (
+        f'x.example. A from {where}: no usable reply in time (attempts: 3)'
+        f'; other failures: {where}: {refused}'
+    )
+    cause = raised.value.__cause__
+    assert isinstance(cause, SocketError)
+    assert cause.errno == errno.ECONNREFUSED
+    assert isinstance(cause.__cause__, ConnectionRefusedError)
+
+
+@on_every_loop
+@pytest.mark.parametrize('is_last', [False, True])
+@pytest.mark.parametrize('fault', ['closed port', 'closed port over TCP', 'unreachable', 'lame'])
+async def test_an_error_tells_what_went_wrong_beside_silence(fault, is_last):
+    async with Nameserver(silent) as server, Nameserver(answering(ra=0)) as lame:
+        address, port = closed_port()
+        other, told = {
+            'closed port': ((address, port), f'{address}:{port}: Connection refused'),
+            'closed port over TCP': (
+                f'tcp://{address}:{port}',
+                f'{address}:{port} over TCP: Connect',  # and more, by the loop
+            ),
+            'unreachable': (
+                ('fe80::1%nosuch', 53),
+                '[fe80::1%nosuch]:53: There is no network interface',
+            ),
+            'lame': (lame.nameserver, 'The server is lame'),
+        }[fault]
+        order = [server.nameserver, other]
+        resolve, _ = Resolver(no_host, asking(*(order if is_last else order[::-1]), rounds=1))
+        expected = BadResponse if fault == 'lame' else QueryTimeout
+        with pytest.raises(expected, match=r'\(attempts: 2\); other failures: ') as raised:
+            await in_time(resolve('x.example', TYPES.A))
+        assert told in str(raised.value)
+        assert f'127.0.0.1:{server.port}: no usable reply in time' in str(raised.value)
+        is_told_last = is_last if fault != 'lame' else not is_last
+        last = QueryTimeout if fault == 'lame' else SocketError
+        assert isinstance(raised.value.__cause__, last if is_told_last else type(None))
+
+
+@on_every_loop
+@pytest.mark.parametrize('scheme', SECURE)
+async def test_an_error_tells_of_a_certificate_that_did_not_pass_beside_silence(authority, scheme):
+    async with SECURE[scheme](authority, echo) as private, Nameserver(silent) as server:
+        url = f'{scheme}://127.0.0.1:{private.port}#dns.example'
+        resolve, _ = Resolver(no_host, asking(server.nameserver, url, rounds=1))
+        with pytest.raises(QueryTimeout, match=rf'over {scheme.upper()}: .*CERTIFICATE') as raised:
+            await in_time(resolve('x.example', TYPES.A))
+        assert isinstance(raised.value.__cause__, SocketError)
+        assert isinstance(raised.value.__cause__.__cause__, ssl.SSLCertVerificationError)
+
+
+@on_every_loop
+async def test_an_error_tells_of_some_others_and_how_many_more_there_are():
+    others = [closed_port() for _ in range(8)]
+    async with Nameserver(answering(rcode=RCODES.SERVFAIL)) as server:
+        resolve, _ = Resolver(no_host, asking(server.nameserver, *others, rounds=1))
+        with pytest.raises(ResponseCode, match=r'attempts: 9') as raised:
+            await resolve('x.example', TYPES.A)
+        assert [f':{port}: ' in str(raised.value) for _, port in others] == [False] * 4 + [
+            True
+        ] * 4
+        assert str(raised.value).endswith('; and 4 more')
+        assert f':{others[-1][1]}: ' in str(raised.value.__cause__)
+
+
+@on_every_loop
+@pytest.mark.parametrize('fault', ['another id', 'another case'])
+async def test_a_timeout_tells_what_was_dropped_though_the_last_attempt_dropped_nothing(fault):
+    def answer(query):
+        if len(server.queries) > 1:
+            return None
+        return folded(echo(query)) if fault == 'another case' else wrong_id(query)
+
+    async with Nameserver(answer, over_tcp=silent) as server:
+        with pytest.raises(QueryTimeout) as raised:
+            await in_time(resolver_of(server)[0](FOLDING, TYPES.A))
+        assert isinstance(raised.value.__cause__, BadResponse)
+        assert fault.removeprefix('another ') in str(raised.value.__cause__)
+
+
+@on_every_loop
+async def test_an_error_after_a_refusal_of_edns_is_that_refusal():
+    async with Nameserver(lambda query: badvers(query) if has_edns(query) else None) as server:
+        with pytest.raises(ResponseCode) as raised:
+            await in_time(resolver_of(server)[0]('x.example', TYPES.A))
+        assert raised.value.rcode == RCODES.BADVERS
+        assert isinstance(raised.value.__cause__, QueryTimeout)
+
+
 async def let_arrive():
     """Lets the packets that are on their way in loopback arrive and be read."""
     for _ in range(5):
@@ -11962,7 +12070,7 @@ async def test_a_lack_of_descriptors_is_waited_out_for_one_timeout():
                 await settle()
                 turn(0.05)
             assert task.done()
-        with pytest.raises(SocketError) as raised:
+        with pytest.raises(SocketError, match=r'attempts: 5') as raised:
             await task
         assert raised.value.errno == 24
         await server.asked(2)
