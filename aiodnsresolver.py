@@ -2379,7 +2379,16 @@ class CaseMismatch(NamedTuple):
     outcome: Any
 
 
-Outcome = Answer | NegativeAnswer | TruncatedAnswer | CaseMismatch | ResolverError
+class WithoutQuestion(NamedTuple):
+    """The outcome of an error reply without a question: to forge it takes no more than the id."""
+
+    outcome: ResponseCode
+
+
+DOUBTFUL = CaseMismatch, WithoutQuestion  # over a datagram, the wait for the true reply goes on
+Outcome = (
+    Answer | NegativeAnswer | TruncatedAnswer | CaseMismatch | WithoutQuestion | ResolverError
+)
 
 
 def is_at_or_below(name: bytes, ancestor: bytes) -> bool:
@@ -2646,6 +2655,8 @@ def read_reply(query: Query, reply: bytes, now: float) -> Outcome:
             rcode = RCODE_OF.get(rcode, rcode)
             text = f'The nameserver answered with {rcode!s}{explanation(reply, opts)}'
             outcome = ResponseCode(text, rcode)
+            if not qd:
+                return WithoutQuestion(outcome)
             return outcome if is_same_case else CaseMismatch(outcome)
 
         name, alias, least_ttl = fqdn, None, MAX_TTL
@@ -4390,7 +4401,7 @@ def resources_of(loop: Loop) -> LoopResources:
 # One query on its way to one nameserver: as a datagram from its own socket, or on a stream
 # that all queries to that nameserver share. The law: `on_outcome` is never called before
 # `send` has returned, nor after the exchange was closed. It is called once, with two
-# exceptions: if it raises, it is called again with the exception; and after a CaseMismatch,
+# exceptions: if it raises, it is called again with the exception; and after a DOUBTFUL outcome,
 # because the socket of a datagram goes on listening. A datagram for which `read` raises is
 # dropped. On a lasting stream a message with an unknown id is dropped, and too many of them
 # end the stream; on a stream for a single query, or a caller's, it is an error. This section
@@ -4572,7 +4583,8 @@ class DatagramExchange:
     """A query on its way as a datagram, from its own socket, for which it has a permit."""
 
     __slots__ = (
-        'asked_set context dropped fd on_outcome query read resources sent_at server sock'
+        'asked_set context dropped fd listens_until on_outcome query read resources sent_at server'
+        ' sock'
     ).split()
     is_stream = False
 
@@ -4593,7 +4605,8 @@ class DatagramExchange:
         self.sent_at = sent_at
         self.sock: Any = None
         self.fd = -1
-        self.asked_set: Any = None  # for its owner
+        self.asked_set: Any = None  # for its owner, as the next one
+        self.listens_until = 0.0  # after an error without a question: when its timeout ends
         self.context: Context | None = None  # in which to log; None: nothing is logged
         self.dropped: ResolverError | None = None  # the error of the last such datagram
 
@@ -4610,7 +4623,7 @@ class DatagramExchange:
                 continue
             except OSError as error:
                 outcome = error
-            if outcome.__class__ is not CaseMismatch:
+            if outcome.__class__ not in DOUBTFUL:
                 self.close()
             self.on_outcome(self, outcome)
             if self.fd < 0:
@@ -4647,6 +4660,7 @@ class StreamExchange:
     ).split()
     is_stream = True
     dropped = None  # any reply is the outcome
+    listens_until = 0.0
 
     def __init__(
         self,
@@ -6511,9 +6525,16 @@ class Lookup:
                 self.unsent = UNDECIDED if each.servers else ()
             elif self.skipped:
                 self.sets, self.taken, self.skipped = (*self.skipped, None), 0, None
+            elif isinstance(self.fallback, Answer):
+                self.finish(self.fallback)
             else:
-                answer = self.fallback if isinstance(self.fallback, Answer) else None
-                self.finish(answer or self.failure())
+                # An error without a question may be forged: the true reply may come later.
+                listens_until = max([each.listens_until for each in self.exchanges], default=0.0)
+                seconds = listens_until - self.loop.time()
+                if seconds > 0:
+                    self.stop_timer()
+                    return self.start_timer(seconds)
+                self.finish(self.failure())
 
     def is_waiting(self) -> bool:
         """Whether a query to the current set is on its way."""
@@ -6693,6 +6714,10 @@ class Lookup:
         if self.outcome is not None:  # it has ended
             return
         server, is_stream = exchange.server, exchange.is_stream
+        if outcome.__class__ is WithoutQuestion:
+            if isinstance(exchange, DatagramExchange):
+                return self.take_unproven(exchange, outcome.outcome)
+            outcome = outcome.outcome
         if not isinstance(outcome, OSError) or isinstance(outcome, RequestEnded):
             server.responded_at = self.loop.time()
             server.unresponsive_until = 0.0
@@ -6737,11 +6762,34 @@ class Lookup:
         elif isinstance(outcome, (ResolverError, OSError)):
             has_replied = isinstance(exchange, StreamExchange) and exchange.stream.replies > 0
             is_there = has_replied or isinstance(outcome, RequestEnded)
-            self.fail(server, outcome, is_stream, is_there)
+            if exchange.listens_until:  # this attempt has failed before
+                self.note(outcome, server, False)
+            else:
+                self.fail(server, outcome, is_stream, is_there)
             if is_stream:
                 self.ask_in_lower_case(server)
         else:
             return self.abort(outcome)
+        self.advance()
+
+    def take_unproven(self, exchange: DatagramExchange, error: ResponseCode) -> None:
+        """Takes an error without a question, which may be forged: the next attempt starts.
+
+        It counts once for an exchange, which goes on listening, and says nothing for certain
+        about the nameserver.
+        """
+        if exchange.listens_until:
+            return
+        exchange.listens_until = exchange.sent_at + exchange.asked_set.timeout
+        exchange.asked_set = NO_SET
+        self.exchanges.sort(key=lambda each: each.asked_set is self.current)
+        tried = self.tried_with(exchange.server)
+        if error.rcode in REFUSES_EDNS and exchange.query.has_edns and not tried.lacks_edns:
+            tried.lacks_edns = 'silent'  # as if it had been silent: three names in a row prove it
+            self.ask_again(exchange.server, DATAGRAM)
+        else:
+            tried.failures += 1
+        self.note(error, exchange.server, False)
         self.advance()
 
     def tried_with(self, server: Server) -> Tried:

@@ -2626,8 +2626,9 @@ def test_a_cut_header_does_not_answer(size):
 def test_an_error_may_lack_the_question(rcode):
     reply = pack(reply_to(parse(QUERY.octets), rcode=rcode)._replace(qd=()))
     assert module.check_reply(QUERY, reply)
-    outcome = module.read_reply(QUERY, reply, 0.0)
-    assert (type(outcome), outcome.rcode) == (ResponseCode, rcode)
+    (error,) = outcome = module.read_reply(QUERY, reply, 0.0)
+    assert type(outcome) is module.WithoutQuestion
+    assert (type(error), error.rcode) == (ResponseCode, rcode)
 
 
 def mixed(name=QUESTION_A.name, qtype=TYPES.A):
@@ -2736,7 +2737,7 @@ REPLIES = st.builds(
 
 def said(outcome):
     """An outcome as what can be compared: errors by their kind."""
-    if isinstance(outcome, module.TruncatedAnswer | module.CaseMismatch):
+    if isinstance(outcome, (module.TruncatedAnswer, *module.DOUBTFUL)):
         return type(outcome), said(outcome.outcome)
     if isinstance(outcome, Exception):
         return type(outcome), getattr(outcome, 'rcode', None)
@@ -2871,6 +2872,7 @@ def check_that_both_say_the_same(query, octets):
         if message.tc and not isinstance(expected, ResponseCode):
             expected = module.TruncatedAnswer(expected)
         expected = expected if is_same_case else module.CaseMismatch(expected)
+        expected = expected if message.qd else module.WithoutQuestion(expected)
     assert said(outcome) == said(expected)
     return True
 
@@ -10119,7 +10121,7 @@ async def test_the_next_nameserver_is_asked_at_once_after_an_error(rcode):
         assert texts(await resolve('x.example', TYPES.A)) == ['192.0.2.1']
         resolve, _ = resolver_of(one)
         with pytest.raises(ResponseCode) as raised:
-            await resolve('x.example', TYPES.A)
+            await in_time(resolve('x.example', TYPES.A))  # without the question it may be forged
         assert raised.value.rcode == rcode
         assert str(one.port) in str(raised.value)
         # Once, and in the other resolution once more; each first with EDNS, if that may be why.
@@ -10670,9 +10672,7 @@ def has_edns(query):
 
 REFUSALS = {
     'FORMERR': answering(rcode=RCODES.FORMERR),
-    'FORMERR, bare': bare(RCODES.FORMERR),
     'NOTIMP': answering(rcode=RCODES.NOTIMP, ar=()),
-    'NOTIMP, bare': bare(RCODES.NOTIMP),
     'BADVERS': badvers,
 }
 
@@ -10716,6 +10716,181 @@ async def test_who_answers_without_edns_with_an_error_too_is_asked_with_it_next_
         server.answer = answering(*THREE)
         await resolve('x.example', TYPES.A)
         assert has_edns(server.queries[-1])
+
+
+# An error without a question, which is easy to forge.
+
+NO_QUESTION = pytest.mark.parametrize('rcode', sorted(module.MAY_LACK_QUESTION), ids=str)
+
+
+def doubted(server, rcode, go_on, reply=echo, times=1):
+    """An `answer`: at once an error without a question, and once it may go on, a reply."""
+
+    async def answer(query):
+        for _ in range(times):
+            server().say(server().sources[-1], pack(bare(rcode)(query)))
+        await go_on.wait()
+        return reply(query)
+
+    return answer
+
+
+@on_every_loop
+@NO_QUESTION
+@pytest.mark.parametrize('rounds', [1, 5])
+async def test_the_true_reply_wins_after_an_error_without_a_question(rcode, rounds):
+    go_on = asyncio.Event()
+    async with Nameserver(doubted(lambda: server, rcode, go_on)) as server:
+        nameservers = asking(server.nameserver, rounds=rounds)
+        resolve, _ = Resolver(no_host, nameservers)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        without_edns = rcode in (RCODES.FORMERR, RCODES.NOTIMP)
+        await server.asked(min(rounds, 2) + without_edns)  # at once, all that there are
+        turn(0.06)
+        await settle()
+        assert not task.done()
+        go_on.set()
+        assert texts(await task) == ['192.0.2.1']
+
+
+@on_every_loop
+@NO_QUESTION
+@pytest.mark.parametrize('first', ['the next', 'the first'])
+async def test_after_an_error_without_a_question_the_next_is_asked_and_either_may_win(
+    rcode, first
+):
+    one_goes_on, two_goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(query):
+        await two_goes_on.wait()
+        return reply_to(query, a(b'x.example', '192.0.2.2'))
+
+    one = Nameserver(doubted(lambda: one, rcode, one_goes_on))
+    async with one, Nameserver(slow) as two:
+        resolve, _ = resolver_of(one, two)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await two.asked(1)
+        (two_goes_on if first == 'the next' else one_goes_on).set()
+        assert texts(await task) == ['192.0.2.2' if first == 'the next' else '192.0.2.1']
+
+
+@on_every_loop
+@NO_QUESTION
+@pytest.mark.parametrize('times', [1, 20])
+async def test_an_error_without_a_question_is_told_if_nothing_else_comes(rcode, times):
+    never = asyncio.Event()
+    async with Nameserver(doubted(lambda: server, rcode, never, times=times)) as server:
+        resolve, _ = resolver_of(server)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        count = 3 if rcode in (RCODES.FORMERR, RCODES.NOTIMP) else 2
+        await server.asked(count)
+        turn(0.49)
+        await settle()
+        assert not task.done()
+        turn(0.01)  # of the last attempt
+        with pytest.raises(ResponseCode, match=rf'\(attempts: {count}\)$') as raised:
+            await task
+        assert raised.value.rcode == rcode
+        await server.asked(count)
+
+
+@on_every_loop
+async def test_an_error_without_a_question_is_told_beside_silence():
+    async with Nameserver(bare(RCODES.REFUSED)) as one, Nameserver(silent) as two:
+        with pytest.raises(ResponseCode, match=r'attempts: 7') as raised:
+            await in_time(resolver_of(one, two)[0]('x.example', TYPES.A))
+        assert isinstance(raised.value.__cause__, QueryTimeout)
+        await one.asked(2)
+        await two.asked(5)
+
+
+@on_every_loop
+async def test_an_error_without_a_question_waits_for_the_others_of_its_set():
+    one_goes_on, two_goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(query):
+        await two_goes_on.wait()
+        return reply_to(query, rcode=RCODES.SERVFAIL)
+
+    async def get_nameservers(fqdn):
+        yield 0.5, one.nameserver, two.nameserver
+        yield 0.5, three.nameserver
+
+    one = Nameserver(doubted(lambda: one, RCODES.REFUSED, one_goes_on))
+    async with one, Nameserver(slow) as two, Nameserver(silent) as three:
+        resolve, _ = Resolver(no_host, get_nameservers)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await one.asked(1)
+        await two.asked(1)
+        await let_arrive()
+        await settle()
+        await three.asked(0)
+        two_goes_on.set()
+        await three.asked(1)
+        one_goes_on.set()
+        assert texts(await task) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_a_true_error_after_one_without_a_question_is_the_last_word_of_that_attempt():
+    true = answering(rcode=RCODES.SERVFAIL)
+    async with Nameserver(lambda query: [bare(RCODES.REFUSED)(query), true(query)]) as server:
+        with pytest.raises(ResponseCode, match=r'attempts: 2') as raised:
+            await resolver_of(server)[0]('x.example', TYPES.A)  # the clock stands still
+        assert raised.value.rcode == RCODES.SERVFAIL
+        await server.asked(2)
+
+
+@on_every_loop
+async def test_an_error_without_a_question_over_tcp_is_the_outcome():
+    async with Nameserver(bare(RCODES.REFUSED)) as server:
+        with pytest.raises(ResponseCode):
+            await Resolver(no_host, asking(server.tcp))[0]('x.example', TYPES.A)
+        await server.asked(2)
+
+
+@in_one_way
+@pytest.mark.parametrize('rcode', [RCODES.FORMERR, RCODES.NOTIMP])
+async def test_who_refuses_edns_without_a_question_is_believed_after_three_names(rcode):
+    def answer(query):
+        return bare(rcode)(query) if has_edns(query) else echo(query)
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        for number in range(4):  # the clock stands still
+            assert len(await resolve(f'{number}.example', TYPES.A)) == 1
+        assert list(map(has_edns, server.queries)) == [True, False] * 3 + [False]
+        turn(600)
+        server.answer = lambda query: [bare(rcode)(query), echo(query)]  # forged
+        for number in range(4):
+            assert len(await resolve(f'forged{number}.example', TYPES.A)) == 1
+        server.answer = echo
+        await resolve('last.example', TYPES.A)
+        assert has_edns(server.queries[-1])
+
+
+@on_every_loop
+async def test_an_error_without_a_question_does_not_show_that_a_nameserver_is_there():
+    go_on = asyncio.Event()
+
+    async def slow(query):
+        await go_on.wait()
+        return echo(query)
+
+    async with Nameserver(silent) as one, Nameserver(slow) as two:
+        resolve, _ = resolver_of(one, two)
+        task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+        await one.asked(1)
+        turn(0.5)
+        await two.asked(1)
+        one.say(one.sources[0], pack(bare(RCODES.SERVFAIL)(one.queries[0])))
+        await let_arrive()
+        await settle()
+        go_on.set()
+        assert len(await task) == 1
+        assert len(await resolve('y.example', TYPES.A)) == 1
+        await one.asked(1)
+        await two.asked(2)
 
 
 # What silence may be about, and names that show it.
