@@ -389,9 +389,12 @@ POLL_SECONDS = 0.01  # between two polls of a socket that the loop cannot wait f
 MAX_UNSOLICITED = 16  # unsolicited messages of a stream: more end it, as a flood blocks the loop
 MAX_PIECE = 1 << 14  # octets of HTTP that are read at once: as many as a frame may have
 MAX_READS = 16  # reads from one socket before others have their turn
-FOLDING_SECONDS = 600.0  # how long a nameserver is treated as one that folds letter case
+LOWER_CASE_SECONDS = 600.0  # how long a nameserver that cannot cope with capitals is spared them
+CONFIRMED_SECONDS = 24 * 3600.0  # how long one that coped with capitals is trusted to
+CONFIRM_AGAIN_SECONDS = 60.0  # how long no other answer is looked at for this
+CHECKS_SECONDS = 600.0  # in which two absences at most are asked for in lower case, too
 NO_EDNS_SECONDS = 600.0  # how long a nameserver that does not support EDNS is asked without it
-MAX_UNANSWERED = 3  # names in a row answered only without EDNS: so many are not packet loss
+MAX_UNANSWERED = 3  # names in a row answered only in another form: so many are not packet loss
 MAX_LOSSES = 2  # streams that end with a query unanswered before it is asked alone
 MAX_ANSWERED_ALONE = 2  # queries that were answered only when asked alone: one may be chance
 ONE_AT_A_TIME_SECONDS = 600.0  # how long a nameserver is then asked one query at a time
@@ -3730,6 +3733,7 @@ Nameserver = AddressPort | str  # a str is a URL
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
 Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
 Search = tuple[bytes, ...]  # domains in lower case; the root may be among them
+LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SCOPE = re.compile(r'[^\0/#\]]{0,15}')  # IF_NAMESIZE is 16; these characters end it in a URL
 DEFAULT_PORTS = {'udp': 53, 'tcp': 53, 'tls': 853, 'https': 443}  # RFC 1035, 7858, 8484
 # Only https has a path, and only tls and https have the name of a certificate.
@@ -3869,7 +3873,11 @@ def parse_resolv_conf(
 
 
 def parse_hosts(lines: Iterable[str]) -> Hosts:
-    """Returns the addresses in hosts(5) by name, in lower case, and type."""
+    """Returns the addresses in hosts(5) by name, in lower case, and type.
+
+    A name has no address of a family that is not there, save that the line `127.0.0.1 localhost`
+    says nothing about IPv6.
+    """
     hosts: dict[bytes, dict[int, Any]] = {}
     for line in lines:
         words = WORD.findall(line.rstrip('\r\n').partition('#')[0])
@@ -3879,6 +3887,12 @@ def parse_hosts(lines: Iterable[str]) -> Hosts:
                 known = hosts.setdefault(name.lower(), {TYPES.A: (), TYPES.AAAA: ()})
                 if address not in known[qtype]:
                     known[qtype] += (address,)
+
+    for name, known in hosts.items():
+        addresses = known[TYPES.A] + known[TYPES.AAAA]
+        if is_at_or_below(name, b'localhost') and {*addresses} <= {*LOOPBACK.values()}:
+            # This is so without hosts, too: it does not take away the other family.
+            hosts[name] = {qtype: found for qtype, found in known.items() if found}
     return hosts
 
 
@@ -4426,6 +4440,59 @@ PROBE_ORDER: itertools.count[int] = itertools.count(1)  # of unresponsive namese
 GIVEN_UP = errno.ECONNRESET, 'The connection is no longer used'
 
 
+class LetterCase:
+    """What a nameserver does about capital letters in a name, and checks of it.
+
+    Some compare letter case: to a name with a capital they are silent, or say that it is absent.
+    So such an absence is checked by a query in lower case. Times are on the loop's clock.
+    """
+
+    def __init__(self) -> None:
+        self.lower_until = 0.0  # names go out in lower case
+        # When it last gave records for a name with a capital; less than a minute too early.
+        self.confirmed_at = float('-inf')
+        self.unanswered = 0  # names in a row that it answered only in lower case
+        self.checked_at = (float('-inf'),) * 2  # when the last two checks began
+        self.checking: tuple[Any, ...] = ()  # the lookups whose check is on its way
+        self.waiting: tuple[Any, ...] = ()  # lookups that wait for the outcome of these checks
+
+    def confirm(self, now: float) -> None:
+        """Takes note that it gave records for a name with a capital."""
+        self.confirmed_at = now
+        self.unanswered = 0
+
+    def is_confirmed(self, now: float) -> bool:
+        return now <= self.confirmed_at + CONFIRMED_SECONDS + CONFIRM_AGAIN_SECONDS
+
+    def begin_check(self, lookup: Any, now: float) -> bool:
+        """Returns whether a lookup is to ask in lower case: it is known to help, or may do so."""
+        if self.lower_until > now:
+            return True
+        if now < self.checked_at[0] + CHECKS_SECONDS:
+            return False
+        self.checked_at = self.checked_at[1], now
+        self.checking += (lookup,)
+        return True
+
+    def wait_for_checks(self, lookup: Any) -> bool:
+        """Has a lookup wait for the checks of others. Returns False if there are none."""
+        # Those of a loop that has ended will never end.
+        self.checking = tuple([each for each in self.checking if each.loop is lookup.loop])
+        self.waiting = tuple([each for each in self.waiting if each.loop is lookup.loop])
+        if self.checking and lookup not in self.waiting:
+            self.waiting += (lookup,)
+        return bool(self.checking)
+
+    def end_check(self, lookup: Any) -> None:
+        """Takes note that a lookup has ended, and wakes those who wait for its check."""
+        self.waiting = tuple([each for each in self.waiting if each is not lookup])
+        if lookup in self.checking:
+            self.checking = tuple([each for each in self.checking if each is not lookup])
+            waiting, self.waiting = self.waiting, ()
+            for each in waiting:
+                each.advance_soon()
+
+
 class Server:
     """A nameserver's address, and what has been found out about it.
 
@@ -4455,7 +4522,7 @@ class Server:
         self.idle_seconds = IDLE_SECONDS  # how long its idle stream is kept
         # By way, at most two: ALONE or RETIRED, on which somebody still waits, beside STREAM.
         self.streams: dict[int, Stream] = {}
-        self.folds_case_until = 0.0
+        self.letter_case = LetterCase()
         self.no_edns_until = 0.0
         self.edns_unanswered = 0  # names in a row that it answered only without EDNS
         self.one_at_a_time_until = 0.0
@@ -6360,7 +6427,8 @@ class Tried:
     lacks_edns = ''  # why it is asked without EDNS: 'silent' or 'refused'
     asked_on_stream = False  # it was asked again over a stream
     has_case_mismatch = False  # its reply was in another letter case
-    in_lower_case = False  # it is asked in lower case
+    lower_case = ''  # why it is asked in lower case: 'silent', 'absent' or 'mismatch'
+    is_doubted = False  # it said that the name is absent, which is to be checked in lower case
     was_late = False  # it answered others, so this query is asked alone
 
 
@@ -6368,6 +6436,11 @@ UNTRIED = Tried()  # never changed
 Failures = dict[tuple[Server, bool, type[Failure]], Failure]  # by nameserver, whether on a stream
 NO_FAILURES: Failures = {}  # at first, for all lookups; never changed
 NOTHING_TRIED: Mapping[Server, Tried] = {}  # at first, for all lookups
+
+
+def has_capital(query: Query) -> bool:
+    name = query.name
+    return name != name.lower()
 
 
 def outcome_text(outcome: LookupOutcome, now: float) -> str:
@@ -6433,7 +6506,7 @@ class Lookup:
         self.give_up_at = 0.0  # when to stop waiting for a descriptor
         self.permit: int = NO_PERMIT
         self.attempts = 0
-        self.fallback: Answer | Failures = NO_FAILURES  # what is told if there is no answer
+        self.fallback: Known | Failures = NO_FAILURES  # what is told if there is no answer
         self.outcome: LookupOutcome | None = None
 
     # --- Waiters
@@ -6516,6 +6589,11 @@ class Lookup:
                 [exchange.is_stream for exchange in self.exchanges]
             ):
                 self.finish(self.fallback)  # the usable records of a truncated reply
+            elif isinstance(self.fallback, NegativeAnswer):
+                if not self.check_absence():
+                    self.finish(self.fallback)
+                elif not self.unsent:
+                    return  # until the checks of others have ended
             elif self.taken == len(self.sets) < MAX_SETS:
                 return self.request_set()
             elif self.taken < MAX_SETS and (each := self.sets[self.taken]) is not None:
@@ -6685,12 +6763,16 @@ class Lookup:
     def make_query(self, server: Server, way: int) -> Query:
         """Returns a new query, in the form that the nameserver supports."""
         name, forms = self.current.name, EDNS_FORMS
-        if self.tried or server.no_edns_until or server.folds_case_until:  # seldom
+        if name is None and way != DATAGRAM:  # forging is hard there
+            name = self.fqdn
+        if self.tried or server.no_edns_until or server.letter_case.lower_until:  # seldom
             tried, now = self.tried.get(server, UNTRIED), self.loop.time()
             if tried.lacks_edns or server.no_edns_until > now:
                 forms = PLAIN_FORMS
-            if tried.in_lower_case or server.folds_case_until > now:
-                name = self.fqdn
+            if tried.lower_case or server.letter_case.lower_until > now:
+                name = self.fqdn if name is None else name.lower()
+            elif tried.has_case_mismatch:
+                name = self.current.name  # as before, to see whether the server folds letter case
         form = forms[self.settings.config.conf.trust_ad]
         if name is None:
             query = mixed_query(self.fqdn, self.key[1], form)
@@ -6718,12 +6800,17 @@ class Lookup:
             if isinstance(exchange, DatagramExchange):
                 return self.take_unproven(exchange, outcome.outcome)
             outcome = outcome.outcome
+        now = self.loop.time()
         if not isinstance(outcome, OSError) or isinstance(outcome, RequestEnded):
-            server.responded_at = self.loop.time()
+            server.responded_at = now
             server.unresponsive_until = 0.0
         if outcome.__class__ is Answer and not (
             self.tried or server.no_edns_until or server.edns_unanswered
-        ):  # nearly always: there is nothing to learn from it
+        ):  # nearly always: there is nothing else to learn from it
+            case = server.letter_case
+            is_due = not is_stream and now >= case.confirmed_at + CONFIRM_AGAIN_SECONDS
+            if is_due and has_capital(exchange.query):
+                case.confirm(now)
             self.exchanges.remove(exchange)
             return self.finish(outcome)
         is_last = is_stream or not isinstance(outcome, CaseMismatch)  # else the socket listens on
@@ -6737,7 +6824,7 @@ class Lookup:
                 return self.advance()
             outcome = outcome.outcome
             if isinstance(outcome, Known):
-                server.folds_case_until = self.loop.time() + FOLDING_SECONDS
+                server.letter_case.lower_until = now + LOWER_CASE_SECONDS
         if isinstance(outcome, TruncatedAnswer):
             outcome = outcome.outcome
             if not is_stream:  # the complete reply is asked for over a stream, once
@@ -6803,7 +6890,6 @@ class Lookup:
         server = exchange.server
         tried = self.tried.get(server, UNTRIED)
         now = self.loop.time()
-        name = exchange.query.name
         if exchange.query.has_edns:
             server.edns_unanswered = 0
             server.no_edns_until = 0.0
@@ -6812,17 +6898,56 @@ class Lookup:
             server.edns_unanswered += 1
             if tried.lacks_edns == 'refused' or server.edns_unanswered >= MAX_UNANSWERED:
                 server.no_edns_until = now + NO_EDNS_SECONDS
-        if tried.in_lower_case and name == name.lower():
-            server.folds_case_until = now + FOLDING_SECONDS
+        error = known.error if isinstance(known, NegativeAnswer) else None
+        is_absent = error is not None and known.alias is None  # else it gave a record at least
+        is_capital = has_capital(exchange.query)
+        case = server.letter_case
+        if is_capital and not is_absent and not exchange.is_stream:
+            case.confirm(now)
+        elif tried.lower_case and not is_capital:
+            is_proof = True  # of one that folds letter case
+            if tried.lower_case == 'silent':  # one reply after a loss proves nothing
+                case.confirmed_at = float('-inf')
+                case.unanswered += 1
+                is_proof = case.unanswered >= MAX_UNANSWERED
+            elif error is not None and isinstance(self.fallback, NegativeAnswer):
+                is_proof = error.rcode != self.fallback.error.rcode
+            if is_proof:
+                case.lower_until = now + LOWER_CASE_SECONDS
         is_alone = isinstance(exchange, StreamExchange) and exchange.stream.way == ALONE
         if tried.was_late and is_alone and any([each.is_stream for each in self.exchanges]):
             server.answered_alone += 1
             if server.answered_alone >= MAX_ANSWERED_ALONE:
                 server.answered_alone = 0
                 server.one_at_a_time_until = now + ONE_AT_A_TIME_SECONDS
-        if isinstance(known, NegativeAnswer):
-            self.explain(known.error, server, exchange.is_stream)
+        if error is not None:
+            self.explain(error, server, exchange.is_stream)
+        may_be_wrong = is_absent and is_capital and not exchange.is_stream
+        if may_be_wrong and not case.is_confirmed(now):
+            tried = self.tried_with(server)
+            tried.is_doubted = tried.lower_case != 'absent'  # else the check is on its way
+            self.fallback = known
+            if self.check_absence() or not tried.is_doubted:
+                return self.advance()
         self.finish(known)
+
+    def check_absence(self) -> bool:
+        """Asks in lower case whether a name is absent, or waits for the checks of others.
+
+        Returns False if the absence stands.
+        """
+        now = self.loop.time()
+        for server, tried in self.tried.items():
+            if not tried.is_doubted:
+                continue
+            if server.letter_case.begin_check(self, now):
+                tried.is_doubted = False
+                tried.lower_case = 'absent'
+                self.ask_again(server, DATAGRAM)
+                return True
+            if server.letter_case.wait_for_checks(self):
+                return True
+        return False
 
     def on_timeout(self) -> None:
         """No reply came in time. What was sent may still be answered."""
@@ -6839,8 +6964,16 @@ class Lookup:
             error.__cause__ = exchange.dropped
             self.note(error, server, exchange.is_stream)
             if not isinstance(exchange, StreamExchange):
-                if exchange.query.has_edns and not tried.lacks_edns:
-                    tried.lacks_edns = 'silent'  # it may be silent to EDNS only
+                # It may be silent to capitals only, or to EDNS only: first one is tried, then the
+                # other, then both.
+                is_known = tried.lower_case or tried.has_case_mismatch
+                is_suspect = not is_known and not server.letter_case.is_confirmed(now)
+                if is_suspect and has_capital(exchange.query):
+                    tried.lower_case = 'silent'
+                elif exchange.query.has_edns and not tried.lacks_edns:
+                    tried.lacks_edns = 'silent'
+                    if tried.lower_case == 'silent':
+                        tried.lower_case = ''
                 continue
             # A query that waits to be sent alone has not been asked yet.
             is_late = exchange.is_sent and exchange.sent_at + self.current.timeout <= now
@@ -6872,8 +7005,8 @@ class Lookup:
     def ask_in_lower_case(self, server: Server) -> None:
         """Asks again in lower case, if a stream brought nothing after a CaseMismatch."""
         tried = self.tried_with(server)
-        if tried.has_case_mismatch and not tried.in_lower_case:
-            tried.in_lower_case = True
+        if tried.has_case_mismatch and not tried.lower_case:
+            tried.lower_case = 'mismatch'
             self.ask_again(server, DATAGRAM)
 
     def ask_elsewhere(self, exchange: StreamExchange, error: OSError) -> None:
@@ -6926,7 +7059,7 @@ class Lookup:
             text = f'{describe(self.fqdn, self.key[1])} from {place_of(server, is_stream)}'
             text = f'{text}: {text_of(error)} (attempts: {self.attempts})'
             log_debug(self.context, 'An attempt failed: %s', text)
-        if not isinstance(self.fallback, Answer):
+        if not isinstance(self.fallback, Known):
             place = server, is_stream, type(error)
             failures = {key: one for key, one in self.fallback.items() if key != place}
             self.fallback = {**failures, place: error}  # in the order of time
@@ -6937,7 +7070,7 @@ class Lookup:
         The other errors are in its text, the last one first. That is also its cause, unless it is
         the error itself, or the error has a cause already.
         """
-        failures = [] if isinstance(self.fallback, Answer) else [*self.fallback.items()][::-1]
+        failures = [] if isinstance(self.fallback, Known) else [*self.fallback.items()][::-1]
         if not failures:
             what = f'{describe(self.fqdn, self.key[1])}: get_nameservers yielded no nameserver'
             return QueryTimeout(what)
@@ -6995,6 +7128,8 @@ class Lookup:
         if self.timer is not None:
             self.resources.timers.stop(self.timer, self, self.loop)
             self.timer = None
+        for server in self.tried:
+            server.letter_case.end_check(self)
         limit = self.resources.limit
         if limit.queue:
             limit.queue.pop(self, None)
@@ -7097,7 +7232,6 @@ class Waiter:
 # The factory holds state, functions hold logic. Internally a resolution takes a tuple of
 # types: one lookup for each, and one walk of the nameservers for all.
 
-LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
 NOT_IN_HOSTS: dict[int, Addresses] = {}
 NO_ALIASES: dict[int, Alias] = {}
@@ -7123,29 +7257,35 @@ def known_without_query(
     return NegativeAnswer(now, (), None, False, error)
 
 
-def special(name: bytes, fqdn: bytes, qtype: int, now: float, is_given: bool) -> Known | None:
+def known_as_literal(name: bytes, qtype: int, now: float, is_given: bool) -> Known | None:
+    """Returns the outcome for an IP address, or None for another name.
+
+    If the caller gave it, it is its own answer; as the target of an alias it is a name, which does
+    not exist.
+    """
+    try:
+        literal = ip_address(name.decode())
+    except ValueError:
+        return None
+    if not is_given:
+        return known_without_query((), name, qtype, now, RCODES.NXDOMAIN)
+    is_asked_for = qtype == (TYPES.A if literal.version == 4 else TYPES.AAAA)
+    records = (expiring(literal, now),) if is_asked_for else ()
+    return known_without_query(records, name, qtype, now)
+
+
+def known_as_special(name: bytes, fqdn: bytes, qtype: int, now: float) -> Known | None:
     """Returns the outcome for a name that is never sent, or None for another name.
 
-    An IP address `is_given` by the caller is its own answer; as the target of an alias it is a
-    name, which does not exist. localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
+    localhost (RFC 6761 6.3), onion (RFC 7686), invalid (RFC 6761 6.4).
     """
-    address = None
-    rcode = RCODES.NOERROR
     if is_at_or_below(fqdn, b'localhost'):
         address = LOOPBACK.get(qtype)
-    elif is_at_or_below(fqdn, b'onion') or is_at_or_below(fqdn, b'invalid'):
-        rcode = RCODES.NXDOMAIN
-    else:
-        try:
-            literal = ip_address(name.decode())
-        except ValueError:
-            return None
-        if not is_given:
-            rcode = RCODES.NXDOMAIN
-        elif qtype == (TYPES.A if literal.version == 4 else TYPES.AAAA):
-            address = literal
-    records = () if address is None else (expiring(address, now),)
-    return known_without_query(records, name, qtype, now, rcode)
+        records = () if address is None else (expiring(address, now),)
+        return known_without_query(records, name, qtype, now)
+    if is_at_or_below(fqdn, b'onion') or is_at_or_below(fqdn, b'invalid'):
+        return known_without_query((), name, qtype, now, RCODES.NXDOMAIN)
+    return None
 
 
 def known_from_host(host: Any, name: bytes, qtype: int, now: float) -> Known | None:
@@ -7173,6 +7313,7 @@ def find_without_query(
 ) -> Types:
     """Adds the outcomes that need no get_host and no query to `found`; returns the other types.
 
+    What hosts or get_host has comes before what is known of special names: the user means it.
     After get_host it is called again, as for a name that is not given.
     """
     now = loop.time()
@@ -7187,9 +7328,11 @@ def find_without_query(
         key = text, qtype
         known = recall(cache, key, now) if key in cache else None
         if known is None and may_be_special:
-            known = special(name, fqdn, qtype, now, is_given)
+            known = known_as_literal(name, qtype, now, is_given)
         if known is None and is_given and fqdn in config.hosts:
             known = known_from_host(config.hosts[fqdn].get(qtype), name, qtype, now)
+        if known is None and may_be_special and not asks_host:
+            known = known_as_special(name, fqdn, qtype, now)
         if known is None and qtype == TYPES.AAAA and config.conf.no_aaaa and not asks_host:
             what = f'{describe(name, qtype)} is not asked for (no-aaaa): '
             error = negative_error(what, RCODES.NOERROR)
@@ -7217,16 +7360,37 @@ def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
     return Answer(expires_at, records, last, False)
 
 
+def absence_of_name(cache: Cache, name: bytes, outcomes: Outcomes, now: float) -> Known | None:
+    """Returns the outcome for A if it is that the name does not exist: then it has no type at all.
+
+    It may be in the cache, also as that of an alias. Other types do not tell: some nameservers
+    say NXDOMAIN where there is only no record of such a type.
+    """
+    known: Any = outcomes.get(TYPES.A)
+    for _ in range(MAX_CNAMES):
+        if isinstance(known, NegativeAnswer):
+            return known if known.error.rcode == RCODES.NXDOMAIN else None
+        if known is not None:
+            if not isinstance(known, Answer) or known.records or known.alias is None:
+                return None
+            name = known.alias.name
+        known = recall(cache, (name.lower().decode('ascii'), TYPES.A), now)
+        if known is None:
+            return None
+    return None
+
+
 async def resolve_types(
     settings: Settings, name: bytes, qtypes: Types, outcomes: Outcomes, is_given: bool = True
 ) -> None:
     """Adds the outcomes for a name to `outcomes`, and follows aliases.
 
     get_host is called for a name that `is_given` by the caller, not for the target of an alias. If
+    a name does not exist (RFC 8020), this is also the outcome for a type whose lookup failed. If
     the caller is cancelled, `outcomes` keeps what has arrived, which may be an alias alone.
     """
     loop = asyncio.get_running_loop()
-    target, found, aliases = name, outcomes, NO_ALIASES
+    target, found, aliases, failures = name, outcomes, NO_ALIASES, False
     while qtypes:  # each turn follows one more alias, MAX_CNAMES at most
         fqdn = target.lower()
         if fqdn == target:
@@ -7260,12 +7424,24 @@ async def resolve_types(
                     outcomes[qtype] = join_alias(name, aliases[qtype], qtype, found[qtype])
         aliases = {}  # of one target
         for qtype, outcome in outcomes.items():
-            if isinstance(outcome, Answer) and not outcome[1] and outcome.alias is not None:
-                if not aliases:
-                    target = outcome.alias.name
-                if outcome.alias.name == target:
-                    aliases[qtype] = outcome.alias
+            if isinstance(outcome, Answer):
+                if not outcome[1] and outcome.alias is not None:
+                    if not aliases:
+                        target = outcome.alias.name
+                    if outcome.alias.name == target:
+                        aliases[qtype] = outcome.alias
+            elif isinstance(outcome, OUTAGES):
+                failures = True
         qtypes, found, is_given = tuple(aliases), {}, False
+    absence = absence_of_name(settings.cache, name, outcomes, loop.time()) if failures else None
+    if absence is None:
+        return
+    for qtype, outcome in outcomes.items():
+        if isinstance(outcome, OUTAGES):
+            what = f'{describe(name, qtype)}: '
+            error = negative_error(what, RCODES.NXDOMAIN, ', as the answer for A says')
+            error.__cause__ = outcome
+            outcomes[qtype] = NegativeAnswer(absence.expires_at, (), absence.alias, False, error)
 
 
 def recall_search(
@@ -7294,8 +7470,8 @@ async def search_for(
 ) -> None:
     """Adds the outcomes of the first of several names that exists to `outcomes`.
 
-    A failure ends the search too: otherwise another name would be answered because the first one
-    could not be asked for. If none exists, the error is about `name`. get_host is called for
+    A failure ends the search too, because another name must not be answered just because the first
+    one could not be asked for. If none exists, the error is about `name`. get_host is called for
     `name` only, and a type that it knows is not searched for.
     """
     now = asyncio.get_running_loop().time()
@@ -7339,7 +7515,10 @@ def resolve_name(
     if config.search and not is_absolute(given):
         fqdn = name.lower()
         may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
-        if not may_be_special or special(name, fqdn, qtypes[0], now, True) is None:
+        if not may_be_special or not (
+            known_as_literal(name, qtypes[0], now, True)
+            or known_as_special(name, fqdn, qtypes[0], now)
+        ):
             names = names_to_ask(name, config.search, config.ndots)
             return search_for(settings, name, names, qtypes, outcomes)
     return resolve_types(settings, name, qtypes, outcomes)

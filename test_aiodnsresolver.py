@@ -586,6 +586,11 @@ def resolver_of(*servers, **arguments):
     return Resolver(**{'get_host': no_host, 'get_nameservers': get_nameservers, **arguments})
 
 
+def as_it_is(fqdn):
+    """A transform_fqdn that makes no capitals: then no absence is checked in lower case."""
+    return fqdn
+
+
 async def outcomes_of(settings, name, qtypes):
     """What comes of a name and several types."""
     outcomes = {}
@@ -9841,7 +9846,7 @@ async def test_negative_answers_are_bounded_too(monkeypatch):
     monkeypatch.setattr(module, 'MAX_CACHED', 3)
     nxdomain = answering(rcode=RCODES.NXDOMAIN, ns=(soa(b''),))
     async with Nameserver(nxdomain) as server:
-        resolve, _ = resolver_of(server)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is)
         for name in 'abcda':
             with pytest.raises(DoesNotExist):
                 await resolve(name, TYPES.A)
@@ -9898,7 +9903,7 @@ async def test_nothing_for_another_name_enters_the_cache():
 @pytest.mark.parametrize('rcode', [RCODES.NOERROR, RCODES.NXDOMAIN])
 async def test_an_absence_is_cached_as_long_as_the_soa_says(rcode):
     async with Nameserver(answering(rcode=rcode, ns=(soa(b'example', 30, 20),))) as server:
-        resolve, _ = resolver_of(server)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is)
         for _ in range(3):
             with pytest.raises(DoesNotExist) as raised:
                 await resolve('x.example', TYPES.A)
@@ -9915,7 +9920,7 @@ async def test_an_absence_is_cached_as_long_as_the_soa_says(rcode):
 @on_every_loop
 async def test_an_absence_without_soa_is_not_cached():
     async with Nameserver(answering(rcode=RCODES.NXDOMAIN)) as server:
-        resolve, _ = resolver_of(server)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is)
         for _ in range(2):
             with pytest.raises(DoesNotExist):
                 await resolve('x.example', TYPES.A)
@@ -10414,6 +10419,243 @@ async def test_a_forged_folded_reply_does_not_end_the_wait_for_the_true_one():
         assert server.queries[-1].qd[0].name != name  # not known to fold
 
 
+NXDOMAIN = answering(rcode=RCODES.NXDOMAIN, ns=(soa(b'example'),))
+NODATA = answering(ns=(soa(b'example'),))
+# What those say to a capital who compare letter case.
+COMPARING = {
+    'NXDOMAIN': NXDOMAIN,
+    'NXDOMAIN without SOA': answering(rcode=RCODES.NXDOMAIN),
+    'NODATA': NODATA,
+}
+
+
+def cases(server):
+    """Whether each query is in lower case."""
+    return list(map(is_lower, server.queries))
+
+
+@on_every_loop
+@pytest.mark.parametrize('kind', COMPARING)
+async def test_who_denies_a_name_with_capitals_is_asked_in_lower_case_for_a_while(kind):
+    def comparing(query):
+        return echo(query) if is_lower(query) else COMPARING[kind](query)
+
+    async with Nameserver(comparing) as server:
+        resolve, _ = resolver_of(server)
+        for name in ('first', 'second', 'third'):
+            assert texts(await resolve(f'{name}.{FOLDING}', TYPES.A)) == ['192.0.2.1']
+        assert cases(server) == [False, True, True, True]
+        turn(600)
+        assert texts(await resolve(FOLDING, TYPES.A)) == ['192.0.2.1']
+        assert cases(server)[4:] == [False, True]
+
+
+@on_every_loop
+async def test_many_denied_names_at_once_make_two_checks_and_all_are_answered():
+    def comparing(query):
+        return echo(query) if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(comparing) as server:
+        resolve, _ = resolver_of(server)
+        names = [f'{number}.{FOLDING}' for number in range(50)]
+        assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert cases(server).count(False) == cases(server).count(True) == 50
+
+
+@on_every_loop
+@pytest.mark.parametrize('absence', COMPARING)
+async def test_the_absences_of_a_search_cost_two_checks_in_ten_minutes(absence):
+    async with Nameserver(COMPARING[absence]) as server:
+        domains = [f'domain-{number}.{FOLDING}' for number in range(10)]
+        resolve, _ = resolver_of(server, search=domains)
+        for name, checks, seconds in (('x', 2, 0), ('y', 0, 599), ('z', 0, 1), ('v', 2, 0)):
+            server.queries.clear()
+            with pytest.raises(DoesNotExist):
+                await resolve(f'{name}.with-many-letters', TYPES.A)
+            assert cases(server).count(False) == 11
+            assert cases(server).count(True) == checks
+            turn(seconds)
+
+
+@on_every_loop
+async def test_the_absences_of_many_searches_at_once_cost_two_checks():
+    async with Nameserver(NXDOMAIN) as server:
+        domains = [f'domain-{number}.{FOLDING}' for number in range(5)]
+        resolver = module.AioHttpDnsResolver(no_host, asking(server.nameserver), search=domains)
+        names = [f'{number}.with-many-letters' for number in range(20)]
+        both = [resolver.resolve(name, 80, socket.AF_UNSPEC) for name in names]
+        outcomes = await in_time(asyncio.gather(*both, return_exceptions=True))
+        assert all([isinstance(outcome, OSError) for outcome in outcomes])
+        assert cases(server).count(False) == 20 * 2 * 6
+        assert cases(server).count(True) == 2
+
+
+@on_every_loop
+@pytest.mark.parametrize('record', ['address', 'alias'])
+async def test_who_has_given_records_for_capitals_in_the_last_day_is_not_checked(record):
+    def knowing(query):
+        name = query.qd[0].name
+        if record == 'address' and name[0] in b'kK':
+            return echo(query)
+        if name[0] in b'kK':
+            return NXDOMAIN(query)._replace(an=(cname(name, b'nowhere.example'),))
+        return NXDOMAIN(query)
+
+    async with Nameserver(knowing) as server:
+        resolve, _ = resolver_of(server)
+        # What came within a minute of what has been noted counts for a day, too.
+        for number, seconds in ((1, 59), (2, 24 * 3600), (3, 24 * 3600 + 61)):
+            server.queries.clear()
+            with contextlib.suppress(DoesNotExist):
+                await resolve(f'known-{number}.{FOLDING}', TYPES.A)
+            turn(seconds)
+            with pytest.raises(DoesNotExist):
+                await resolve(f'absent-{number}.{FOLDING}', TYPES.A)
+            assert cases(server) == [False, False] + [True] * (number == 3)
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'check, rcode',
+    [
+        (NXDOMAIN, RCODES.NXDOMAIN),
+        (NODATA, RCODES.NOERROR),
+        (answering(rcode=RCODES.SERVFAIL), RCODES.NXDOMAIN),
+        (answering(rcode=RCODES.REFUSED), RCODES.NXDOMAIN),
+        (silent, RCODES.NXDOMAIN),
+        (answering(tc=1), RCODES.NXDOMAIN),
+        (answering(ra=0), RCODES.NXDOMAIN),
+        (lambda query: b'garbage', RCODES.NXDOMAIN),
+    ],
+)
+async def test_an_absence_stands_if_its_check_brings_no_records(check, rcode):
+    def answer(query):
+        return check(query) if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(answer, over_tcp=silent) as server:
+        resolve, _ = resolver_of(server)
+        began = asyncio.get_running_loop().time()
+        for _ in range(2):  # and it is cached
+            with pytest.raises(DoesNotExist) as raised:
+                await in_time(resolve(FOLDING, TYPES.A))
+            assert raised.value.rcode == rcode
+        assert asyncio.get_running_loop().time() <= began + 0.6
+        by_datagram = [query for query in server.queries if query not in server.over_tcp]
+        assert list(map(is_lower, by_datagram)) == [False, True]
+        server.queries.clear()
+        server.answer = echo
+        await resolve(f'other.{FOLDING}', TYPES.A)
+        assert cases(server) == [rcode == RCODES.NOERROR]  # another absence is a difference
+
+
+@on_every_loop
+async def test_a_check_may_be_answered_over_tcp():
+    def comparing(query):
+        return reply_to(query, tc=1) if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(comparing, over_tcp=echo) as server:
+        resolve, _ = resolver_of(server)
+        for name in ('first', 'second'):
+            assert texts(await resolve(f'{name}.{FOLDING}', TYPES.A)) == ['192.0.2.1']
+        assert cases(server) == [False] + [True] * 4
+
+
+@on_every_loop
+async def test_a_check_does_not_stop_the_others_of_a_set():
+    arrived = asyncio.Event()
+
+    async def late(query):
+        await arrived.wait()
+        return echo(query)
+
+    def denying(query):
+        return None if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(denying) as one, Nameserver(late) as two:
+
+        async def get_nameservers(fqdn):
+            yield 0.5, one.nameserver, two.nameserver
+
+        resolve, _ = Resolver(no_host, get_nameservers)
+        task = asyncio.ensure_future(resolve(FOLDING, TYPES.A))
+        await one.asked(2)
+        await two.asked(1)
+        assert not task.done()
+        arrived.set()
+        assert texts(await task) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_those_who_wait_for_a_check_go_on_when_it_is_given_up():
+    def denying(query):
+        return None if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(denying) as server:
+        resolve, _ = resolver_of(server)
+        tasks = [
+            asyncio.ensure_future(resolve(f'{number}.{FOLDING}', TYPES.A)) for number in range(4)
+        ]
+        await server.asked(6)  # two of which are checks
+        checked = {query.qd[0].name.decode() for query in server.queries if is_lower(query)}
+        given_up = [number for number in range(4) if f'{number}.{FOLDING}' in checked]
+        waiting = [number for number in range(4) if number not in given_up]
+        tasks[waiting.pop()].cancel()  # one that waits may leave, too
+        await settle()
+        assert len([task for task in tasks if task.done()]) == 1
+        for number in given_up:
+            tasks[number].cancel()
+        (last,) = waiting
+        with pytest.raises(DoesNotExist):
+            await tasks[last]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.asked(6)
+
+
+@on_every_loop
+async def test_a_transform_of_the_callers_is_checked_in_lower_case_too():
+    def comparing(query):
+        return echo(query) if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(comparing) as server:
+        resolve, _ = resolver_of(server, transform_fqdn=lambda fqdn: b'PREFIX.' + fqdn)
+        with pytest.raises(DoesNotExist):  # echo's record is not about the name that was sent
+            server.answer = NXDOMAIN
+            await resolve('x.example', TYPES.A)
+        assert server.queries[0].qd[0].name == b'PREFIX.x.example'
+        assert server.queries[1].qd[0].name == b'prefix.x.example'
+
+
+@on_every_loop
+async def test_names_go_out_in_lower_case_over_streams():
+    def comparing(query):
+        return echo(query) if is_lower(query) else None
+
+    async with Nameserver(answering(tc=1), over_tcp=comparing) as server:
+        resolve, _ = resolver_of(server)
+        assert texts(await resolve(FOLDING, TYPES.A)) == ['192.0.2.1']
+        assert cases(server) == [False, True]
+        resolve, _ = Resolver(no_host, asking(server.tcp))
+        assert texts(await resolve(f'other.{FOLDING}', TYPES.A)) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_silence_is_followed_by_lower_case_then_by_no_edns_then_by_both():
+    async with Nameserver(silent) as server:
+        resolve, _ = resolver_of(server)
+        with pytest.raises(QueryTimeout):
+            await in_time(resolve(FOLDING, TYPES.A))
+        tried = list(zip(cases(server), map(has_edns, server.queries), strict=True))
+        assert tried[:4] == [(False, True), (True, True), (False, False), (True, False)]
+        now_saying(server, echo)
+        await resolve(f'other.{FOLDING}', TYPES.A)
+        server.queries.clear()
+        now_saying(server, silent)  # to a capital it was not, so it is not about letter case
+        with pytest.raises(QueryTimeout):
+            await in_time(resolve(f'last.{FOLDING}', TYPES.A))
+        assert not any(cases(server))
+        assert list(map(has_edns, server.queries)) == [True] + [False] * 4
+
+
 THREE = [a(b'x.example', f'192.0.2.{last}') for last in range(3)]
 
 
@@ -10894,7 +11136,11 @@ async def test_an_error_without_a_question_does_not_show_that_a_nameserver_is_th
 
 
 # What silence may be about, and names that show it.
-SILENT_TO = {'EDNS': has_edns}
+SILENT_TO = {
+    'EDNS': has_edns,
+    'capitals': lambda query: not is_lower(query),
+    'both': lambda query: has_edns(query) or not is_lower(query),
+}
 
 
 def long_name(number):
@@ -10944,9 +11190,8 @@ async def test_what_silence_suggests_is_remembered_after_three_names_in_a_row(ab
 
 
 @in_one_way
-@pytest.mark.parametrize('about', SILENT_TO)
-async def test_names_that_are_not_in_a_row_suggest_nothing(about):
-    dislikes = SILENT_TO[about]
+async def test_names_that_are_not_in_a_row_suggest_nothing():
+    dislikes = has_edns
 
     def disliking(query):
         return None if dislikes(query) else echo(query)
@@ -10957,6 +11202,22 @@ async def test_names_that_are_not_in_a_row_suggest_nothing(about):
             server.answer = echo if number % 3 == 2 else disliking
             assert len(await in_time(resolve(long_name(number), TYPES.A))) == 1
         assert all(map(dislikes, first_queries(server)))
+
+
+@in_one_way
+async def test_names_with_capitals_that_are_not_in_a_row_suggest_nothing():
+    def disliking(query):
+        return echo(query) if is_lower(query) else None
+
+    async with Nameserver(disliking) as server:
+        resolve, _ = resolver_of(server)
+        for number in range(7):
+            is_third = number % 3 == 2
+            server.answer = echo if is_third else disliking
+            assert len(await in_time(resolve(long_name(number), TYPES.A))) == 1
+            if is_third:
+                turn(24 * 3600 + 61)  # until then it is trusted with capitals
+        assert not any(map(is_lower, first_queries(server)))
 
 
 @on_every_loop
@@ -11132,7 +11393,7 @@ async def test_a_nameserver_that_answers_others_is_not_unresponsive_for_a_name_t
         return None if name.lower() == b'slow.example' else reply_to(query, a(name))
 
     async with Nameserver(answer) as one, Nameserver(answering(rcode=RCODES.NXDOMAIN)) as two:
-        resolve, _ = resolver_of(one, two)
+        resolve, _ = resolver_of(one, two, transform_fqdn=as_it_is)
         task = asyncio.ensure_future(resolve('slow.example', TYPES.A))
         await one.asked(1)
         turn(0.4)
@@ -13210,7 +13471,7 @@ async def test_get_host_is_asked_first_and_only_for_the_name_as_given():
 @on_every_loop
 async def test_nothing_is_sent_for_special_names():
     async def get_host(fqdn, qtype):
-        raise AssertionError(fqdn)
+        assert not module.known_as_literal(fqdn, qtype, 0.0, True)
 
     async def get_nameservers(fqdn):
         raise AssertionError(fqdn)
@@ -13243,6 +13504,81 @@ async def test_nothing_is_sent_for_special_names():
         with pytest.raises(DoesNotExist) as raised:
             await resolve(name, qtype)
         assert raised.value.rcode == rcode
+
+
+MEANT = {'app.localhost': '192.0.2.1', 'localhost': '192.0.2.2', 'x.onion': '192.0.2.3'}
+MEANT |= {'onion': '192.0.2.4', 'db.invalid': '192.0.2.5'}
+
+
+async def come_to_what_is_meant(server, **arguments):
+    """Sees that a resolver gives what hosts or get_host has for special names, else as ever."""
+    resolve, _ = resolver_of(server, **arguments)
+    for name, address in MEANT.items():
+        for each in (name, name.encode(), name.upper() + '.'):
+            assert texts(await resolve(each, TYPES.A)) == [address]
+        with pytest.raises(DoesNotExist) as raised:  # there is only the other family
+            await resolve(name, TYPES.AAAA)
+        assert raised.value.rcode == RCODES.NOERROR
+    assert texts(await resolve('other.localhost', TYPES.A)) == ['127.0.0.1']
+    assert texts(await resolve('other.localhost', TYPES.AAAA)) == ['::1']
+    for name in ('other.onion', 'other.invalid', 'localhost.onion'):
+        with pytest.raises(DoesNotExist) as raised:
+            await resolve(name, TYPES.A)
+        assert raised.value.rcode == RCODES.NXDOMAIN
+    with pytest.raises(DoesNotExist):
+        await resolve('app.localhost', TYPES.MX)
+    # An address is not looked for in hosts.
+    assert texts(await resolve('192.0.2.66', TYPES.A)) == ['192.0.2.66']
+    await server.asked(0)
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'line, address',
+    [
+        ('127.0.0.1 localhost app.localhost', '::1'),
+        ('::1 localhost app.localhost', '::1'),
+        ('2001:db8::1 localhost app.localhost', '2001:db8::1'),
+        ('127.0.0.2 localhost app.localhost', None),
+        ('127.0.0.1 localhost app.localhost\n192.0.2.1 localhost app.localhost', None),
+    ],
+)
+async def test_the_usual_line_of_hosts_for_localhost_says_nothing_of_ipv6(tmp_path, line, address):
+    hosts = tmp_path / 'hosts'
+    hosts.write_text(line + '\n')
+    get_host = hosts_at(hosts)
+
+    async def by_call(fqdn, qtype):
+        return await get_host(fqdn, qtype)
+
+    for each in (get_host, by_call):
+        resolve, _ = Resolver(each, asking())
+        for name in ('localhost', 'app.localhost'):
+            if address is None:
+                with pytest.raises(DoesNotExist):
+                    await resolve(name, TYPES.AAAA)
+            else:
+                assert texts(await resolve(name, TYPES.AAAA)) == [address]
+
+
+@on_every_loop
+@pytest.mark.parametrize('search', [(), ['one.example']])
+async def test_what_hosts_or_get_host_has_for_a_special_name_is_meant(tmp_path, search):
+    hosts = tmp_path / 'hosts'
+    hosts.write_text(
+        ''.join([f'{address} {name}\n' for name, address in MEANT.items()])
+        + '192.0.2.7 192.0.2.66\n'
+    )
+
+    async def get_host(fqdn, qtype):
+        address = MEANT.get(fqdn.decode())
+        if address is None:
+            return None
+        return IPv4Address(address) if qtype == TYPES.A else ()
+
+    async with Nameserver(echo) as server:
+        await come_to_what_is_meant(server, get_host=hosts_at(hosts), search=search)
+        await come_to_what_is_meant(server, get_host=get_host, search=search)
 
 
 @on_every_loop
@@ -13391,7 +13727,7 @@ async def test_one_of_both_families_that_is_being_asked_for_is_not_asked_again()
         return reply_to(query)
 
     async with Nameserver(answer) as server:
-        settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
+        settings = module.to_settings(no_host, asking(server.nameserver), as_it_is)
         one = asyncio.ensure_future(outcomes_of(settings, b'x.example', (TYPES.A,)))
         await server.asked(1)
         both = outcomes_of(settings, b'x.example', (TYPES.A, TYPES.AAAA))
@@ -13688,7 +14024,7 @@ SEARCH = 'one.example', b'Two.Example.'
 )
 async def test_names_are_searched_and_each_absence_is_cached(name, asked):
     async with Nameserver(nowhere) as server:
-        resolve, _ = resolver_of(server, search=SEARCH)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is, search=SEARCH)
         for _ in range(2):
             with pytest.raises(DoesNotExist) as raised:
                 await resolve(name, TYPES.A)
@@ -13702,7 +14038,7 @@ async def test_names_are_searched_and_each_absence_is_cached(name, asked):
 @pytest.mark.parametrize('absence', [nowhere, answering(ns=(soa(b''),))])
 async def test_the_search_goes_on_after_an_absence_of_either_kind(absence):
     async with Nameserver(knowing(a(b'www.two.example'), otherwise=absence)) as server:
-        resolve, _ = resolver_of(server, search=SEARCH)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is, search=SEARCH)
         for _ in range(2):
             assert texts(await resolve('www', TYPES.A)) == ['192.0.2.1']
             assert server.names == [b'www.one.example', b'www.two.example']
@@ -13712,7 +14048,7 @@ async def test_the_search_goes_on_after_an_absence_of_either_kind(absence):
 async def test_an_absence_that_has_expired_is_asked_for_again_before_what_comes_after_it():
     records = [a(b'www.two.example', ttl=600)]
     async with Nameserver(lambda query: knowing(*records)(query)) as server:
-        resolve, _ = resolver_of(server, search=SEARCH)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is, search=SEARCH)
         assert texts(await resolve('www', TYPES.A)) == ['192.0.2.1']
         records.append(a(b'www.one.example', '192.0.2.2'))
         turn(61)
@@ -13730,6 +14066,64 @@ async def test_a_failure_ends_the_search(name):
         first = b'www.one.example' if name == 'www' else b'www.x'
         assert set(server.names) == {first}
         assert str(raised.value).startswith(first.decode())
+
+
+@on_every_loop
+@pytest.mark.parametrize('qtype', [TYPES.AAAA, TYPES.MX])
+async def test_the_search_goes_on_after_a_failure_if_the_name_does_not_exist_for_a(qtype):
+    record = rr(b'www.two.example', TYPES.AAAA, IPv6Address('2001:db8::1'))
+    record = {TYPES.AAAA: record, TYPES.MX: rr(record.name, TYPES.MX, module.MX(1, b''))}[qtype]
+
+    def answer(query):
+        if query.qd[0].qtype == qtype and is_about(query, b'www.one.example'):
+            return reply_to(query, rcode=RCODES.REFUSED)
+        return knowing(record)(query)
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        with pytest.raises(ResponseCode):
+            await resolve('www', qtype)
+        with pytest.raises(DoesNotExist):
+            await resolve('www', TYPES.A)
+        assert await resolve('www', qtype) == (record.rdata,)
+        with pytest.raises(DoesNotExist) as raised:
+            await resolve('www.one.example.', qtype)
+        assert raised.value.rcode == RCODES.NXDOMAIN
+        assert isinstance(raised.value.__cause__, ResponseCode)
+        turn(60)  # as long as the SOA says
+        with pytest.raises(ResponseCode):
+            await resolve('www', qtype)
+
+
+@on_every_loop
+async def test_an_absence_for_aaaa_is_none_for_a():
+    answer = {TYPES.A: answering(rcode=RCODES.REFUSED), TYPES.AAAA: nowhere}
+    async with Nameserver(lambda query: answer[query.qd[0].qtype](query)) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        with pytest.raises(DoesNotExist):
+            await resolve('www', TYPES.AAAA)
+        with pytest.raises(ResponseCode):
+            await resolve('www', TYPES.A)
+
+
+@on_every_loop
+async def test_the_absence_of_an_aliass_target_is_that_of_the_alias():
+    """For A the alias leads to a name that does not exist; for AAAA the nameserver fails."""
+
+    def answer(query):
+        name, qtype, _ = query.qd[0]
+        if qtype == TYPES.AAAA:
+            return reply_to(query, rcode=RCODES.REFUSED)
+        if name.lower() == b'alias.example':
+            return reply_to(query, cname(name, b'target.example'))
+        return nowhere(query)
+
+    async with Nameserver(answer) as server:
+        settings = module.to_settings(no_host, asking(server.nameserver), mix_case)
+        both = await outcomes_of(settings, b'alias.example', (TYPES.A, TYPES.AAAA))
+        later = await outcomes_of(settings, b'alias.example', (TYPES.AAAA,))
+        for outcome in (both[TYPES.AAAA], later[TYPES.AAAA]):
+            assert outcome.error.rcode == RCODES.NXDOMAIN
 
 
 @on_every_loop
@@ -13761,7 +14155,7 @@ async def test_the_cached_answer_of_a_name_itself_is_not_taken_for_what_a_search
 @on_every_loop
 async def test_a_search_that_the_cache_decides_does_not_yield():
     async with Nameserver(knowing(a(b'www.two.example'))) as server:
-        resolve, _ = resolver_of(server, search=SEARCH)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is, search=SEARCH)
         answers = await resolve('www', TYPES.A)
         with pytest.raises(StopIteration) as stopped:
             resolve('www', TYPES.A).send(None)
@@ -13771,7 +14165,7 @@ async def test_a_search_that_the_cache_decides_does_not_yield():
 @on_every_loop
 async def test_many_who_search_for_a_name_make_one_query_each_time():
     async with Nameserver(knowing(a(b'www'))) as server:
-        resolve, _ = resolver_of(server, search=SEARCH)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is, search=SEARCH)
         answers = await asyncio.gather(*[resolve('www', TYPES.A) for _ in range(20)])
         assert [texts(each) for each in answers] == [['192.0.2.1']] * 20
         assert server.names == [b'www.one.example', b'www.two.example', b'www']
@@ -13787,7 +14181,7 @@ async def test_get_host_is_asked_for_the_name_as_given_before_a_search():
 
     hosts = {b'here': IPv4Address('192.0.2.9'), b'none': (), b'www.one.example': ()}
     async with Nameserver(knowing(a(b'www.one.example'))) as server:
-        resolve, _ = resolver_of(server, get_host=get_host, search=SEARCH)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is, get_host=get_host, search=SEARCH)
         assert texts(await resolve('Here', TYPES.A)) == ['192.0.2.9']
         with pytest.raises(DoesNotExist):
             await resolve('none', TYPES.A)
@@ -13822,7 +14216,7 @@ async def test_names_for_which_nothing_may_be_sent_are_not_searched():
 @on_every_loop
 async def test_a_name_below_a_domain_is_no_address_and_not_sent_if_it_looks_like_one():
     async with Nameserver(nowhere) as server:
-        resolve, _ = resolver_of(server, search=['4', 'localhost'])
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is, search=['4', 'localhost'])
         assert texts(await resolve('1.2.3', TYPES.A)) == ['127.0.0.1']  # 1.2.3.localhost
         assert server.names == [b'1.2.3']
 
@@ -13850,7 +14244,7 @@ async def test_what_is_no_search_list_is_told_so(search, error):
 @pytest.mark.parametrize('search', [(), ['.'], iter([]), {b''}])
 async def test_without_a_domain_a_name_is_only_itself(search):
     async with Nameserver(nowhere) as server:
-        resolve, _ = resolver_of(server, search=search)
+        resolve, _ = resolver_of(server, transform_fqdn=as_it_is, search=search)
         with pytest.raises(DoesNotExist):
             await resolve('www', TYPES.A)
         assert server.names == [b'www']
@@ -13862,7 +14256,7 @@ async def test_the_callers_own_nameservers_are_not_asked_for_what_the_system_wou
     monkeypatch.setenv('RES_OPTIONS', 'ndots:3')
     async with Nameserver(nowhere) as server:
         for search in (None, SEARCH):
-            resolve, _ = resolver_of(server, search=search)
+            resolve, _ = resolver_of(server, transform_fqdn=as_it_is, search=search)
             with pytest.raises(DoesNotExist):
                 await resolve('www.x', TYPES.A)
         assert server.names == [b'www.x', b'www.x', b'www.x.one.example', b'www.x.two.example']
@@ -14940,7 +15334,9 @@ def test_an_unbound_with_a_dead_forwarder_costs_its_timeout_once(dead_end, bind,
         now = asyncio.get_running_loop().time()
         assert settings.servers[dead_end].unresponsive_until > now
         other = settings.servers[bind]
-        assert not (other.unresponsive_until or other.no_edns_until or other.folds_case_until)
+        assert not (
+            other.unresponsive_until or other.no_edns_until or other.letter_case.lower_until
+        )
         # What it knew before is given when there is no other.
         stale = asking(dead_end, timeout=0.05)
         settings = settings._replace(get_nameservers=stale, serve_stale=3600.0)
@@ -15663,7 +16059,9 @@ async def test_the_other_family_may_come_within_the_grace():
 async def test_a_family_that_is_absent_or_fails_does_not_take_the_other_along(other):
     async with Nameserver(answering_by_type(AAAA=other)) as server:
         task = asyncio.ensure_future(
-            host_resolver_of(server).resolve('x.example', 80, socket.AF_UNSPEC)
+            host_resolver_of(server, transform_fqdn=as_it_is).resolve(
+                'x.example', 80, socket.AF_UNSPEC
+            )
         )
         await server.asked(2 if other is not server_failure else 3)
         await settle()
@@ -15682,7 +16080,7 @@ async def test_an_absence_gives_the_other_family_no_grace():
         return reply_to(query, BOTH[TYPES.AAAA])
 
     async with Nameserver(answer) as server:
-        resolver = host_resolver_of(server)
+        resolver = host_resolver_of(server, transform_fqdn=as_it_is)
         task = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
         await server.asked(2)
         await settle()
@@ -15766,7 +16164,7 @@ async def test_the_grace_counts_for_what_is_cached_while_get_host_thinks():
             await cached.wait()
 
     async with Nameserver(answering_by_type(AAAA=None)) as server:
-        resolver = host_resolver_of(server, get_host=get_host)
+        resolver = host_resolver_of(server, transform_fqdn=as_it_is, get_host=get_host)
         is_slow = True
         both = asyncio.ensure_future(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
         await settle()
@@ -15911,7 +16309,7 @@ def aaaa(name, address='2001:db8::1'):
 async def test_a_search_ends_for_both_families_where_one_has_addresses():
     zone = a(ONE, '192.0.2.1'), aaaa(TWO), a(TWO, '192.0.2.2')
     async with Nameserver(knowing(*zone)) as server:
-        resolver = host_resolver_of(server, search=SEARCH)
+        resolver = host_resolver_of(server, transform_fqdn=as_it_is, search=SEARCH)
         for _ in range(2):
             entries = await resolver.resolve('x', 80, socket.AF_UNSPEC)
             assert families_of(entries) == [('192.0.2.1', socket.AF_INET)]
@@ -15923,19 +16321,59 @@ async def test_a_search_ends_for_both_families_where_one_has_addresses():
         assert server.names == [ONE, ONE, TWO]
 
 
-@on_every_loop
-@pytest.mark.parametrize('failing', [TYPES.A, TYPES.AAAA])
-async def test_a_search_ends_where_one_family_fails_and_the_other_is_absent(failing):
-    def answer(query):
-        if query.qd[0].qtype == failing:
-            return server_failure(query)
-        return nowhere(query)
+# What a nameserver may do instead of saying whether a name exists.
+NO_WORD = {
+    'SERVFAIL': answering(rcode=RCODES.SERVFAIL),
+    'REFUSED': answering(rcode=RCODES.REFUSED),
+    'silence': silent,
+    'a lame reply': answering(ra=0),
+}
 
+
+@on_every_loop
+@pytest.mark.parametrize('failure', NO_WORD)
+async def test_a_search_ends_where_a_fails_though_aaaa_is_nxdomain(failure):
+    """Some nameservers say NXDOMAIN for AAAA, wrongly, where there is only no such record."""
+    answer = answering_by_type(A=NO_WORD[failure], AAAA=nowhere)
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server, search=SEARCH)
+        with pytest.raises(OSError) as caught:
+            await in_time(resolver.resolve('x', 80, socket.AF_UNSPEC))
+        assert caught.value.errno == socket.EAI_AGAIN
+        assert set(server.names) == {ONE}
+
+
+@on_every_loop
+async def test_a_search_ends_where_one_family_fails_and_the_other_has_no_record():
+    answer = answering_by_type(A=no_data, AAAA=server_failure)
     async with Nameserver(answer) as server:
         with pytest.raises(OSError) as caught:
             await host_resolver_of(server, search=SEARCH).resolve('x', 80, socket.AF_UNSPEC)
         assert caught.value.errno == socket.EAI_AGAIN
         assert set(server.names) == {ONE}
+
+
+@on_every_loop
+@pytest.mark.parametrize('failure', NO_WORD)
+async def test_a_search_goes_on_where_a_is_nxdomain_whatever_aaaa_comes_to(failure):
+    answer = answering_by_type(A=knowing(a(TWO)), AAAA=NO_WORD[failure])
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server, search=SEARCH)
+        entries = await in_time(resolver.resolve('x', 80, socket.AF_UNSPEC))
+        assert families_of(entries) == [V4]
+        assert set(server.names) == {ONE, TWO}
+
+
+@on_every_loop
+@pytest.mark.parametrize('failure', NO_WORD)
+async def test_a_name_that_is_nxdomain_for_a_does_not_exist_whatever_aaaa_comes_to(failure):
+    answer = answering_by_type(A=nowhere, AAAA=NO_WORD[failure])
+    async with Nameserver(answer) as server:
+        for search in (SEARCH, ()):
+            resolver = host_resolver_of(server, search=search)
+            with pytest.raises(OSError) as caught:
+                await in_time(resolver.resolve('x', 80, socket.AF_UNSPEC))
+            assert caught.value.errno == socket.EAI_NONAME
 
 
 @on_every_loop
@@ -15958,7 +16396,7 @@ async def test_the_grace_ends_a_search_with_what_has_come():
 
     zone = knowing(a(TWO))
     async with Nameserver(answer) as server:
-        resolver = host_resolver_of(server, search=SEARCH)
+        resolver = host_resolver_of(server, transform_fqdn=as_it_is, search=SEARCH)
         task = asyncio.ensure_future(resolver.resolve('x', 80, socket.AF_UNSPEC))
         await server.asked(4)
         await settle()
@@ -15975,7 +16413,9 @@ async def test_a_family_that_get_host_knows_is_not_searched():
         return IPv4Address(V4[0]) if (fqdn, qtype) == (b'x', TYPES.A) else None
 
     async with Nameserver(knowing(aaaa(TWO))) as server:
-        resolver = host_resolver_of(server, get_host=get_host, search=SEARCH)
+        resolver = host_resolver_of(
+            server, transform_fqdn=as_it_is, get_host=get_host, search=SEARCH
+        )
         entries = await resolver.resolve('x', 80, socket.AF_UNSPEC)
         assert families_of(entries) == [V6, V4]
         assert [query.qd[0].qtype for query in server.queries] == [TYPES.AAAA] * 2
@@ -16000,7 +16440,9 @@ async def test_a_family_that_the_cache_has_where_the_search_ends_is_not_asked_of
 async def test_a_host_that_is_nowhere_is_an_oserror_that_names_it():
     async with Nameserver(nowhere) as server:
         with pytest.raises(OSError, match=r'^\[Errno -2\] x\. A') as caught:
-            await host_resolver_of(server, search=SEARCH).resolve('x', 80, socket.AF_UNSPEC)
+            await host_resolver_of(server, transform_fqdn=as_it_is, search=SEARCH).resolve(
+                'x', 80, socket.AF_UNSPEC
+            )
         assert caught.value.errno == socket.EAI_NONAME
         assert len(server.queries) == 6
 
