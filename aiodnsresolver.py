@@ -6642,7 +6642,8 @@ class Lookup:
                     self.release_permit()
                     self.permit = IS_NEXT
                 return
-            self.current = min(self.skipped, key=probe_order_of)
+            timeout = self.current.timeout  # which may grow from round to round
+            self.current = min(self.skipped, key=probe_order_of)._replace(timeout=timeout)
             servers = self.current.servers
         for server in servers:
             if are_skipped:

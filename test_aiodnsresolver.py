@@ -11480,6 +11480,35 @@ async def test_when_all_are_unresponsive_they_are_asked_all_the_same():
 
 
 @on_every_loop
+@pytest.mark.parametrize('count', [1, 2])
+async def test_a_timeout_that_grows_grows_for_unresponsive_nameservers_too(count):
+    async def get_nameservers(fqdn):
+        for timeout in (0.5, 0.5, 8):
+            for server in servers:
+                yield timeout, server.nameserver
+
+    async def late(query):
+        await go_on.wait()
+        return echo(query)
+
+    go_on = asyncio.Event()
+    async with Nameserver(silent) as one, Nameserver(silent) as two:
+        servers = [one, two][:count]
+        resolve, _ = Resolver(no_host, get_nameservers)
+        with pytest.raises(QueryTimeout):
+            await in_time(resolve('x.example', TYPES.A))
+        for server in servers:
+            server.answer = late
+        task = asyncio.ensure_future(resolve('y.example', TYPES.A))
+        for _ in range(12):
+            await settle()
+            turn(0.5)
+        assert not task.done()
+        go_on.set()
+        assert texts(await task) == ['192.0.2.1']
+
+
+@on_every_loop
 async def test_an_unresponsive_one_is_asked_when_the_generator_ends():
     async def get_nameservers(fqdn):
         yield 0.5, server.nameserver
