@@ -925,6 +925,38 @@ def test_a_name_that_cannot_be_packed_is_invalid(name):
         module.to_name(name.decode())
 
 
+# Names that other resolvers' tests have, and whether they can be sent. Go and resolved refuse some
+# as no host names: here a name is octets, and what a host may be called is the caller's matter.
+@pytest.mark.parametrize(
+    'name, is_sent',
+    [
+        ('_xmpp-server._tcp.example.com', True),
+        ('1x.example', True),
+        ('26.0.0.73.example', True),
+        ('x-y.example', True),
+        ('x.example.', True),
+        ('.'.join(['x' * 63, 'example']), True),
+        ('.'.join(['x' * 64, 'example']), False),
+        ('.'.join(['x' * 63] * 3 + ['x' * 61]), True),  # 253 characters
+        ('.'.join(['x' * 63] * 3 + ['x' * 61, '']), True),  # a final dot does not count
+        ('.'.join(['x' * 63] * 3 + ['x' * 62]), False),
+        ('x.y..example', False),
+        ('x.y..', False),
+        ('x.y-.example', True),  # Go: no
+        ('x.y.example-', True),  # Go: no
+        ('-x.y', True),  # resolved: no
+        ('<html>.example', True),  # Go: no, CVE-2021-33195
+        ('a b.example', True),
+        ('espa\u00f1a.example', True),  # c-ares: no, its caller is to use IDNA
+        ('\U0001f631.example', True),  # in IDNA 2003, as in resolved
+        ('*.example', True),
+    ],
+)
+def test_a_name_of_other_resolvers_tests_is_sent_or_invalid(name, is_sent):
+    with contextlib.nullcontext() if is_sent else pytest.raises(InvalidName):
+        assert len(module.pack_name(module.to_name(name))) <= 255
+
+
 @given(st.lists(st.binary(min_size=1, max_size=12), max_size=10))
 def test_every_name_survives_presentation(labels):
     octets = b''.join(bytes([len(label)]) + label for label in labels) + b'\0'
@@ -2568,6 +2600,28 @@ def test_a_name_is_searched_in_the_order_that_its_dots_say(name, search, ndots, 
     assert module.names_to_ask(name, search, ndots) == tuple(names)
 
 
+# Orders that are in the tests of Go's net and c-ares.
+@pytest.mark.parametrize(
+    'name, search, ndots, names',
+    [
+        ('www', 'one two three', 1, 'www.one www.two www.three www'),
+        ('www', 'one', 0, 'www www.one'),
+        ('a.b.c.w.w.w', 'one two', 1, 'a.b.c.w.w.w a.b.c.w.w.w.one a.b.c.w.w.w.two'),
+        ('db.us-1.example.com', 'one', 5, 'db.us-1.example.com.one db.us-1.example.com'),
+        ('x.y', 'one two', 1, 'x.y x.y.one x.y.two'),
+        ('x.y', 'one two', 2, 'x.y.one x.y.two x.y'),
+        ('x.y.z', 'one', 3, 'x.y.z.one x.y.z'),
+        ('www', 'one one', 1, 'www.one www'),  # Go asks the same twice
+        ('x.one', 'one', 1, 'x.one x.one.one'),
+        ('x.y', '', 5, 'x.y'),
+    ],
+)
+def test_the_search_order_is_that_of_other_resolvers(name, search, ndots, names):
+    search = [domain.encode() for domain in search.split()]
+    in_order = b' '.join(module.names_to_ask(name.encode(), search, ndots))
+    assert in_order.decode() == names
+
+
 @pytest.mark.parametrize('label', [b'a', b'\\.', b'\\007'])
 def test_a_name_that_would_be_too_long_is_not_asked_for(label):
     name = b'.'.join([label * 62, label * 62, label * 62, label * 61])
@@ -3062,6 +3116,138 @@ def test_an_absence_at_the_end_of_a_chain_is_of_its_last_name():
         assert type(answer) is module.Answer
         assert (answer.records, answer.is_cacheable) == ((), True)
         assert answer.alias == (b'other.example', 1, 1050.0)
+
+
+OWNER = b'www.example.com'
+EXAMPLE_NS = rr(b'example.com', TYPES.NS, b'ns.example.com')
+# Replies that are in the tests of Go's net, c-ares and systemd-resolved: type, answer section,
+# other fields, and the records, or the error.
+FOREIGN_REPLIES = {
+    # c-ares
+    'A and AAAA': (
+        TYPES.A,
+        [a(OWNER), rr(OWNER, TYPES.AAAA, IPv6Address('::203.0.113.5'))],
+        {},
+        ['192.0.2.1'],
+    ),
+    'another name': (TYPES.A, [a(b'example.com')], {}, DoesNotExist),
+    'another name, nobody stands for it': (TYPES.A, [a(b'example.com')], {'ra': 0}, BadResponse),
+    'another type': (TYPES.A, [rr(OWNER, TYPES.MX, module.MX(1, b'x'))], {}, DoesNotExist),
+    'nameservers and their addresses beside it': (
+        TYPES.A,
+        [a(OWNER)],
+        {'ns': (EXAMPLE_NS,) * 3, 'ar': (a(b'ns.example.com', '192.0.2.53'), OPT)},
+        ['192.0.2.1'],
+    ),
+    'three aliases and the owner of the last is the zone': (
+        TYPES.A,
+        [cname(OWNER, b'c2'), cname(b'c2', b'c3'), cname(b'c3', b'c4'), a(b'c4', '192.0.2.8')],
+        {'ns': (rr(b'c', TYPES.NS, b'c'),), 'ar': (a(b'c', '127.0.0.1'),)},
+        ['192.0.2.8'],
+    ),
+    'the alias is the last record': (
+        TYPES.A,
+        [a(b'x', '192.0.2.4'), a(b'x', '192.0.2.3'), cname(OWNER, b'x')],
+        {},
+        ['192.0.2.4', '192.0.2.3'],
+    ),
+    'an alias and nothing else': (TYPES.A, [cname(OWNER, b'x')], {}, []),  # it is followed
+    'YXDOMAIN': (TYPES.A, [], {'rcode': RCODES.YXDOMAIN}, ResponseCode),  # c-ares: no such record
+    'many PTR': (
+        TYPES.PTR,
+        [rr(OWNER, TYPES.PTR, b'%d.example' % number) for number in range(10)],
+        {},
+        [f'{number}.example' for number in range(10)],
+    ),
+    'a PTR below an alias': (  # RFC 2317
+        TYPES.PTR,
+        [cname(OWNER, b'64.0-63.example'), rr(b'64.0-63.example', TYPES.PTR, b'other')],
+        {},
+        ['other'],
+    ),
+    'a PTR of another address': (TYPES.PTR, [rr(b'x', TYPES.PTR, b'y')], {}, DoesNotExist),
+    # Go
+    'a PTR and its signature': (
+        TYPES.PTR,
+        [rr(OWNER, TYPES.PTR, b'x.example'), rr(OWNER, TYPES.TXT, (b'PTR 8 6 60',))],
+        {},
+        ['x.example'],
+    ),
+    'no mail': (TYPES.MX, [rr(OWNER, TYPES.MX, module.MX(0, b''))], {}, ['0 .']),  # RFC 7505
+    'a server of the root': (TYPES.NS, [rr(OWNER, TYPES.NS, b'i.example')], {}, ['i.example']),
+    # Go joins them: here what is in a TXT record is left to the caller.
+    'two strings': (
+        TYPES.TXT,
+        [rr(OWNER, TYPES.TXT, (b'one ', b'two')), rr(OWNER, TYPES.TXT, (b'a\0b',))],
+        {},
+        [(b'one ', b'two'), (b'a\0b',)],
+    ),
+    # Go leaves out what is no host name.
+    'targets that are no host names': (
+        TYPES.MX,
+        [rr(OWNER, TYPES.MX, module.MX(0, name)) for name in (b'<html>', b'2001:db8::1', b'a b')],
+        {},
+        ['0 <html>.', '0 2001:db8::1.', r'0 a\032b.'],
+    ),
+    'an alias that is no host name': (
+        TYPES.A,
+        [cname(OWNER, b'<html>.example'), a(b'<html>.example')],
+        {},
+        ['192.0.2.1'],
+    ),
+    'NXDOMAIN without recursion': (TYPES.A, [], {'rcode': 3, 'ra': 0}, DoesNotExist),
+    'nothing, but the authority says so': (TYPES.A, [], {'aa': 1, 'ra': 0}, DoesNotExist),
+    'nothing, and no recursion': (TYPES.A, [], {'ra': 0}, BadResponse),
+    'nothing but EDNS, and no recursion': (TYPES.A, [], {'ra': 0, 'ar': (OPT,)}, BadResponse),
+    'success in the lower bits only': (
+        TYPES.A,
+        [a(OWNER)],
+        {'ar': (OPT._replace(ttl=0x40000000),)},
+        ResponseCode,
+    ),
+    'a referral with glue': (
+        TYPES.A,
+        [],
+        {'ra': 0, 'ns': (EXAMPLE_NS,), 'ar': (a(b'ns.example.com'),)},
+        BadResponse,
+    ),
+    # systemd-resolved
+    'no address': (TYPES.A, [a(OWNER, '0.0.0.0')], {}, ['0.0.0.0']),  # accept_address is for that
+    'an address of five octets': (TYPES.A, [rr(OWNER, TYPES.A, b'12345')], {}, MalformedMessage),
+    'an address of three octets': (TYPES.A, [rr(OWNER, TYPES.A, b'123')], {}, MalformedMessage),
+    'AAAA of four octets': (TYPES.AAAA, [rr(OWNER, TYPES.AAAA, b'1234')], {}, MalformedMessage),
+    'a DNAME above it, and no CNAME': (
+        TYPES.A,
+        [rr(b'example.com', TYPES.DNAME, b'v2.example.com'), a(b'www.v2.example.com')],
+        {},
+        ['192.0.2.1'],
+    ),
+    'three aliases in disorder, the address first': (
+        TYPES.A,
+        [a(b'x'), cname(OWNER, b'one'), cname(b'two', b'x'), cname(b'one', b'two')],
+        {},
+        ['192.0.2.1'],
+    ),
+    'another class': (TYPES.A, [rr(OWNER, TYPES.A, b'1234', qclass=CLASSES.CH)], {}, DoesNotExist),
+}
+
+
+FOREIGN_TEXT = {TYPES.PTR: bytes.decode, TYPES.NS: bytes.decode, TYPES.TXT: tuple}
+
+
+@pytest.mark.parametrize('title', FOREIGN_REPLIES)
+def test_a_reply_of_other_resolvers_tests_says(title):
+    qtype, answers, fields, expected = FOREIGN_REPLIES[title]
+    try:
+        outcome = read(*answers, qtype=qtype, **fields)
+    except MalformedMessage as error:
+        outcome = error
+    if isinstance(outcome, module.NegativeAnswer):
+        outcome = outcome.error
+    if isinstance(expected, list):
+        assert [FOREIGN_TEXT.get(qtype, str)(each) for each in outcome.records] == expected
+    else:
+        assert type(outcome) is expected
 
 
 @pytest.mark.parametrize('rcode', [1, 2, 4, 5, 6, 9, 15])
@@ -4737,6 +4923,85 @@ def test_the_search_list_is_that_of_the_c_library(text, environ, host_name, sear
     assert conf_of(text, environ, host_name).search == tuple(search)
 
 
+EMPTY = module.Conf()._asdict()
+
+
+# Files that are in the tests of Go's net and c-ares, what differs from an empty one, and how many
+# warnings there are.
+@pytest.mark.parametrize(
+    'text, expected, warnings',
+    [
+        (
+            '# a comment\n\ndomain localdomain\nnameserver 203.0.113.8\n'
+            'nameserver 2001:db8::8\nnameserver fe80::1%lo0\n'
+            'options ndots:5 timeout:10 attempts:3 rotate\noptions attempts 3\n',
+            {
+                'nameservers': ('203.0.113.8', '2001:db8::8', 'fe80::1%lo0'),
+                'search': (b'localdomain',),
+                'ndots': 5,
+                'timeout': 10,
+                'attempts': 3,
+                'rotate': True,
+            },
+            0,
+        ),
+        (
+            '# of a DHCP client\nsearch c.symbolic-552.internal.\nnameserver 169.254.169.254\n'
+            'nameserver 10.240.0.1\nlookup file bind\n',
+            {
+                'nameservers': ('169.254.169.254', '10.240.0.1'),
+                'search': (b'c.symbolic-552.internal',),
+            },
+            1,  # lookup is of OpenBSD
+        ),
+        ('search test\nsearch test invalid\n', {'search': (b'test', b'invalid')}, 0),
+        ('search test\ndomain localdomain\n', {'search': (b'localdomain',)}, 0),
+        ('search .\n', {'search': (b'',)}, 0),  # as none, and not the domain of the host's name
+        ('options ndots:invalid\n', {}, 1),  # in Go 0, in glibc 1 as well
+        ('options ndots:-1\n', {}, 1),
+        ('options ndots:16\n', {'ndots': 15}, 0),
+        ('options use-vc\n', {'use_vc': True}, 0),
+        ('options usevc\noptions tcp\n', {}, 0),  # of FreeBSD and OpenBSD
+        # Each query has a socket of its own, so that these are not needed.
+        ('options single-request single-request-reopen edns0 no-reload\n', {}, 0),
+        (
+            'search example.com example.org\noptions edns0 trust-ad\n',
+            {'search': (b'example.com', b'example.org'), 'trust_ad': True},
+            0,
+        ),
+        ('options edns0 trust-ad ndots:0\n', {'trust_ad': True, 'ndots': 0}, 0),
+        ('options retrans:1 retry:2 debug\n', {}, 0),  # of c-ares and Solaris
+        ('sortlist 192.0.2.0/26 2001:db8::/32\n', {}, 0),
+        ('nameserver 192.0.2.1:5353\nnameserver [2001:db8::1]:53\n', {}, 2),  # c-ares: a port
+        ('nameserver 192.0.2.1 192.0.2.2\n', {'nameservers': ('192.0.2.1',)}, 0),
+        ('nameserver 192.0.2.1 # ours\n', {'nameservers': ('192.0.2.1',)}, 0),
+        ('; a comment\nnameserver 192.0.2.1;53\n', {}, 1),
+        ('nameserver 0.0.0.0\n', {'nameservers': ('0.0.0.0',)}, 0),  # this host
+    ],
+)
+def test_a_resolv_conf_of_other_resolvers_tests_says(text, expected, warnings, caplog):
+    conf = conf_of(text)
+    said = {name: value for name, value in conf._asdict().items() if value != EMPTY[name]}
+    if 'nameservers' in said:
+        said['nameservers'] = tuple([str(address) for address, _ in conf.nameservers])
+    assert said == expected
+    assert len(caplog.records) == warnings
+
+
+# The domain of the host's name is the search list without another one: from the tests of Go.
+@pytest.mark.parametrize(
+    'host_name, search',
+    [
+        ('host.long.domain.local', (b'long.domain.local',)),
+        ('host.local', (b'local',)),
+        ('host', ()),
+        ('foo.', ()),
+    ],
+)
+def test_the_domain_of_a_host_is_what_follows_its_first_label(host_name, search):
+    assert conf_of('nameserver 192.0.2.1\n', host_name=host_name).search == search
+
+
 def test_a_domain_that_is_no_name_costs_only_itself(caplog):
     for bad in ('a..b', '\udcff', 'x' * 64, 'a.' * 200, 'y' * 100_000, '\\999', '\u00df'):
         caplog.clear()
@@ -4828,6 +5093,89 @@ def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
     assert hosts[b'scoped'] == {TYPES.A: (), TYPES.AAAA: (IPv6Address('fe80::1%lo'),)}
     assert len(hosts) == 3
     assert len(caplog.records) == 3
+
+
+# Files that are in the tests of Go's net, c-ares and systemd-resolved, and the addresses of each
+# name; where there is none, the name is not in the file.
+@pytest.mark.parametrize(
+    'text, expected',
+    [
+        (
+            '255.255.255.255\tbroadcasthost\n127.0.0.2\todin\n127.0.0.3\todin  # inline \n'
+            '::2             odin\n127.1.1.1\tthor\n# aliases\n127.1.1.2\tullr ullrhost\n'
+            'fe80::1%lo0\tlocalhost\n# no addresses\n123.123.123\tloki\n321.321.321.321\n',
+            {
+                'broadcasthost': '255.255.255.255',
+                'odin': '127.0.0.2 127.0.0.3 ::2',
+                'thor': '127.1.1.1',
+                'ullr': '127.1.1.2',
+                'ullrhost': '127.1.1.2',
+                'localhost': 'fe80::1%lo0',
+                'loki': '',
+                'inline': '',
+            },
+        ),
+        ('127.0.0.2  odin', {'odin': '127.0.0.2'}),  # no newline
+        (
+            '::1\t\tlocalhost\t# tab\nfe80:0:0:0:0:0:0:1\tlocalhost       # blank\n'
+            'fe80:0000::0002%lo0\tlocalhost\nfe80::3%lo0\tlocalhost\tlocalhost.localdomain\n',
+            {
+                'localhost': '::1 fe80::1 fe80::2%lo0 fe80::3%lo0',
+                'localhost.localdomain': 'fe80::3%lo0',
+            },
+        ),
+        (
+            '127.0.0.1\tPreserveMe\tPreserveMe.local\n::1\tPreserveMe PreserveMe.local\n',
+            {'PreserveMe': '127.0.0.1 ::1', 'PRESERVEME.local.': '127.0.0.1 ::1'},
+        ),
+        (
+            '192.0.2.4 some.where\n192.0.2.5 some.where\n192.0.2.6 dash dash-dash.where-dash\n'
+            '192.0.2.7 bad-dash- -bad-dash -bad-dash.bad-\n192.0.2.8\n'
+            '192.0.2.9 before # within\n192.0.2.10 before#within2\n'
+            '192.0.2.11 before# within3\n192.0.2.12 before#\n192.0.2 short\n'
+            '192.0.2.4.5 long\n2001::2::3 colons\n'
+            '::0 some.where some.other\n0.0.0.0 deny\n'
+            '::5\t\t\t \tsome.where\tsome.other foo.foo\t\t\t\n        \n',
+            {
+                # resolved takes the address of no host for a name that does not exist.
+                'some.where': '192.0.2.4 192.0.2.5 :: ::5',
+                'some.other': ':: ::5',
+                'deny': '0.0.0.0',
+                'dash': '192.0.2.6',
+                'dash-dash.where-dash': '192.0.2.6',
+                # resolved leaves out what is no host name.
+                'bad-dash-': '192.0.2.7',
+                '-bad-dash': '192.0.2.7',
+                'before': '192.0.2.9 192.0.2.10 192.0.2.11 192.0.2.12',
+                'within': '',
+                'within2': '',
+                'short': '',
+                'long': '',
+                'colons': '',
+                'foo.foo': '::5',
+            },
+        ),
+        (
+            '192.0.2.4 example.com  \n  192.0.2.5\tx.example   www.x.example\twww2\n'
+            '#comment\n192.0.2.7\n198.51.100.7  \n::1    six\n192.0.2.4 example.com again\n',
+            {
+                'example.com': '192.0.2.4',
+                'x.example': '192.0.2.5',
+                'www.x.example': '192.0.2.5',
+                'www2': '192.0.2.5',
+                'six': '::1',
+                'again': '192.0.2.4',
+                'comment': '',
+            },
+        ),
+        ('192.0.2.1 invalid.test invalid.invalid\n', {'invalid.invalid': '192.0.2.1'}),
+    ],
+)
+def test_hosts_of_other_resolvers_tests_say(text, expected):
+    hosts = module.parse_hosts(text.splitlines(keepends=True))
+    for name, addresses in expected.items():
+        by_type = hosts.get(module.to_name(name).lower(), {TYPES.A: (), TYPES.AAAA: ()})
+        assert texts([*by_type[TYPES.A], *by_type[TYPES.AAAA]]) == addresses.split()
 
 
 # What is no name: labels that are empty or too long, or escapes, octets or characters that no
@@ -10133,6 +10481,135 @@ async def test_the_next_nameserver_is_asked_at_once_after_an_error(rcode):
         await one.asked(5 if rcode in (RCODES.FORMERR, RCODES.NOTIMP) else 3)
 
 
+def in_turn(*answers):
+    """An `answer` that is each of these in turn, and the last to all further queries."""
+    rest = list(answers)
+    return lambda query: (rest.pop(0) if rest[1:] else rest[0])(query)
+
+
+def with_edns(rcode, *options):
+    """An `answer` with EDNS: an extended response code, options, and an address if it is 0."""
+    opt = ResourceRecord(b'', TYPES.OPT, 1232, rcode >> 4 << 24, options)
+    return lambda query: (echo if not rcode else answering())(query)._replace(
+        rcode=rcode & 15, ar=(opt,)
+    )
+
+
+SERVFAIL = answering(rcode=RCODES.SERVFAIL)
+NOTIMP = answering(rcode=RCODES.NOTIMP)
+NO_RECURSION = answering(ra=0)
+GONE = answering(rcode=RCODES.NXDOMAIN, ra=0)
+TC = answering(tc=1)
+COOKIE = module.EDNS_OPTIONS.COOKIE, b'a client and server'
+FULL = lambda query: pack(echo(query)).ljust(65533, b'\0')  # noqa: E731
+# What nameservers do in the tests of Go's net and c-ares: the answers of each, those over TCP
+# after a stroke; then the addresses, or the error, and how often each is asked.
+FOREIGN_NAMESERVERS = {
+    'SERVFAIL, and the next answers': ([[SERVFAIL], [echo]], ['192.0.2.1'], [1, 1]),
+    # NOTIMP may be about EDNS.
+    'the third answers': ([[SERVFAIL], [NOTIMP], [echo]], ['192.0.2.1'], [1, 2, 1]),
+    'SERVFAIL for ever': ([[SERVFAIL]], ResponseCode, [2]),
+    'REFUSED, and then an answer': (
+        [[answering(rcode=RCODES.REFUSED), echo]],
+        ['192.0.2.1'],
+        [2],
+    ),
+    'a lame referral': (
+        [[answering(ra=0, ns=(rr(b'example', TYPES.NS, b'ns.example'),))], [echo]],
+        ['192.0.2.1'],
+        [1, 1],
+    ),
+    'nothing, and no recursion': ([[NO_RECURSION], [echo]], ['192.0.2.1'], [1, 1]),
+    'nothing but EDNS, and no recursion': (  # Go: no such record
+        [[answering(ra=0, ar=(ResourceRecord(b'', TYPES.OPT, 1232, 0, ()),))], [echo]],
+        ['192.0.2.1'],
+        [1, 1],
+    ),
+    'no such name, and no recursion': ([[GONE], [echo]], DoesNotExist, [1, 0]),
+    'no such record of the authority': ([[answering(ra=0, aa=1)], [echo]], DoesNotExist, [1, 0]),
+    'silence, and the next answers': ([[silent], [echo]], ['192.0.2.1'], [1, 1]),
+    'silence twice': ([[silent, silent, echo]], ['192.0.2.1'], [3]),
+    'silence for ever': ([[silent]], QueryTimeout, [5]),
+    'FORMERR, then without EDNS': (
+        [[answering(rcode=RCODES.FORMERR, ar=()), echo]],
+        ['192.0.2.1'],
+        [2],
+    ),
+    'FORMERR with EDNS': ([[with_edns(RCODES.FORMERR), echo]], ['192.0.2.1'], [2]),
+    'FORMERR and silence': ([[answering(rcode=RCODES.FORMERR), silent, echo]], ['192.0.2.1'], [3]),
+    # We send no cookie.
+    'BADCOOKIE': ([[with_edns(RCODES.BADCOOKIE, COOKIE)], [echo]], ['192.0.2.1'], [1, 1]),
+    'a cookie nobody asked for': ([[with_edns(0, COOKIE)]], ['192.0.2.1'], [1]),
+    'a cookie that is too long': ([[with_edns(0, (10, bytes(99)))]], ['192.0.2.1'], [1]),
+    'truncated': ([[TC, '/', echo]], ['192.0.2.1'], [2]),
+    'truncated over TCP too': (  # Go takes it, too
+        [[TC, '/', lambda query: echo(query)._replace(tc=1)]],
+        ['192.0.2.1'],
+        [2],
+    ),
+    'the reply to another query first': (
+        [[lambda query: [wrong_id(query)._replace(qd=(QUESTION_A,)), echo(query)]]],
+        ['192.0.2.1'],
+        [1],
+    ),
+    'a datagram that is no message first': (
+        [[lambda query: [b'garbage DNS response packet', wrong_id(query), echo(query)]]],
+        ['192.0.2.1'],
+        [1],
+    ),
+    'hangs up the first time': (
+        [[TC, '/', lambda query: HANG_UP, echo]],
+        ['192.0.2.1'],
+        [3],
+    ),
+    'as large as can be, and hangs up': (
+        [[TC, '/', lambda query: [FULL(query), HANG_UP]]],
+        ['192.0.2.1'],
+        [2],
+    ),
+    'one octet over TCP': ([[TC, '/', lambda query: b'\1'], [echo]], ['192.0.2.1'], [2, 1]),
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('title', FOREIGN_NAMESERVERS)
+async def test_nameservers_of_other_resolvers_tests_are_asked(title):
+    scripts, expected, counts = FOREIGN_NAMESERVERS[title]
+    async with contextlib.AsyncExitStack() as stack:
+        servers = []
+        for script in scripts:
+            at = script.index('/') if '/' in script else len(script)
+            over_tcp = in_turn(*script[at + 1 :]) if script[at:] else None
+            server = Nameserver(in_turn(*script[:at]), over_tcp=over_tcp)
+            servers.append(await stack.enter_async_context(server))
+        # In lower case, so that an absence needs no check.
+        resolve, _ = resolver_of(*servers, transform_fqdn=bytes)
+        if isinstance(expected, list):
+            assert texts(await in_time(resolve('x.example', TYPES.A))) == expected
+        else:
+            with pytest.raises(expected):
+                await in_time(resolve('x.example', TYPES.A))
+        assert [len(server.queries) for server in servers] == counts
+
+
+@in_one_way
+@pytest.mark.parametrize('times', [1, 2])
+async def test_32_queries_on_one_stream_are_answered_in_any_order_and_more_than_once(times):
+    held = []
+
+    def last_first(query):
+        held.append(echo(query))
+        return held[::-1] * times if len(held) == 32 else None
+
+    async with Nameserver(silent, over_tcp=last_first) as server:
+        resolve, _ = over(server.tcp)
+        names = names_of(32)
+        assert await outcomes_in_time(resolve, names) == all_answered(names)
+        assert len(server.streams) == 1
+        server.answer_over_tcp = echo
+        assert len(await in_time(resolve('next.example', TYPES.A))) == 1
+
+
 FORGERIES = {
     'id': lambda reply: reply._replace(qid=reply.qid ^ 1),
     'no response': lambda reply: reply._replace(qr=QUESTION),
@@ -14071,6 +14548,108 @@ async def test_the_search_goes_on_after_an_absence_of_either_kind(absence):
         for _ in range(2):
             assert texts(await resolve('www', TYPES.A)) == ['192.0.2.1']
             assert server.names == [b'www.one.example', b'www.two.example']
+
+
+NODATA = answering(ns=(soa(b''),))
+# Searches in the tests of Go's net and c-ares below one.example, two.example and three.example:
+# what the nameserver says of some names, the rest does not exist; the address or the error, and
+# below which domains it is looked for. `-` is the name itself.
+FOREIGN_SEARCHES = {
+    'the third': ('www', {'www.three.example': echo}, ['192.0.2.1'], 'one two three'),
+    'the name itself': ('www', {'www': echo}, ['192.0.2.1'], 'one two three -'),
+    'no such record twice': (
+        'www',
+        {'www.one.example': NODATA, 'www.two.example': NODATA, 'www.three.example': echo},
+        ['192.0.2.1'],
+        'one two three',
+    ),
+    'no such record at all': (
+        'www',
+        {
+            f'www{below}': NODATA
+            for below in ('', '.one.example', '.two.example', '.three.example')
+        },
+        RCODES.NOERROR,
+        'one two three -',
+    ),
+    # c-ares remembers that one of them has been there; here the error is that of the name itself.
+    'no such record, no such name': (
+        'www',
+        {'www.one.example': NODATA, 'www.two.example': NODATA},
+        RCODES.NXDOMAIN,
+        'one two three -',
+    ),
+    'many dots': ('a.b.c.w.w', {'a.b.c.w.w.one.example': echo}, ['192.0.2.1'], '- one'),
+    'a final dot': ('www.', {'www.one.example': echo}, RCODES.NXDOMAIN, '-'),
+    'local': ('x.local', {'x.local.two.example': echo}, ['192.0.2.1'], '- one two'),
+    # Nothing of it may be sent (RFC 7686), as part of another name neither. Go sends that.
+    'onion': ('x.onion', {'x.onion.one.example': echo}, RCODES.NXDOMAIN, ''),
+    # Go and c-ares go on after a failure, unless StrictErrors is set: the answer would depend on
+    # which packets were lost.
+    'a failure below a domain': (
+        'gone.x',
+        {'gone.x.one.example': SERVFAIL},
+        ResponseCode,
+        '- one',
+    ),
+    'a failure of the first': (
+        'www',
+        {'www.one.example': SERVFAIL, 'www.two.example': echo},
+        ResponseCode,
+        'one',
+    ),
+    'silence of the first': (
+        'www',
+        {'www.one.example': silent, 'www.two.example': echo},
+        QueryTimeout,
+        'one',
+    ),
+    'a failure that is not come to': (
+        'www',
+        {'www.one.example': echo, 'www.two.example': SERVFAIL},
+        ['192.0.2.1'],
+        'one',
+    ),
+}
+
+
+@in_one_way
+@pytest.mark.parametrize('title', FOREIGN_SEARCHES)
+async def test_a_search_of_other_resolvers_tests_finds(title):
+    name, said, expected, below = FOREIGN_SEARCHES[title]
+
+    def answer(query):
+        return said.get(query.qd[0].name.decode(), nowhere)(query)
+
+    own = name.encode().removesuffix(b'.')
+    asked = [
+        own if each == '-' else b'%b.%b.example' % (own, each.encode()) for each in below.split()
+    ]
+    async with Nameserver(answer) as server:
+        search = ['one.example', 'two.example', 'three.example']
+        resolve, _ = resolver_of(server, search=search, transform_fqdn=bytes)
+        for _ in range(2):  # the second time all is in the cache, but a failure
+            if isinstance(expected, list):
+                assert texts(await in_time(resolve(name, TYPES.A))) == expected
+            elif isinstance(expected, RCODES):
+                with pytest.raises(DoesNotExist) as raised:
+                    await in_time(resolve(name, TYPES.A))
+                assert raised.value.rcode == expected
+            else:
+                with pytest.raises(expected):
+                    await in_time(resolve(name, TYPES.A))
+                assert list(dict.fromkeys(server.names)) == asked
+                break
+            assert server.names == asked
+
+
+@in_one_way
+async def test_a_special_domain_of_the_search_list_costs_no_query():
+    async with Nameserver(nowhere) as server:
+        resolve, _ = resolver_of(server, search=['go.example', 'onion'], transform_fqdn=bytes)
+        with pytest.raises(DoesNotExist):
+            await resolve('www', TYPES.A)
+        assert server.names == [b'www.go.example', b'www']
 
 
 @on_every_loop
