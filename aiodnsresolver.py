@@ -1428,6 +1428,8 @@ class SvcParam:
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         key, size = struct.unpack_from('>HH', data, offset)
         stop = offset + 4 + size
+        if stop > end:  # a list of addresses would be as long as this says
+            raise MalformedMessage(f'The value of {present_key(key)} ends at {stop}, not {end}')
         value, after = SVC_PARAM_FIELDS.get(key, QUOTED_REST).parse(data, offset + 4, stop, names)
         if after != stop:
             raise MalformedMessage(f'The value of {present_key(key)} does not end at {stop}')

@@ -2378,6 +2378,15 @@ def test_a_message_made_to_hurt_costs_no_more_than_its_octets(title, octets):
     assert lines_run(parse, octets) < 12 * len(octets)
 
 
+def test_a_length_beyond_the_end_costs_nothing():
+    for mnemonic, octets, *_ in VECTORS:
+        octets = bytes.fromhex(octets)
+        for at in range(len(octets) - 1):
+            changed = octets[:at] + b'\xff\xf0' + octets[at + 2 :]
+            message = header(an=1) + wire_record(vector_type(mnemonic), changed)
+            assert lines_run(parse, message) < 12 * len(message) + 100
+
+
 def test_trailing_octets_are_malformed_unless_ignored():
     octets = pack(make_query('x', TYPES.A))
     with pytest.raises(MalformedMessage):
