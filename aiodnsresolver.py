@@ -2131,12 +2131,13 @@ def to_octets(message: Message | bytes) -> bytes:
 def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
     """Returns rdata in presentation form; octets in the generic form of RFC 3597 5."""
     row = layout_of(qtype, qclass)
-    if row is None or (row.takes_octets and isinstance(rdata, bytes)):
-        return present_generic(rdata)
     try:
+        if row is None or (row.takes_octets and isinstance(rdata, bytes)):
+            return present_generic(rdata)
         return row.kind.present(rdata)
     except (ValueError, AttributeError, LookupError, ArithmeticError, struct.error) as error:
-        raise TypeError(f'{rdata!r:.60} is not rdata of type {row.mnemonic}: {error}') from error
+        what = f'{rdata!r:.60} is not rdata of type {present_type(qtype)}'
+        raise TypeError(f'{what}: {error}') from error
 
 
 def presentation(record: ResourceRecord) -> str:

@@ -1718,6 +1718,9 @@ def test_what_could_not_be_packed_is_one_line_all_the_same(record, text):
         (TYPES.NID, (1, -1)),
         (TYPES.RRSIG, (1, 5, 3, 60, 1 << 64, 1, 1, b'x', b'')),
         (TYPES.SVCB, (1, b'', ((1, None),))),
+        (65280, 'x'),
+        (65280, None),
+        (65280, module.MX(10, b'x')),
     ],
 )
 def test_what_is_no_rdata_has_no_presentation_form(qtype, rdata):
