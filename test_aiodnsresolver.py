@@ -17604,7 +17604,11 @@ def test_one_interrupt_ends_a_transfer_whose_output_nobody_reads(is_ignored):
                 if is_ignored:
                     output.read()
                 assert process.wait(ENDS_WITHIN) == (2 if is_ignored else 130)
-            assert process.stderr.read().startswith(b'SocketError: ' if is_ignored else b'')
+            errors = process.stderr.read().splitlines()
+            # asyncio in debug mode complains of a slow machine.
+            errors = [line for line in errors if not line.startswith(b'Executing ')]
+            kinds = [line.partition(b':')[0] for line in errors]
+            assert kinds == ([b'SocketError'] if is_ignored else [])
 
 
 @pytest.mark.parametrize('is_terminal', [True, False])
