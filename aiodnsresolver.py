@@ -731,9 +731,9 @@ def expiring(rdata: Any, expires_at: float) -> Any:
 # --- 5. Octets ---------------------------------------------------------------
 #
 # On the wire a name is labels; everywhere else it is bytes in presentation form.
-# Parsing takes linear time: `names` keeps the rest of the name from each label on,
-# so that no label is parsed twice. Here, reading past the end raises IndexError or
-# struct.error; section 8 turns both into MalformedMessage.
+# Parsing takes linear time: a name is parsed where it is, and `names` keeps it, and
+# the rest of a name from each label on to which a pointer has led. Here, reading past
+# the end raises IndexError or struct.error; section 8 makes both MalformedMessage.
 
 Names = dict[int, tuple[bytes, int]]  # offset: the name there, and its length on the wire
 Suffixes = dict[bytes, int]  # a name, or a suffix of one: the offset at which it is
@@ -862,53 +862,32 @@ def has_dots(name: Any, least: int) -> bool:
     return has_enough
 
 
-def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, int]:
-    """Returns the name at `offset` in presentation form, and the offset after it (RFC 1035 4.1.4).
+def follow_name(data: bytes, offset: int, segment: int, names: Names) -> tuple[bytes, int]:
+    """Returns the name at `offset` in presentation form, and its length on the wire.
 
-    A pointer may lead backwards only. `names` has the names already parsed in this message. The
-    end of the record is ignored: what parses a record compares it with the offset returned.
+    A pointer may lead backwards only: to before `segment`, where the labels before it start. All
+    that is walked goes into `names`, so that no octet is walked twice, wherever pointers lead.
     """
-    length = data[offset]
-    after = offset + length + 1
-    if 0 < length < 0x40 and data[after] >= 0xC0:  # a short cut: one label before a pointer
-        target = (data[after] & 0x3F) << 8 | data[after + 1]
-        name, size = names.get(target, (b'', 0))
-        label = data[offset + 1 : after]
-        is_plain = label.isalnum() or not label.translate(None, PLAIN)
-        if name and is_plain and target < offset and size + length < MAX_NAME:
-            name = label + b'.' + name
-            names[offset] = name, size + length + 1
-            return name, after + 2
-    segment = offset
-    after = 0  # until a pointer is followed: what is before it was never walked
     walked = []  # the offsets of labels and pointers
-    name, size = b'', 1
-    while True:  # forwards over a label, or backwards to a segment that starts lower
-        length = data[offset]
-        if 0 < length < 0x40:
-            if after and offset in names:  # reached by a pointer, and parsed before
-                name, size = names[offset]
-                break
+    while length := data[offset]:
+        # How far back the pointer that ends labels may lead, depends on where they start.
+        if offset in names and (length < 0x40 or offset == segment):
+            break
+        if length < 0x40:
             walked.append(offset)
             offset += length + 1
-        elif length >= 0xC0:
+        elif length < 0xC0:
+            raise MalformedMessage(f'The label at {offset} has the unknown type {length >> 6}')
+        else:
             target = (length & 0x3F) << 8 | data[offset + 1]
             if target >= segment:
                 raise MalformedMessage(
                     f'A compression pointer at {offset} does not lead backwards'
                 )
-            if after and offset == segment:  # a pointer to a pointer
+            if offset == segment:  # perhaps one of many, each a pointer to the next
                 walked.append(offset)
-            after = after or offset + 2
-            if target in names:
-                name, size = names[target]
-                break
             offset = segment = target
-        elif length:
-            raise MalformedMessage(f'The label at {offset} has the unknown type {length >> 6}')
-        else:
-            after = after or offset + 1
-            break
+    name, size = names.get(offset, (b'', 1))  # the root may be in none
     for start in reversed(walked):
         length = data[start]
         if length < 0x40:
@@ -919,6 +898,38 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
             label = label if label.isalnum() else escape_label(label)
             name = label + b'.' + name if name else label
         names[start] = name, size
+    return name, size
+
+
+def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, int]:
+    """Returns the name at `offset` in presentation form, and the offset after it (RFC 1035 4.1.4).
+
+    `names` has the names already parsed in this message. The end of the record is ignored: what
+    parses a record compares it with the offset returned.
+    """
+    start = offset
+    labels = []
+    while (length := data[offset]) and length < 0x40:
+        at = offset + 1
+        offset = at + length
+        label = data[at:offset]
+        labels.append(label if label.isalnum() else escape_label(label))
+    above, size = b'', 1
+    after = offset + 1
+    if length:
+        target = (length & 0x3F) << 8 | data[after]
+        if length >= 0xC0 and target in names and target < start:  # nearly always
+            above, size = names[target]
+        else:
+            above, size = follow_name(data, offset, start, names)
+        if above:
+            labels.append(above)
+        after += 1
+    size += offset - start
+    if size > MAX_NAME:
+        raise MalformedMessage(f'The name at {start} is longer than {MAX_NAME} octets')
+    name = b'.'.join(labels)
+    names[start] = name, size
     return name, after
 
 
@@ -1123,7 +1134,7 @@ class UncompressedName(Name):
     @staticmethod
     def parse(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
         name, after = parse_name(data, offset, end, names)
-        if names.get(offset, (b'', 1))[1] != after - offset:
+        if names[offset][1] != after - offset:
             raise MalformedMessage(
                 f'The name at {offset} is compressed, which is not allowed here'
             )
@@ -1932,7 +1943,9 @@ HEADER = struct.Struct('>HHHHHH')  # RFC 1035 4.1.1
 QUESTION_TAIL = struct.Struct('>HH')  # RFC 1035 4.1.2, after the name
 RECORD_TAIL = struct.Struct('>HHIH')  # RFC 1035 4.1.3, after the name
 KIND_TTL_LENGTH = struct.Struct('>IIH')  # the same, with type and class as one number
-A_IN = TYPES.A << 16 | CLASSES.IN
+POINTED_RECORD = struct.Struct('>HIIH')  # the same after a pointer
+A_IN: tuple[int, int] = (TYPES.A, CLASSES.IN)
+A_IN_NUMBER = TYPES.A << 16 | CLASSES.IN
 ADDRESS = struct.Struct('>I')
 HEADER_BITS = (  # RFC 1035 4.1.1, with AD and CD of RFC 4035 in z
     ('qr', 15, 1),
@@ -1996,7 +2009,7 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
     qid, flags, questions, an, ns, ar = HEADER.unpack_from(data)
     # The loop looks up local names only: a message may be many small records.
     new, unpack_address = tuple.__new__, ADDRESS.unpack_from
-    unpack_tail = KIND_TTL_LENGTH.unpack_from
+    unpack_tail, unpack_pointed = KIND_TTL_LENGTH.unpack_from, POINTED_RECORD.unpack_from
     names: Names = {}
     qd: list[QuestionRecord] = []
     records: list[ResourceRecord] = []
@@ -2004,28 +2017,33 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
     try:
         offset = parse_questions(data, questions, names, qd)
         for _ in range(an + ns + ar):
-            length = data[offset]
-            target = (length & 0x3F) << 8 | data[offset + 1]
-            if length >= 0xC0 and target in names and target < offset:  # as with most names
-                name = names[target][0]
-                offset += 2
+            if data[offset] >= 0xC0:  # nearly always
+                pointer, number, ttl, length = unpack_pointed(data, offset)
+                target = pointer & 0x3FFF
+                if target in names and target < offset:
+                    name, _ = names[target]
+                else:
+                    name, _ = parse_name(data, offset, size, names)
+                offset += 12
             else:
                 name, offset = parse_name(data, offset, size, names)
-            number, ttl, length = unpack_tail(data, offset)
-            qtype, qclass, parse_value = type_and_class(number)
-            offset += 10
+                number, ttl, length = unpack_tail(data, offset)
+                offset += 10
             end = offset + length
             if end > size:
                 raise MalformedMessage(f'The rdata at {offset} is cut short')
             rdata: Any
-            if number == A_IN and length == 4:  # a short cut
+            if number == A_IN_NUMBER and length == 4:  # a short cut
+                qtype, qclass = A_IN
                 rdata = IPv4Address(unpack_address(data, offset)[0])
-            elif not length and is_empty_in_update(flags, len(records) < an, qtype, qclass):
-                rdata = b''
             else:
-                rdata, offset = parse_value(data, offset, end, names)
-                if offset != end:
-                    raise MalformedMessage(f'The rdata of {qtype} ends at {offset}, not {end}')
+                qtype, qclass, parse_value = type_and_class(number)
+                if not length and is_empty_in_update(flags, len(records) < an, qtype, qclass):
+                    rdata = b''
+                else:
+                    rdata, offset = parse_value(data, offset, end, names)
+                    if offset != end:
+                        raise MalformedMessage(f'The rdata of {qtype} ends at {offset}, not {end}')
             append(new(ResourceRecord, (name, qtype, qclass, ttl, rdata)))
             offset = end
     except (IndexError, struct.error, MalformedMessage) as error:
@@ -2038,8 +2056,8 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
         raise MalformedMessage(f'There are {size - offset} octets after the message')
     read = tuple(records)
     ns += an
-    sections = tuple(qd), read[:an], read[an:ns], read[ns:]
-    message: Message = new(Message, (qid, *parse_flags(flags), *sections))
+    fields = qid, *parse_flags(flags), tuple(qd), read[:an], read[an:ns], read[ns:]
+    message: Message = new(Message, fields)
     return message
 
 
@@ -2560,7 +2578,7 @@ def follow_aliases(
     sets: dict[tuple[int, bytes], list[Span]] = {}  # by type and owner
     for span in answer:
         _, _, _, rtype, at = span
-        owner, _ = names[at] if at in names else parse_name(reply, at, 0, names)
+        owner, _ = follow_name(reply, at, at, names)
         sets.setdefault((rtype, owner.lower()), []).append(span)
     least_ttl = MAX_TTL
     for links in range(MAX_CNAMES + 1):
@@ -2599,7 +2617,7 @@ def read_negative(
     negative_ttl = None
     names: Names = {}
     for start, end, ttl, rtype, at in authority:
-        if rtype == 6 and is_at_or_below(name, parse_name(reply, at, 0, names)[0].lower()):
+        if rtype == 6 and is_at_or_below(name, follow_name(reply, at, at, names)[0].lower()):
             soa = parse_rdata(TYPES.SOA, 1, reply, start, end, names)
             negative_ttl = min(ttl, soa.minimum, MAX_NEGATIVE_TTL)  # RFC 2308 5
             break
@@ -2630,7 +2648,7 @@ def read_records(
     found: dict[Any, Any] = {}
     names: Names = {}
     # In lower case, because names may be compressed against the question, in random case.
-    parse_name(reply[:end].lower(), 12, 0, names)
+    follow_name(reply[:end].lower(), 12, 12, names)
     for start, stop, _, _, _ in records:
         rdata = parse_rdata(qtype, 1, reply, start, stop, names)
         # By text, whose hash is random: a server could choose many numbers with one hash.
