@@ -1229,31 +1229,23 @@ class Rest:
 class Many:
     """Values of one kind of field, up to the end."""
 
-    def __init__(self, item: Field, least: int = 0, separator: str = ' ') -> None:
+    def __init__(self, item: Field, separator: str = ' ') -> None:
         self.hint = f'tuple[{item.hint}, ...]'
         self.item = item
-        self.least = least
         self.separator = separator
-
-    def check(self, values: Sequence[Any]) -> None:
-        """Raises MalformedMessage if the values are not allowed together."""
-        if len(values) < self.least:
-            raise MalformedMessage(f'This list has to have {self.least} or more values')
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         values = []
         while offset < end:  # each item takes at least one octet
             value, offset = self.item.parse(data, offset, end, names)
             values.append(value)
-        self.check(values)
         return tuple(values), offset
 
-    def pack(self, values: Sequence[Any], out: bytearray, suffixes: Suffixes) -> None:
-        self.check(values)
+    def pack(self, values: Iterable[Any], out: bytearray, suffixes: Suffixes) -> None:
         for value in values:
             self.item.pack(value, out, suffixes)
 
-    def present(self, values: Sequence[Any]) -> str:
+    def present(self, values: Iterable[Any]) -> str:
         return self.separator.join(map(self.item.present, values))
 
 
@@ -1268,11 +1260,21 @@ class Strings(Many):
             offset = after
         return tuple(values) or (b'',), offset  # RFC 6763 6.1
 
+    def pack(self, values: Iterable[bytes], out: bytearray, suffixes: Suffixes) -> None:
+        if not values:
+            raise MalformedMessage('There has to be at least one string')
+        super().pack(values, out, suffixes)
+
 
 def set_bits(octets: bytes, first: int = 0) -> list[int]:
     """Returns the numbers of the bits that are set; the highest bit has number `first`."""
     bits = f'{int.from_bytes(octets, "big"):0{8 * len(octets)}b}'
     return [first + at for at, bit in enumerate(bits) if bit == '1']
+
+
+def are_increasing(keys: Sequence[int]) -> bool:
+    """Whether numbers are in strictly increasing order, each once."""
+    return [*keys] == sorted({*keys})
 
 
 class TypeBitmap:
@@ -1295,7 +1297,7 @@ class TypeBitmap:
         return tuple(types), offset
 
     def pack(self, types: Sequence[int], out: bytearray, suffixes: Suffixes) -> None:
-        if list(types) != sorted(set(types)):
+        if not are_increasing(types):
             raise MalformedMessage(f'The types {types!s:.60} are not in strictly increasing order')
         for window, numbers in itertools.groupby(types, lambda number: number >> 8):
             bits = bytearray()
@@ -1307,32 +1309,6 @@ class TypeBitmap:
 
     def present(self, types: Sequence[int]) -> str:
         return ' '.join(map(present_type, types))
-
-
-class Options:
-    """EDNS options: for each a code, and octets after their length (RFC 6891 6.1.2)."""
-
-    hint = 'tuple[tuple[int, bytes], ...]'
-
-    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
-        options = []
-        while offset < end:  # each turn takes at least four octets
-            code, size = struct.unpack_from('>HH', data, offset)
-            after = offset + 4 + size
-            options.append((EDNS_OPTION_OF.get(code, code), data[offset + 4 : after]))
-            offset = after
-        return tuple(options), offset
-
-    def pack(
-        self, options: Iterable[tuple[int, bytes]], out: bytearray, suffixes: Suffixes
-    ) -> None:
-        for code, octets in options:
-            out += struct.pack('>HH', code, len(octets)) + octets
-
-    def present(self, options: Iterable[tuple[int, bytes]]) -> str:
-        out = bytearray()
-        self.pack(options, out, {})
-        return present_generic(bytes(out))  # options have no presentation form
 
 
 U8 = Integer('B')
@@ -1349,7 +1325,7 @@ COMPRESSED_NAME = CompressedName()
 NAMES = Many(UncompressedName())
 STRING = Octets('B', present_string)
 OPTIONAL_STRING = OptionalString()
-STRINGS = Strings(STRING, 1)
+STRINGS = Strings(STRING)
 SALT = Octets('B', lambda value: present_hex(value) or '-')  # RFC 5155 3.3
 HASH = Checked(Octets('B', present_base32), bool)  # RFC 5155 3.1.7: not empty
 # RFC 8659 4.1 allows letters and digits only, but hyphens and underscores are in use.
@@ -1366,7 +1342,6 @@ PORTS = Checked(  # a bit for each port (RFC 1035 3.4.2)
     Rest(lambda bit_map: ' '.join(map(str, set_bits(bit_map)))),
     lambda bit_map: len(bit_map) <= 8192,
 )
-OPTIONS = Options()
 DSYNC_SCHEME = Integer('B', lambda scheme: {1: 'NOTIFY'}.get(scheme, str(scheme)))
 
 
@@ -1392,81 +1367,77 @@ def present_key(key: int) -> str:
     return str(SVC_KEY_OF.get(key, f'key{key}'))
 
 
-def check_keys(keys: list[int]) -> None:
-    """Raises MalformedMessage unless keys are in strictly increasing order (RFC 9460 2.2)."""
-    if keys != sorted(set(keys)):
-        raise MalformedMessage(f'SvcParamKeys {keys!s:.60} are not in strictly increasing order')
+class KeyValue:
+    """A key, and after its length a value: an EDNS option or a service parameter.
+
+    `known` has the members for keys, `kinds` the kinds of their values, which else are octets.
+    """
+
+    def __init__(self, known: dict[int, int], kinds: dict[int, Field]) -> None:
+        self.hint = f'tuple[int, {"Any" if kinds else "bytes"}]'
+        self.known = known
+        self.kinds = kinds
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        key, size = struct.unpack_from('>HH', data, offset)
+        stop = offset + 4 + size
+        if stop > end:  # a list of addresses would be as long as this says
+            raise MalformedMessage(f'The value of {key} ends at {stop}, not {end}')
+        value, after = self.kinds.get(key, QUOTED_REST).parse(data, offset + 4, stop, names)
+        if after != stop:
+            raise MalformedMessage(f'The value of {key} ends at {after}, not {stop}')
+        return (self.known.get(key, key), value), stop
+
+    def pack(self, pair: tuple[int, Any], out: bytearray, suffixes: Suffixes) -> None:
+        key, value = pair
+        octets = bytearray()
+        self.kinds.get(key, QUOTED_REST).pack(value, octets, suffixes)
+        out += struct.pack('>HH', key, len(octets)) + octets
+
+    def present(self, pair: tuple[int, Any]) -> str:
+        """Returns a service parameter in presentation form (RFC 9460 2.1)."""
+        key, value = pair
+        if value == b'':
+            return present_key(key)
+        return f'{present_key(key)}={self.kinds.get(key, QUOTED_REST).present(value)}'
 
 
-class MandatoryKeys(Many):
-    """Keys that a client must know, without `mandatory` itself (RFC 9460 8)."""
+class Options(Many):
+    """EDNS options: for each a code, and octets after their length (RFC 6891 6.1.2)."""
 
-    def check(self, values: Sequence[int]) -> None:
-        super().check(values)
-        check_keys([SVC_KEYS.mandatory, *values])
+    def present(self, values: Iterable[tuple[int, bytes]]) -> str:
+        out = bytearray()
+        self.pack(values, out, {})
+        return present_generic(bytes(out))  # options have no presentation form
+
+
+OPTIONS = Options(KeyValue(EDNS_OPTION_OF, {}))
 
 
 class ProtocolIds(Many):
     """Protocol ids of ALPN (RFC 9460 7.1.1)."""
 
-    def check(self, values: Sequence[bytes]) -> None:
-        super().check(values)
-        if not all(values):
-            raise MalformedMessage('There is an empty protocol id in alpn')
-
-    def present(self, values: Sequence[bytes]) -> str:
+    def present(self, values: Iterable[bytes]) -> str:
         # Escaped as items of a list, then as a string (RFC 9460 A.1).
         escaped = [value.replace(b'\\', b'\\\\').replace(b',', b'\\,') for value in values]
         return present_string(b','.join(escaped))
 
 
 SVC_PARAM_FIELDS: dict[int, Field] = {  # RFC 9460 7 and 8; the value of any other key is octets
-    SVC_KEYS.mandatory: MandatoryKeys(Integer('H', present_key), 1, ','),
-    SVC_KEYS.alpn: ProtocolIds(STRING, 1),
+    SVC_KEYS.mandatory: Checked(  # not empty, and without `mandatory` itself
+        Many(Integer('H', present_key), ','), lambda keys: keys and are_increasing([0, *keys])
+    ),
+    SVC_KEYS.alpn: Checked(ProtocolIds(STRING), lambda ids: ids and all(ids)),
     SVC_KEYS.no_default_alpn: Checked(QUOTED_REST, lambda octets: octets == b''),
     SVC_KEYS.port: U16,
-    SVC_KEYS.ipv4hint: Many(IPV4, 1, ','),
+    SVC_KEYS.ipv4hint: Checked(Many(IPV4, ','), bool),
     SVC_KEYS.ech: BASE64_REST,
-    SVC_KEYS.ipv6hint: Many(IPV6, 1, ','),
+    SVC_KEYS.ipv6hint: Checked(Many(IPV6, ','), bool),
 }
-
-
-class SvcParam:
-    """A key, and after its length a value of the key's kind (RFC 9460 2.2)."""
-
-    hint = 'tuple[int, Any]'
-
-    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
-        key, size = struct.unpack_from('>HH', data, offset)
-        stop = offset + 4 + size
-        if stop > end:  # a list of addresses would be as long as this says
-            raise MalformedMessage(f'The value of {present_key(key)} ends at {stop}, not {end}')
-        value, after = SVC_PARAM_FIELDS.get(key, QUOTED_REST).parse(data, offset + 4, stop, names)
-        if after != stop:
-            raise MalformedMessage(f'The value of {present_key(key)} does not end at {stop}')
-        return (SVC_KEY_OF.get(key, key), value), stop
-
-    def pack(self, param: tuple[int, Any], out: bytearray, suffixes: Suffixes) -> None:
-        key, value = param
-        octets = bytearray()
-        SVC_PARAM_FIELDS.get(key, QUOTED_REST).pack(value, octets, suffixes)
-        out += struct.pack('>HH', key, len(octets)) + octets
-
-    def present(self, param: tuple[int, Any]) -> str:
-        key, value = param
-        if value == b'':
-            return present_key(key)
-        return f'{present_key(key)}={SVC_PARAM_FIELDS.get(key, QUOTED_REST).present(value)}'
-
-
-class SvcParams(Many):
-    """Service parameters, with their keys in strictly increasing order."""
-
-    def check(self, values: Sequence[tuple[int, Any]]) -> None:
-        check_keys([key for key, _ in values])
-
-
-SVC_PARAM_LIST = SvcParams(SvcParam())
+SVC_PARAMS = Checked(  # RFC 9460 2.2
+    Many(KeyValue(SVC_KEY_OF, SVC_PARAM_FIELDS)),
+    lambda params: are_increasing([key for key, _ in params]),
+)
 
 
 class NoGateway:
@@ -1872,7 +1843,7 @@ layout('OPENPGPKEY', public_key=BASE64_REST)  # RFC 7929 2.1
 layout('CSYNC', soa_serial=U32, flags=U16, type_bit_map=TYPE_BITMAP)  # RFC 7477 2.1.1
 layout('ZONEMD', serial=U32, scheme=U8, hash_algorithm=U8, digest=HEX_REST)  # RFC 8976 2.2
 layout(  # RFC 9460 2.2
-    'SVCB', CLASSES.IN, svc_priority=U16, target_name=NAME, svc_params=SVC_PARAM_LIST
+    'SVCB', CLASSES.IN, svc_priority=U16, target_name=NAME, svc_params=SVC_PARAMS
 )
 layout('HTTPS', CLASSES.IN, **fields_of('SVCB'))  # RFC 9460 9
 layout(  # RFC 9859 2.1
