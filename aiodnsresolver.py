@@ -865,12 +865,12 @@ def has_dots(name: Any, least: int) -> bool:
 def follow_name(data: bytes, offset: int, segment: int, names: Names) -> tuple[bytes, int]:
     """Returns the name at `offset` in presentation form, and its length on the wire.
 
-    A pointer may lead backwards only: to before `segment`, where the labels before it start. All
-    that is walked goes into `names`, so that no octet is walked twice, wherever pointers lead.
+    A pointer may lead backwards only: to before `segment`, where the labels that it ends start.
+    All that is walked goes into `names`, so that no octet is walked twice, wherever pointers lead.
     """
     walked = []  # the offsets of labels and pointers
     while length := data[offset]:
-        # How far back the pointer that ends labels may lead, depends on where they start.
+        # Where the pointer that ends labels may lead depends on where they start.
         if offset in names and (length < 0x40 or offset == segment):
             break
         if length < 0x40:
@@ -1569,18 +1569,27 @@ SIZE = Checked(Integer('B', present_size), SIZES.__contains__)
 # TYPES, and its row here. Section 21 makes its classes importable.
 
 
-class Rdata:
-    """Several fields, one after the other, as one kind of field: its value is a named tuple."""
+class Layout:
+    """A row of the table. `qclass` is None if the layout is the same in every class.
 
-    hint = 'tuple[Any, ...]'
+    The rdata is the value of the one field, or a named tuple with the values of several.
+    """
 
-    def __init__(self, mnemonic: str, fields: dict[str, Field]) -> None:
+    def __init__(self, mnemonic: str, qclass: int | None, fields: dict[str, Field]) -> None:
         self.mnemonic = mnemonic
+        self.qclass = qclass
         self.fields = fields
+        first, *others = fields.values()
+        # Bytes are packed rdata, unless the value of the type is bytes itself.
+        self.takes_octets = bool(others) or first.hint != 'bytes'
+        if not others:  # the methods below are for several fields
+            vars(self).update(parse=first.parse, pack=first.pack, present=first.present)
 
     @functools.cached_property
-    def rdata_class(self) -> Any:
-        """The named tuple, made at first use: making all would slow the import."""
+    def record(self) -> Any:
+        """The named tuple, made at first use: making all would slow the import. None for one."""
+        if len(self.fields) == 1:
+            return None
         made: Any = namedtuple(self.mnemonic, self.fields, module=__name__)  # type: ignore[misc]
         made.__doc__ = f'Rdata of type {self.mnemonic}: {", ".join(self.fields)}.'
         made.__str__ = lambda rdata: self.present(rdata)  # type: ignore[method-assign]
@@ -1619,7 +1628,7 @@ class Rdata:
             else:
                 value, offset = parse(data, offset, end, names)
                 values.append(value)
-        return tuple.__new__(self.rdata_class, values), offset
+        return tuple.__new__(self.record, values), offset
 
     def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
         if len(rdata) != len(self.fields):
@@ -1638,7 +1647,7 @@ class Rdata:
         return [field.present(value) for field, value in fields]
 
 
-class Location(Rdata):
+class Location(Layout):
     """LOC, presented in another order and without the version (RFC 1876 3)."""
 
     def present(self, rdata: Any) -> str:
@@ -1646,7 +1655,7 @@ class Location(Rdata):
         return ' '.join([latitude, longitude, altitude, *sizes])
 
 
-class HostIdentity(Rdata):
+class HostIdentity(Layout):
     """HIP, in which all lengths come first (RFC 8005 5)."""
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
@@ -1656,7 +1665,7 @@ class HostIdentity(Rdata):
         key_at = offset + 4 + hit_size
         hit, key = data[offset + 4 : key_at], data[key_at : key_at + key_size]
         servers, offset = NAMES.parse(data, key_at + key_size, end, names)
-        return self.rdata_class(algorithm, hit, key, servers), offset
+        return self.record(algorithm, hit, key, servers), offset
 
     def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
         algorithm, hit, key, servers = rdata
@@ -1666,14 +1675,14 @@ class HostIdentity(Rdata):
         NAMES.pack(servers, out, suffixes)
 
 
-class Relay(Rdata):
+class Relay(Layout):
     """AMTRELAY, in which the discovery bit and the type share an octet (RFC 8777 4.2)."""
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         precedence, octet = data[offset], data[offset + 1]
         GATEWAY_TYPE.check(octet & 0x7F)
         relay, offset = GATEWAYS[octet & 0x7F].parse(data, offset + 2, end, names)
-        return self.rdata_class(precedence, octet >> 7, octet & 0x7F, relay), offset
+        return self.record(precedence, octet >> 7, octet & 0x7F, relay), offset
 
     def pack(self, rdata: Any, out: bytearray, suffixes: Suffixes) -> None:
         precedence, discovery_optional, kind, relay = rdata
@@ -1682,35 +1691,14 @@ class Relay(Rdata):
         GATEWAYS[kind].pack(relay, out, suffixes)
 
 
-class Layout:
-    """A row of the table. `qclass` is None if the layout is the same in every class."""
-
-    def __init__(
-        self, mnemonic: str, qclass: int | None, fields: dict[str, Field], kind: Field
-    ) -> None:
-        self.mnemonic = mnemonic
-        self.qclass = qclass
-        self.fields = fields
-        self.kind = kind
-        self.parse, self.pack = kind.parse, kind.pack  # saves a look-up for each record
-        # Bytes are packed rdata, unless the value of the type is bytes itself.
-        self.takes_octets = kind.hint != 'bytes'
-
-    @property
-    def record(self) -> Any:
-        """The named tuple of the rdata, or None for a single field."""
-        return self.kind.rdata_class if isinstance(self.kind, Rdata) else None
-
-
 LAYOUTS: dict[int, Layout] = {}
 
 
 def layout(
-    mnemonic: str, qclass: int | None = None, record: type[Rdata] = Rdata, /, **fields: Field
+    mnemonic: str, qclass: int | None = None, row: type[Layout] = Layout, /, **fields: Field
 ) -> None:
     """Adds a row to the table: the fields of a type, in the order of the wire."""
-    kind = record(mnemonic, fields) if len(fields) > 1 else next(iter(fields.values()))
-    LAYOUTS[TYPES[mnemonic]] = Layout(mnemonic, qclass, fields, kind)
+    LAYOUTS[TYPES[mnemonic]] = row(mnemonic, qclass, fields)
 
 
 def fields_of(mnemonic: str) -> dict[str, Field]:
@@ -2123,7 +2111,7 @@ def present_rdata(qtype: int, qclass: int, rdata: Any) -> str:
     try:
         if row is None or (row.takes_octets and isinstance(rdata, bytes)):
             return present_generic(rdata)
-        return row.kind.present(rdata)
+        return row.present(rdata)
     except (ValueError, AttributeError, LookupError, ArithmeticError, struct.error) as error:
         what = f'{rdata!r:.60} is not rdata of type {present_type(qtype)}'
         raise TypeError(f'{what}: {error}') from error

@@ -2178,7 +2178,7 @@ def uncompressed(qtype, rdata, qclass=CLASSES.IN):
     if row is None:
         return rdata
     out = bytearray()
-    row.kind.pack(rdata, out, NoSuffixes())
+    row.pack(rdata, out, NoSuffixes())
     return bytes(out)
 
 
