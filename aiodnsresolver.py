@@ -870,11 +870,12 @@ def follow_name(data: bytes, offset: int, segment: int, names: Names) -> tuple[b
     """
     walked = []  # the offsets of labels and pointers
     while length := data[offset]:
-        # Where the pointer that ends labels may lead depends on where they start.
-        if offset in names and (length < 0x40 or offset == segment):
-            break
-        if length < 0x40:
+        # Where a pointer after labels may lead depends on where they start: it is not kept.
+        if length < 0x40 or offset == segment:
+            if offset in names:
+                break
             walked.append(offset)
+        if length < 0x40:
             offset += length + 1
         elif length < 0xC0:
             raise MalformedMessage(f'The label at {offset} has the unknown type {length >> 6}')
@@ -884,8 +885,6 @@ def follow_name(data: bytes, offset: int, segment: int, names: Names) -> tuple[b
                 raise MalformedMessage(
                     f'A compression pointer at {offset} does not lead backwards'
                 )
-            if offset == segment:  # perhaps one of many, each a pointer to the next
-                walked.append(offset)
             offset = segment = target
     name, size = names.get(offset, (b'', 1))  # the root may be in none
     for start in reversed(walked):
@@ -1980,7 +1979,7 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
                 pointer, number, ttl, length = unpack_pointed(data, offset)
                 target = pointer & 0x3FFF
                 if target in names and target < offset:
-                    name, _ = names[target]
+                    name = names[target][0]
                 else:
                     name, _ = parse_name(data, offset, size, names)
                 offset += 12
