@@ -1424,14 +1424,15 @@ class ProtocolIds(Many):
 
 SVC_PARAM_FIELDS: dict[int, Field] = {  # RFC 9460 7 and 8; the value of any other key is octets
     SVC_KEYS.mandatory: Checked(  # not empty, and without `mandatory` itself
-        Many(Integer('H', present_key), ','), lambda keys: keys and are_increasing([0, *keys])
+        Many(Integer('H', present_key), ','),
+        lambda keys: len(keys) > 0 and are_increasing([0, *keys]),
     ),
-    SVC_KEYS.alpn: Checked(ProtocolIds(STRING), lambda ids: ids and all(ids)),
+    SVC_KEYS.alpn: Checked(ProtocolIds(STRING), lambda ids: len(ids) > 0 and all(ids)),
     SVC_KEYS.no_default_alpn: Checked(QUOTED_REST, lambda octets: octets == b''),
     SVC_KEYS.port: U16,
-    SVC_KEYS.ipv4hint: Checked(Many(IPV4, ','), bool),
+    SVC_KEYS.ipv4hint: Checked(Many(IPV4, ','), len),
     SVC_KEYS.ech: BASE64_REST,
-    SVC_KEYS.ipv6hint: Checked(Many(IPV6, ','), bool),
+    SVC_KEYS.ipv6hint: Checked(Many(IPV6, ','), len),
 }
 SVC_PARAMS = Checked(  # RFC 9460 2.2
     Many(KeyValue(SVC_KEY_OF, SVC_PARAM_FIELDS)),
