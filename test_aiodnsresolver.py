@@ -146,7 +146,10 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (min(4500, HARD_LIMIT), HARD_LIMIT))
 for variable in ('LOCALDOMAIN', 'RES_OPTIONS'):  # that whoever runs the tests may have
     os.environ.pop(variable, None)
 uvloop.new_event_loop().close()  # the first of a process opens descriptors that stay
-asyncio.constants.DEBUG_STACK_DEPTH = 1  # in debug mode a loop notes the stack of each callback
+# In debug mode a loop notes the stack of each callback, and asyncio that of each future and task,
+# all of it unless told otherwise: a frame is enough, and what is more takes half of all time.
+asyncio.constants.DEBUG_STACK_DEPTH = 1
+traceback.extract_stack.__defaults__ = (None, 1)  # the frame to begin at, the number of frames
 
 
 # --- Loops, clock, leaks -----------------------------------------------------
