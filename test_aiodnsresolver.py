@@ -207,7 +207,9 @@ class AsyncioByHand(ByHand, asyncio.SelectorEventLoop):
 
 
 class UvloopByHand(ByHand, uvloop.Loop):
-    pass
+    async def getaddrinfo(self, host, port, **arguments):
+        """Not in a thread, as when `sock_connect` asks: no clock waits for one."""
+        return socket.getaddrinfo(host, port, **arguments)
 
 
 LOOPS = {'asyncio': AsyncioByHand, 'uvloop': UvloopByHand}
