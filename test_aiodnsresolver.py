@@ -916,7 +916,7 @@ def test_a_name_has_many_spellings_and_one_canonical(spelling, canonical, octets
     packed = module.pack_name(spelling)
     assert name == (spelling if canonical is None else canonical)
     assert packed == (packed if octets is None else octets)
-    assert module.pack_name(name) == packed
+    assert module.pack_name(name) == module.pack_canonical(name) == packed
     assert module.parse_name(packed, 0, 0, {}) == (name, len(packed))
     assert len(packed) <= 255
 
@@ -929,6 +929,7 @@ def test_a_name_has_many_spellings_and_one_canonical(spelling, canonical, octets
         b'a..b',
         b'a..',
         b'a' * 64,
+        b'\\256',
         b'\\300',
         b'a\\',
         b'a\\1',
@@ -1018,6 +1019,27 @@ def test_a_name_that_is_none_is_malformed(octets):
     for rest in (b'', b'\0\1\0\1'):
         with pytest.raises(MalformedMessage):
             parse(header(qd=1) + octets + rest)
+
+
+@pytest.mark.parametrize('size, is_label', [(1, True), (62, True), (63, True), (64, False)])
+def test_a_label_before_a_pointer_has_at_most_63_octets(size, is_label):
+    octets = header(qd=2) + b'\1x\0\0\1\0\1' + bytes([size]) + b'a' * size + b'\xc0\x0c\0\1\0\1'
+    if is_label:
+        assert parse(octets).qd[1].name == b'a' * size + b'.x'
+    else:
+        with pytest.raises(MalformedMessage):
+            parse(octets)
+
+
+def test_a_pointer_leads_anywhere_before_it():
+    # Names at many offsets, so that a pointer that is read wrongly leads to another of them.
+    names = [b'n%d.example' % number for number in range(200)]
+    names = [below + name for name in names for below in (b'', b'', b'a.', b'\\..')]
+    assert [record.name for record in parse(pack(made_of(*map(a, names)))).an] == names
+    rest = [wire_record(1, b'\1\2\3\4', name=name) for name in (b'\1x\0', b'\1a\0')]
+    octets = header(an=3) + wire_record(10, bytes(353 - 23), name=b'\0') + b''.join(rest)
+    assert octets[353:356] == b'\1x\0'  # 353 is as a pointer the octets 1 and a
+    assert [record.name for record in parse(octets).an] == [b'', b'x', b'a']
 
 
 def test_a_compressed_name_of_more_than_255_octets_is_malformed():
@@ -1617,6 +1639,7 @@ def test_each_type_is_read_and_written(mnemonic, octets, rdata, text):
     assert pack(message).endswith(octets)
     if text is not None:
         assert presentation(record) == f'x. 60 IN {module.present_type(qtype)} {text}'.rstrip()
+        assert module.present_rdata(qtype, CLASSES.IN, rdata) == text
         if hasattr(rdata, '_fields'):
             assert str(rdata) == text
 
@@ -1711,6 +1734,21 @@ def test_a_name_in_any_spelling_is_compressed_the_second_time():
         assert [record.name for record in parse(octets).an] == [module.to_name(name)] * 3
 
 
+@pytest.mark.parametrize('at, is_pointed_to', [(0x3FFE, True), (0x3FFF, True), (0x4000, False)])
+def test_only_what_fourteen_bits_can_point_to_is_pointed_to(at, is_pointed_to):
+    before = rr(b'', TYPES.NULL, bytes(at - 12 - 11))
+    records = [a(b'x')] * 2
+    octets = pack(made_of(before, *records))
+    assert octets[at:].count(b'\1x\0') == (1 if is_pointed_to else 2)
+    assert parse(octets).an == (before, *records)
+
+
+def test_a_question_is_compressed_against_another():
+    question = QuestionRecord(b'www.example.com', TYPES.A, CLASSES.IN)
+    octets = pack(made_of(questions=[question, question._replace(qtype=TYPES.AAAA)]))
+    assert octets.count(b'example') == 1
+
+
 def test_a_pointer_does_not_become_good_by_what_was_read_before():
     octets = bytes.fromhex(
         '00010000000000030000000000000a00010000000000040100c018c019ff000001000000000000'
@@ -1739,6 +1777,7 @@ def test_what_could_not_be_packed_is_one_line_all_the_same(record, text):
         (TYPES.TXT, ('x',)),
         (TYPES.TXT, ((70000,),)),
         (TYPES.CAA, (0, None, b'')),
+        (TYPES.DS, (1, 2, 3, 'x')),
         (TYPES.NID, (1, -1)),
         (TYPES.RRSIG, (1, 5, 3, 60, 1 << 64, 1, 1, b'x', b'')),
         (TYPES.SVCB, (1, b'', ((1, None),))),
@@ -1814,6 +1853,7 @@ def test_every_cut_of_rdata_is_malformed():
         ('SVCB', '0001 00 0000 0000'),
         ('SVCB', '0001 00 0001 0000'),
         ('SVCB', '0001 00 0001 0001 00'),  # an empty protocol id
+        ('SVCB', '0001 00 0001 0004 026832 00'),
         ('SVCB', '0001 00 0001 0002 0268'),
         ('SVCB', '0001 00 0002 0001 00'),
         ('SVCB', '0001 00 0004 0003 c00002'),
@@ -1975,6 +2015,7 @@ def test_ready_made_octets_are_rdata_unless_the_type_is_a_name():
     octets = IPv4Address('192.0.2.1').packed
     message = make_query('x', TYPES.A)._replace(an=(rr(b'x', TYPES.A, octets),))
     assert parse(pack(message)).an[0].rdata == IPv4Address('192.0.2.1')
+    assert presentation(message.an[0]) == 'x. 60 IN A \\# 4 C0000201'
     for qtype in (TYPES.CNAME, TYPES.X25):  # whose rdata is bytes, but not these octets
         message = message._replace(an=(rr(b'x', qtype, b'y'),))
         assert parse(pack(message)).an[0].rdata == b'y'
@@ -2437,6 +2478,23 @@ def test_a_length_beyond_the_end_costs_nothing():
             assert lines_run(parse, message) < 12 * len(message) + 100
 
 
+def test_what_has_a_mnemonic_is_read_with_it():
+    update = make_query('example', TYPES.SOA)._replace(opcode=OPCODES.UPDATE, rcode=3)
+    message = parse(pack(update))
+    (question,) = message.qd
+    numbers = message.opcode, message.rcode, question.qtype, question.qclass
+    assert [*map(str, numbers)] == ['UPDATE', 'NXDOMAIN', 'SOA', 'IN']
+
+
+@pytest.mark.parametrize('tc', [0, 1])
+def test_a_cut_message_is_malformed_truncated_or_not(tc):
+    octets = pack(make_query('x', TYPES.A)._replace(tc=tc, an=(a(b'x'),)))
+    for size in range(len(octets)):
+        for ignore_trailing in (False, True):
+            with pytest.raises(MalformedMessage):
+                parse(octets[:size], ignore_trailing)
+
+
 def test_trailing_octets_are_malformed_unless_ignored():
     octets = pack(make_query('x', TYPES.A))
     with pytest.raises(MalformedMessage):
@@ -2470,6 +2528,7 @@ def test_to_parse_what_is_not_bytes_is_a_type_error(data):
         {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((0, (4, 1)),))),)},
         {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((0, ()),))),)},
         {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((1, (b'',)),))),)},
+        {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((1, (b'h2', b'')),))),)},
         {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((2, b'x'),))),)},
         {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((3, 65536),))),)},
         {'an': (rr(b'x', TYPES.SVCB, module.SVCB(1, b'', ((4, (IPv6Address('::1'),)),))),)},
@@ -2530,6 +2589,7 @@ def test_what_fits_no_message_is_malformed(fields):
         {'an': (rr(b'x', TYPES.NSEC, (b'', 5)),)},
         {'an': (rr(b'x', TYPES.CAA, (0, 'issue', b'')),)},
         {'an': (rr(b'x', TYPES.DS, (1, 2, 3, (4, 5))),)},
+        {'an': (rr(b'x', TYPES.DS, (1, 2, 3, bytearray(b'45'))),)},
         {'an': (rr(b'x', TYPES.TSIG, (b'', None, 300, b'', 0, 0, b'')),)},
         {'an': (rr(b'x', TYPES.HIP, (2, 'a', b'a', ())),)},
         {'an': (rr('text', TYPES.A, b''),)},
@@ -2588,6 +2648,13 @@ def test_an_update_has_records_without_rdata(qtype):
     octets = pack(update)
     assert parse(octets) == update
     assert dns.message.from_wire(octets).to_wire() == octets
+
+
+@pytest.mark.parametrize('payload', [CLASSES.NONE, CLASSES.ANY])
+def test_an_opt_record_has_options_in_an_update_too(payload):
+    opt = ResourceRecord(b'', TYPES.OPT, payload, 0, ())
+    update = make_query('example', TYPES.SOA)._replace(opcode=OPCODES.UPDATE, an=(opt,), ar=())
+    assert parse(pack(update)).an[0].rdata == ()
 
 
 def test_the_root_is_a_name_in_an_update_too():
@@ -2709,6 +2776,43 @@ def test_each_query_is_drawn_at_random(make, cases, form, payload):
         assert query.has_edns == (payload is not None)
 
 
+@pytest.mark.parametrize('name', [b'', b'a', b'a\\.b.c', b'a.b\\.c.d', b'\\000.\\255', b'1.2'])
+def test_a_query_may_be_for_any_name(name):
+    for make in (module.to_query, module.mixed_query):
+        query = make(name, TYPES.TXT, module.EDNS_FORMS[1])
+        message = parse(query.octets)
+        assert (message.qd[0].name.lower(), message.qd[0].qtype) == (name, TYPES.TXT)
+        assert (query.end, query.fqdn) == (12 + len(module.pack_name(name)) + 4, name)
+        assert (message.rd, message.z) == (1, 2)
+        assert message.edns == ResourceRecord(b'', TYPES.OPT, 1232, 0, ())
+
+
+@pytest.mark.parametrize('size', [1, 40, 41, 60, 63])
+@pytest.mark.parametrize('scheme, codes', [('tcp', [11]), ('tls', [11, 12]), ('https', [12])])
+def test_a_query_on_a_stream_has_the_options_for_it(scheme, codes, size):
+    plain = module.to_query(b'a' * size, TYPES.A, module.PLAIN_FORMS[0])
+    assert module.for_stream(plain, scheme) is plain
+    query = module.to_query(b'a' * size, TYPES.A, module.EDNS_FORMS[0])
+    for_stream = module.for_stream(query, scheme)
+    assert for_stream[1:] == query[1:]
+    message = parse(for_stream.octets)
+    assert [code for code, _ in message.edns.rdata] == codes
+    assert not b''.join([value for _, value in message.edns.rdata]).strip(b'\0')
+    assert message._replace(ar=()) == parse(query.octets)._replace(ar=())
+    if scheme != 'tcp':
+        assert len(for_stream.octets) == 128
+
+
+def test_a_query_in_octets_has_a_whole_question_or_none():
+    octets = pack(ASKED)
+    end = module.query_in(octets).end
+    no_question = octets[:4] + bytes(8)
+    assert module.query_in(no_question) == (no_question, 12, b'', 0)
+    for size in range(end):
+        with pytest.raises(MalformedMessage):
+            module.query_in(octets[:size])
+
+
 @pytest.mark.parametrize(
     'fields',
     [
@@ -2736,8 +2840,13 @@ def test_what_does_not_answer_a_query_is_a_bad_response(fields):
 
 @pytest.mark.parametrize('size', range(12))
 def test_a_cut_header_does_not_answer(size):
+    octets = pack(reply_to(parse(QUERY.octets)))[:size]
     with pytest.raises(BadResponse):
-        module.read_reply(QUERY, pack(reply_to(parse(QUERY.octets)))[:size], 0.0)
+        module.read_reply(QUERY, octets, 0.0)
+    for cut in (octets, b'\xff' + octets):
+        if len(cut) < 12:
+            with pytest.raises(MalformedMessage):
+                module.parse_answer(QUERY, cut, False)
 
 
 @pytest.mark.parametrize('rcode', [RCODES.FORMERR, RCODES.NOTIMP, RCODES.SERVFAIL, RCODES.REFUSED])
@@ -3144,6 +3253,7 @@ def test_an_absence_lasts_for_the_lesser_of_the_soa_and_its_minimum():
         assert read(rcode=rcode, ns=()).expires_at == 1000.0
         for foreign in (b'org', b'x.www.example.com', b'ample.com', rb'example\.com'):
             assert read(rcode=rcode, ns=(soa(foreign, 50, 90),)).expires_at == 1000.0
+        assert read(rcode=rcode, ar=(soa(b'com', 50, 90),)).expires_at == 1000.0
         two = soa(b'org', 50, 90), soa(b'com', 40, 90), soa(b'example.com', 30, 90)
         assert read(rcode=rcode, ns=two).expires_at == 1040.0
 
@@ -3867,6 +3977,7 @@ REFUSED = {
     'cut short': (SIGNED[:-1], RCODES.FORMERR),
     'cut in its head': (SIGNED[: TSIG_AT + 15], RCODES.FORMERR),
     'cut before it': (SIGNED[:TSIG_AT], RCODES.FORMERR),
+    'cut in its other data': (signed_by_hand(REPLY, other=b'other')[:-1], RCODES.FORMERR),
     'not the last': (with_one_more(SIGNED, OTHER_RECORD), RCODES.FORMERR),
     'two': (with_one_more(SIGNED, SIGNED[TSIG_AT:]), RCODES.FORMERR),
     'two, the second of both': (signed_by_hand(SIGNED), RCODES.FORMERR),
@@ -4338,8 +4449,10 @@ def test_what_cannot_be_signed_is_refused():
     ):
         with pytest.raises(MalformedMessage):
             sign(*arguments)
-    octets, _ = sign(ASKED, KEY, b'', (1 << 48) - 1)
-    assert parse(octets).ar[-1].rdata.time_signed == (1 << 48) - 1
+    for seconds in (0, (1 << 48) - 1):
+        octets, _ = sign(ASKED, KEY, b'', seconds)
+        assert parse(octets).ar[-1].rdata.time_signed == seconds
+    assert sign(ASKED, KEY, bytes(65535))
     assert sign(ASKED, KEY, b'', NOW + 0.9) == (REQUEST, REQUEST_MAC)
 
 
@@ -4469,6 +4582,7 @@ def test_what_no_transfer_can_say_is_an_error_however_it_is_cut(query, records, 
     'fields, error, text',
     [
         ({'rcode': RCODES.REFUSED}, TransferError, 'REFUSED'),
+        ({'rcode': 12}, TransferError, '12'),
         ({'rcode': RCODES.NOTAUTH}, TransferError, 'NOTAUTH'),
         ({'rcode': 0, 'ar': (rr(b'', TYPES.OPT, (), 1 << 24, 1232),)}, TransferError, 'BADVERS'),
         (
@@ -4639,6 +4753,25 @@ def test_letter_case_makes_no_difference():
     asked = module.transfer_query(b'Moving.Example', None)
     messages = [message._replace(qid=asked.qid) for message in in_messages(AXFR, WHOLE_ZONE)]
     assert received(asked, messages)[1]
+    messages = in_messages(AXFR, WHOLE_ZONE)
+    messages[0] = messages[0]._replace(qd=(AXFR.qd[0]._replace(name=b'Moving.EXAMPLE'),))
+    assert received(AXFR, messages)[1]
+
+
+@pytest.mark.parametrize(
+    'old, new, steps',
+    [
+        (5, 5, 0),
+        (5, 6, 1),
+        (5, 4, -1),
+        (2**32 - 1, 0, 1),
+        (0, 2**32 - 1, -1),
+        (1, 2**31, 2**31 - 1),
+        (1, 2**31 + 1, -(2**31)),
+    ],
+)
+def test_serials_go_round(old, new, steps):
+    assert module.steps_between(old, new) == steps
 
 
 @given(data=st.data())
@@ -4847,6 +4980,11 @@ def test_letter_case_in_rdata_makes_no_difference_to_what_is_deleted():
     assert len(zone['x', TYPES.MX]) == 2
 
 
+def test_names_in_rdata_are_ordered_in_lower_case():
+    zone = applied([Changes(True, (), [rr(b'x', TYPES.NS, name) for name in (b'B', b'a', b'_')])])
+    assert [record.rdata for record in zone] == [b'_', b'a', b'B']
+
+
 def test_a_zone_is_in_canonical_order():
     names = [  # RFC 4034 6.1
         b'example',
@@ -4916,6 +5054,206 @@ def test_bind_reads_the_master_file():
     check_zone('servers.example', str(zone))
 
 
+# --- 12. TLS and HTTP --------------------------------------------------------
+
+
+def test_a_context_is_made_for_tls_as_the_rfcs_ask():
+    default = ssl.create_default_context()
+    for verify in (True, False):
+        context = module.to_context(verify, 'h2')
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+        assert context.options & default.options == default.options
+        assert context.check_hostname == verify
+        assert context.verify_mode == (ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
+    assert module.to_context(True, 'h2') is module.to_context(True, 'h2')
+    assert module.to_context(True, 'h2') is not module.to_context(True, 'dot')
+
+
+def test_a_file_of_authorities_is_read_again_only_once_it_has_changed(tmp_path, authority):
+    path = tmp_path / 'authorities'
+    authority.cert_pem.write_to_path(path)
+    os.utime(path, (1, 1))
+    context = module.to_context(path, 'dot')
+    os.utime(path, (2, 1))  # it was read
+    assert module.to_context(str(path), 'dot') is context
+    os.utime(path, ns=(2, 10**9 + 1))
+    assert module.to_context(path, 'dot') is not context
+    assert module.to_context(context, 'dot') is context
+
+
+class HttpPair:
+    """The two sides of HTTPS, without a socket between them."""
+
+    def __init__(self, is_post=True, **settings):
+        self.http = module.Http('dns.example', '/dns-query', is_post)
+        config = H2Configuration(client_side=False, header_encoding='utf-8')
+        config.validate_outbound_headers = config.normalize_outbound_headers = False
+        self.connection = H2Connection(config)
+        self.connection.initiate_connection()
+        if settings:
+            codes = {SettingCodes[name]: value for name, value in settings.items()}
+            self.connection.update_settings(codes)
+        self.heard()
+        assert self.said() == []
+        assert self.heard() == {}
+
+    def heard(self):
+        """The events of the server for what the client sends, by their stream."""
+        events = {}
+        for event in self.connection.receive_data(self.http.to_send()):
+            if stream_id := getattr(event, 'stream_id', 0):
+                events.setdefault(stream_id, []).append(event)
+        return events
+
+    def said(self, octets=b''):
+        """What the client makes of what the server sends."""
+        return list(self.http.take(self.connection.data_to_send() + octets))
+
+    def answer(self, stream_id, body=None, *fields, status='200'):
+        head = [(':status', status), ('content-type', 'application/dns-message'), *fields]
+        self.connection.send_headers(stream_id, head)
+        if body is not None:
+            self.connection.send_data(stream_id, body, end_stream=True)
+
+
+def body_in(events):
+    """The body in the events of one stream, and whether that is all."""
+    body = b''.join([event.data for event in events if isinstance(event, DataReceived)])
+    return body, any(isinstance(event, StreamEnded) for event in events)
+
+
+def test_a_query_is_sent_as_far_as_there_is_room():
+    octets = QUERY.octets
+    pair = HttpPair(INITIAL_WINDOW_SIZE=10)
+    pair.http.pack(octets)
+    assert body_in(pair.heard()[1]) == (octets[:10], False)
+    for at in (10, 11):
+        assert pair.heard() == {}
+        pair.connection.increment_flow_control_window(1, 1)
+        assert pair.said() == []
+        assert body_in(pair.heard()[1]) == (octets[at : at + 1], False)
+    pair.connection.increment_flow_control_window(100, 1)
+    assert pair.said() == []
+    assert body_in(pair.heard()[1]) == (octets[12:], True)
+    assert pair.http.uploads == []
+
+
+def test_a_query_that_is_given_up_is_not_asked_or_reset():
+    pair = HttpPair(INITIAL_WINDOW_SIZE=10)
+    keys = [pair.http.pack(QUERY.octets) for _ in range(3)]
+    assert pair.http.give_up(keys[1])
+    assert list(pair.heard()) == [1, 3]
+    for _ in range(2):  # once more does nothing
+        assert pair.http.give_up(keys[0])
+    assert [event.error_code for event in pair.heard()[1]] == [ErrorCodes.CANCEL]
+    pair.answer(3, b'reply')
+    ((key, reply),) = pair.said()
+    assert (key, reply) == (keys[2], b'reply')
+    assert pair.http.give_up(key)
+    (event,) = pair.heard()[3]  # the server need not wait for the rest of the query
+    assert event.error_code == ErrorCodes.CANCEL
+    assert not pair.http.exchanges
+    assert pair.heard() == {}
+
+
+def test_at_most_100_queries_are_asked_at_once():
+    pair = HttpPair(MAX_CONCURRENT_STREAMS=1000)
+    for _ in range(103):
+        pair.http.pack(QUERY.octets)
+    assert len(pair.heard()) == 100
+    pair.answer(1, b'reply')
+    pair.answer(7, b'reply')
+    assert len(pair.said()) == 2
+    assert list(pair.heard()) == [201, 203]
+
+
+@pytest.mark.parametrize(
+    'status, said',
+    [
+        ('200', None),
+        ('299', None),
+        ('300', 300),
+        ('404', 404),
+        ('999', 999),
+        *[(status, 'no number') for status in ('', 'abc', '20', '2000', '2\u0660\u0660', '200 ')],
+    ],
+)
+def test_only_a_status_of_200_to_299_is_a_success(status, said):
+    pair = HttpPair()
+    key = pair.http.pack(QUERY.octets)
+    pair.heard()
+    pair.answer(1, b'reply', status=status)
+    ((heard, outcome),) = pair.said()
+    assert heard is key
+    if said is None:
+        assert outcome == b'reply'
+    else:
+        assert isinstance(outcome, BadResponse)
+        assert outcome.status == (None if said == 'no number' else said)
+
+
+@pytest.mark.parametrize(
+    'fields, ttls',
+    [
+        ([], [60, 5]),
+        ([('age', '0')], [60, 5]),
+        ([('age', '4')], [56, 1]),
+        ([('age', '5')], [55, 0]),
+        ([('age', '6')], [54, 0]),
+        ([('age', '999999999')], [0, 0]),
+        ([('age', '1000000000')], [60, 5]),  # that is no age
+        ([('age', '-1')], [60, 5]),
+        ([('age', '4 ')], [60, 5]),
+    ],
+)
+def test_ttls_are_less_by_the_age_of_the_response(fields, ttls):
+    pair = HttpPair()
+    pair.http.pack(QUERY.octets)
+    pair.heard()
+    opt = OPT._replace(ttl=0x8000)
+    reply = reply_to(parse(QUERY.octets), a(b'x', ttl=60), ns=(soa(b'x', ttl=5),), ar=(opt,))
+    pair.answer(1, pack(reply), *fields)
+    ((_, octets),) = pair.said()
+    message = parse(octets)
+    assert [message.an[0].ttl, message.ns[0].ttl] == ttls
+    assert message._replace(an=(), ns=()) == reply._replace(an=(), ns=())
+
+
+def unknown_frame(size):
+    """A frame of a type that is to be ignored."""
+    return (size - 9).to_bytes(3, 'big') + b'\xbb' + bytes(size - 4)
+
+
+def test_only_so_much_may_come_without_a_reply():
+    pair = HttpPair()
+    pair.http.pack(QUERY.octets)
+    pair.http.pack(QUERY.octets)
+    pair.heard()
+    assert pair.said(unknown_frame(10_000)) == []
+    pair.answer(1, b'reply')
+    assert len(pair.said()) == 1  # the count begins anew
+    for _ in range(8):
+        assert pair.said(unknown_frame(module.MAX_WITHOUT_REPLY // 8)) == []
+    with pytest.raises(ConnectionAbortedError):
+        pair.said(unknown_frame(9))
+
+
+def test_replies_that_are_under_way_are_no_flood():
+    pair = HttpPair()
+    keys = [pair.http.pack(QUERY.octets) for _ in range(4)]
+    for stream_id in pair.heard():
+        pair.answer(stream_id)
+    for _ in range(6):
+        for stream_id in (1, 3, 5, 7):
+            pair.connection.send_data(stream_id, bytes(10_000))
+            assert pair.said() == []
+            pair.heard()  # it makes room
+    for stream_id in (1, 3, 5, 7):
+        pair.connection.end_stream(stream_id)
+    assert pair.said() == [(key, bytes(60_000)) for key in keys]
+
+
 # --- 13. The system's files --------------------------------------------------
 
 
@@ -4932,7 +5270,7 @@ def test_resolv_conf_gives_nameservers_and_warns_of_the_rest(caplog):
         'nameserver 192.0.2.1\n',
         '  nameserver\t2001:db8::1   # trailing\n',
         'nameserver fe80::1%lo\n',
-        'nameserver 192.0.2.4\n',
+        'nameserver 192.0.2.4 192.0.2.5\n',
         'search example.com\n',
         'sortlist 192.0.2.0/255.255.255.0\n',
         'options ndots:5\n',
@@ -5085,6 +5423,8 @@ def test_a_search_list_is_bounded(caplog):
     conf = conf_of('search ' + ' '.join(domains))
     assert conf.search == tuple(domain.encode() for domain in domains[:32])
     assert len(caplog.records) == 1
+    assert conf_of('search ' + ' '.join(domains[:32])) == conf
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(
@@ -5115,7 +5455,11 @@ def test_options_are_those_of_the_c_library_and_the_rest_is_passed_over(options,
 
 
 @pytest.mark.parametrize(
-    'option', ['ndots:', 'timeout:x', 'timeout:-1', 'attempts:1.5', 'ndots:\u0665', 'ndots:1_0']
+    'option',
+    [
+        *('ndots:', 'timeout:x', 'timeout:-1', 'attempts:1.5', 'ndots:\u0665', 'ndots:1_0'),
+        *('ndots:2:3', 'ndots:\xb2'),
+    ],
 )
 def test_an_option_without_its_number_costs_only_itself(option, caplog):
     assert conf_of(f'options rotate {option} use-vc\n') == module.Conf(rotate=True, use_vc=True)
@@ -5138,6 +5482,7 @@ def test_options_of_the_environment_come_after_those_of_the_file():
 def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
     lines = [
         '192.0.2.1 Www.Example.COM www # comment\n',
+        '192.0.2.1 UNIX\n',
         '192.0.2.2\twww.example.com.\n',
         '2001:db8::1 www.example.com\n',
         'fe80::1%lo scoped\n',
@@ -5156,7 +5501,7 @@ def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
     }
     assert hosts[b'www'] == {TYPES.A: (IPv4Address('192.0.2.1'),), TYPES.AAAA: ()}
     assert hosts[b'scoped'] == {TYPES.A: (), TYPES.AAAA: (IPv6Address('fe80::1%lo'),)}
-    assert len(hosts) == 3
+    assert set(hosts) == {b'www.example.com', b'www', b'scoped', b'unix'}
     assert len(caplog.records) == 3
 
 
@@ -5273,7 +5618,10 @@ def test_a_name_of_hosts_that_is_none_costs_only_itself(bad, caplog):
 # Of an IPv6 address: one that no interface can have, or that has a meaning in a URL.
 @pytest.mark.parametrize(
     'scope',
-    ['an-interface-too-long', '99999999999', '4294967296', 'a\0b', 'a/b', 'a]b', 'a#b', ']'],
+    [
+        *('an-interface-too-long', '99999999999', '4294967296', '16-characters-16'),
+        *('a\0b', 'a/b', 'a]b', 'a#b', ']'),
+    ],
 )
 def test_a_nameserver_with_a_scope_that_cannot_be_costs_only_itself(scope, caplog):
     conf = conf_of(f'nameserver fe80::1%{scope}\nnameserver 192.0.2.1\noptions use-vc\n')
@@ -5283,6 +5631,12 @@ def test_a_nameserver_with_a_scope_that_cannot_be_costs_only_itself(scope, caplo
     assert len(caplog.records) == (2 if '#' not in scope else 1)  # a comment, in hosts
     with pytest.raises(InvalidName):
         module.to_server((f'fe80::1%{scope}', 53))
+
+
+@pytest.mark.parametrize('scope', ['15-characters-x', '4294967295', '1', 'lo'])
+def test_a_nameserver_may_have_any_scope_that_can_be(scope):
+    conf = conf_of(f'nameserver fe80::1%{scope}\n')
+    assert conf.nameservers == ((IPv6Address(f'fe80::1%{scope}'), 53),)
 
 
 @given(st.lists(st.text('fe80:%1.-/#[]\0\r\u00a0\udcff\u0663', max_size=24), max_size=4))
@@ -5334,7 +5688,10 @@ def test_a_file_is_read_again_once_it_has_changed(tmp_path):
     path.unlink()
     assert file.current(8.0) == 4
     assert file.current(0.0) == 4  # another clock
-    assert reads == [[], ['one\n'], ['two, longer\n'], []]
+    path.write_text('three\n')
+    assert file.current(1.5) == 4
+    assert file.current(-0.5) == 5
+    assert reads == [[], ['one\n'], ['two, longer\n'], [], ['three\n']]
 
 
 def test_a_file_whose_reading_was_interrupted_is_read_anew(tmp_path):
