@@ -929,6 +929,7 @@ def test_a_name_has_many_spellings_and_one_canonical(spelling, canonical, octets
         b'a..b',
         b'a..',
         b'a' * 64,
+        b'a.' + b'b' * 64,
         b'\\256',
         b'\\300',
         b'a\\',
@@ -1340,6 +1341,15 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
         (module.AddressPrefix(1, 0, 1, IPv4Address('0.0.0.0')),),
         '!1:0.0.0.0/0',
     ),
+    (
+        'APL',  # as long as can be
+        '0001 20 04 c0000201 0002 80 10 20010db8000000000000000000000001',
+        (
+            module.AddressPrefix(1, 32, 0, IPv4Address('192.0.2.1')),
+            module.AddressPrefix(2, 128, 0, IPv6Address('2001:db8::1')),
+        ),
+        '1:192.0.2.1/32 2:2001:db8::1/128',
+    ),
     ('APL', '', (), ''),
     (
         'DS',  # RFC 4034 5.4
@@ -1741,6 +1751,9 @@ def test_only_what_fourteen_bits_can_point_to_is_pointed_to(at, is_pointed_to):
     octets = pack(made_of(before, *records))
     assert octets[at:].count(b'\1x\0') == (1 if is_pointed_to else 2)
     assert parse(octets).an == (before, *records)
+    reserved = b'\1y' + struct.pack('>H', 0x8000 | at & 0x3FFF) + b'\0\1\0\1' + bytes(6)
+    with pytest.raises(MalformedMessage):
+        parse(with_one_more(octets, reserved))
 
 
 def test_a_question_is_compressed_against_another():
@@ -1956,6 +1969,13 @@ def test_what_a_receiver_is_to_accept_is_accepted(mnemonic, octets, text, packed
     expected = octets if packed is None else bytes.fromhex(packed)
     assert pack(message) == header(an=1) + wire_record(TYPES[mnemonic], expected)
     assert parse(pack(message)) == message
+
+
+def test_a_well_known_service_may_have_any_port():
+    rdata = IPv4Address('192.0.2.1').packed + b'\6' + bytes(8191) + b'\1'
+    message = parse(header(an=1) + wire_record(TYPES.WKS, rdata))
+    assert presentation(message.an[0]) == 'x. 60 IN WKS 192.0.2.1 6 65535'
+    assert pack(message).endswith(rdata)
 
 
 def test_compressed_rendezvous_servers_are_malformed():
@@ -2480,10 +2500,11 @@ def test_a_length_beyond_the_end_costs_nothing():
 
 def test_what_has_a_mnemonic_is_read_with_it():
     update = make_query('example', TYPES.SOA)._replace(opcode=OPCODES.UPDATE, rcode=3)
-    message = parse(pack(update))
-    (question,) = message.qd
-    numbers = message.opcode, message.rcode, question.qtype, question.qclass
-    assert [*map(str, numbers)] == ['UPDATE', 'NXDOMAIN', 'SOA', 'IN']
+    message = parse(pack(update._replace(an=(a(b'x'),))))
+    (question,), (record,) = message.qd, message.an
+    assert (str(message.opcode), str(message.rcode)) == ('UPDATE', 'NXDOMAIN')
+    assert (str(question.qtype), str(question.qclass)) == ('SOA', 'IN')
+    assert (str(record.qtype), str(record.qclass)) == ('A', 'IN')
 
 
 @pytest.mark.parametrize('tc', [0, 1])
@@ -2558,6 +2579,7 @@ def test_to_parse_what_is_not_bytes_is_a_type_error(data):
                 (TYPES.CAA, (0, b'', b'')),
                 (TYPES.CAA, (0, b'a;b', b'')),
                 (TYPES.HIP, (2, b'', b'a', ())),
+                (TYPES.HIP, (2, b'a', b'', ())),
                 (TYPES.HIP, (2, b'a' * 256, b'a', ())),
                 (TYPES.EUI48, b'a' * 7),
                 (TYPES.TSIG, (b'', 1 << 48, 300, b'', 0, 0, b'')),
@@ -2655,6 +2677,25 @@ def test_an_opt_record_has_options_in_an_update_too(payload):
     opt = ResourceRecord(b'', TYPES.OPT, payload, 0, ())
     update = make_query('example', TYPES.SOA)._replace(opcode=OPCODES.UPDATE, an=(opt,), ar=())
     assert parse(pack(update)).an[0].rdata == ()
+
+
+def test_rdata_that_is_in_an_update_is_not_left_out():
+    for qclass in (CLASSES.NONE, CLASSES.ANY):
+        record = rr(b'x', TYPES.CNAME, b'y', 0, qclass)
+        update = make_query('example', TYPES.SOA)._replace(opcode=OPCODES.UPDATE, an=(record,))
+        assert parse(pack(update)).an == (record,)
+
+
+def test_a_message_may_have_65535_octets():
+    query = make_query('x', TYPES.A)
+    room = 65535 - len(pack(query._replace(an=(rr(b'', TYPES.NULL, b''),))))
+    full = pack(query._replace(an=(rr(b'', TYPES.NULL, bytes(room)),)))
+    assert len(full) == 65535
+    assert module.to_octets(full) is full
+    with pytest.raises(MalformedMessage):
+        pack(query._replace(an=(rr(b'', TYPES.NULL, bytes(room + 1)),)))
+    with pytest.raises(MalformedMessage):
+        module.to_octets(full + b'\0')
 
 
 def test_the_root_is_a_name_in_an_update_too():
@@ -2856,6 +2897,17 @@ def test_an_error_may_lack_the_question(rcode):
     (error,) = outcome = module.read_reply(QUERY, reply, 0.0)
     assert type(outcome) is module.WithoutQuestion
     assert (type(error), error.rcode) == (ResponseCode, rcode)
+
+
+def test_only_the_reply_to_an_update_may_lack_the_question_without_an_error():
+    for opcode in (*OPCODES, 4 | 8, 5 | 8):
+        query = make_query('x', TYPES.SOA)._replace(opcode=opcode)
+        reply = pack(reply_to(query, ra=0)._replace(qd=()))
+        if opcode == OPCODES.UPDATE:
+            assert module.check_reply(module.query_in(query), reply)
+        else:
+            with pytest.raises(BadResponse):
+                module.check_reply(module.query_in(query), reply)
 
 
 def mixed(name=QUESTION_A.name, qtype=TYPES.A):
@@ -3523,6 +3575,19 @@ def is_found(reply):
 def test_what_is_foreign_may_be_broken(sections):
     assert is_found(put_together(*sections))
     assert is_found(put_together(*sections) + b'trailing octets')
+    assert is_found(put_together(*sections) + octets_of(41, b'', b'\0', 1, 1 << 24))
+
+
+@pytest.mark.parametrize('at', [0x0FF, 0x105, 0x10C, 0x1000, 0x2105, 0x3F0C])
+def test_a_pointer_in_a_reply_leads_anywhere_before_it(at):
+    filler = octets_of(16, bytes(at - 33 - 12))
+    pointer = struct.pack('>H', 0xC000 | at)
+    target, unlike = octets_of(16, b'', b'\1t\0'), octets_of(1, b'\1\2\3\4', b'\1u\0')
+    alias, address = octets_of(5, pointer), octets_of(1, b'\xc0\0\2\1', pointer)
+    reply = put_together([filler, target, alias, unlike, address])
+    assert reply[at : at + 3] == b'\1t\0'
+    assert is_found(reply)
+    assert module.read_reply(QUERY, reply, 0.0).alias.name == b't'
 
 
 @pytest.mark.parametrize(
@@ -5139,6 +5204,74 @@ def test_a_query_is_sent_as_far_as_there_is_room():
     assert pair.http.uploads == []
 
 
+@pytest.mark.parametrize('size', [16_384, 16_385, 40_000])
+def test_a_query_is_sent_in_frames_that_the_server_takes(size):
+    pair = HttpPair(INITIAL_WINDOW_SIZE=60_000)
+    octets = QUERY.octets + bytes(size - len(QUERY.octets))
+    pair.http.pack(octets)
+    events = pair.heard()[1]
+    assert body_in(events) == (octets, True)
+    assert max(len(event.data) for event in events if isinstance(event, DataReceived)) == 16_384
+
+
+def test_a_query_that_is_refused_is_asked_once_more():
+    pair = HttpPair()
+    key = pair.http.pack(QUERY.octets)
+    assert body_in(pair.heard()[1]) == (QUERY.octets, True)
+    pair.connection.reset_stream(1, ErrorCodes.REFUSED_STREAM)
+    assert pair.said() == []
+    again = pair.heard()
+    assert list(again) == [3]  # nothing more of the first
+    assert body_in(again[3]) == (QUERY.octets, True)
+    pair.connection.reset_stream(3, ErrorCodes.REFUSED_STREAM)
+    ((refused, error),) = pair.said()
+    assert (refused, type(error)) == (key, module.RequestEnded)
+    assert pair.heard() == {}
+
+
+def test_a_query_of_which_the_rest_waits_is_refused_as_a_whole():
+    pair = HttpPair(INITIAL_WINDOW_SIZE=10)
+    pair.http.pack(QUERY.octets)
+    pair.heard()
+    pair.connection.reset_stream(1, ErrorCodes.REFUSED_STREAM)
+    assert pair.said() == []
+    assert body_in(pair.heard()[3]) == (QUERY.octets[:10], False)
+    pair.connection.increment_flow_control_window(100, 3)
+    assert pair.said() == []
+    assert body_in(pair.heard()[3]) == (QUERY.octets[10:], True)
+
+
+def test_a_server_that_goes_away_answers_the_queries_up_to_the_last_it_names():
+    pair = HttpPair(MAX_CONCURRENT_STREAMS=3)
+    keys = [pair.http.pack(QUERY.octets) for _ in range(5)]
+    assert list(pair.heard()) == [1, 3, 5]
+    pair.answer(1, b'one')
+    said = pair.said(raw_frame(7, 0, b'\0\0\0\3\0\0\0\0'))
+    assert said[0] == (keys[0], b'one')
+    assert [key for key, _ in said[1:]] == [keys[2], keys[3], keys[4]]
+    assert {type(error) for _, error in said[1:]} == {ConnectionResetError}
+    assert pair.http.is_closing
+    pair.http.pack(QUERY.octets)
+    assert 7 not in pair.heard()
+    pair.answer(3, b'three')
+    heard = pair.http.take(pair.connection.data_to_send())
+    assert next(heard) == (keys[1], b'three')
+    with pytest.raises(ConnectionResetError):
+        next(heard)
+
+
+@pytest.mark.parametrize('is_post', [True, False])
+@pytest.mark.parametrize('number', [b'\0\0', b'\0\1', b'\1\0'])
+def test_only_the_reply_to_a_get_gets_its_id_back(is_post, number):
+    pair = HttpPair(is_post)
+    pair.http.pack(QUERY.octets)
+    pair.heard()
+    pair.answer(1, number + b'reply')
+    ((_, reply),) = pair.said()
+    is_anew = not is_post and number == b'\0\0'
+    assert reply == (QUERY.octets[:2] if is_anew else number) + b'reply'
+
+
 def test_a_query_that_is_given_up_is_not_asked_or_reset():
     pair = HttpPair(INITIAL_WINDOW_SIZE=10)
     keys = [pair.http.pack(QUERY.octets) for _ in range(3)]
@@ -5222,7 +5355,7 @@ def test_ttls_are_less_by_the_age_of_the_response(fields, ttls):
 
 def unknown_frame(size):
     """A frame of a type that is to be ignored."""
-    return (size - 9).to_bytes(3, 'big') + b'\xbb' + bytes(size - 4)
+    return raw_frame(0xBB, 0, bytes(size - 9))
 
 
 def test_only_so_much_may_come_without_a_reply():
@@ -5246,7 +5379,8 @@ def test_replies_that_are_under_way_are_no_flood():
         pair.answer(stream_id)
     for _ in range(6):
         for stream_id in (1, 3, 5, 7):
-            pair.connection.send_data(stream_id, bytes(10_000))
+            for size in (1000, 8000, 1000):
+                pair.connection.send_data(stream_id, bytes(size))
             assert pair.said() == []
             pair.heard()  # it makes room
     for stream_id in (1, 3, 5, 7):
@@ -5672,6 +5806,41 @@ def test_blanks_and_line_ends_of_other_systems(tmp_path):
     conf = module.ConfigFile(str(path), module.parse_resolv_conf).current(0.0)
     assert conf[:2] == (((IPv4Address('192.0.2.1'), 53),), (b'a', b'b'))
     assert conf.rotate
+
+
+@pytest.mark.parametrize(
+    'search, used, ndots',
+    [
+        ((), (), 0),
+        ((b'',), (), 0),
+        ((b'', b''), (), 0),
+        ((b'a',), (b'a',), 1),
+        ((b'a', b''), (b'a', b''), 1),
+        ((b'', b'a'), (b'', b'a'), 1),
+    ],
+)
+def test_a_search_list_of_only_the_root_is_none(search, used, ndots):
+    config = module.SystemConfig(None, None, search)
+    assert (config.search, config.ndots) == (used, ndots)
+
+
+def test_what_a_resolver_reads_it_checks_again_and_nothing_else(tmp_path):
+    path = tmp_path / 'file'
+    path.write_text('nameserver 192.0.2.1\nsearch a\n')
+    conf = module.ConfigFile(str(path), module.parse_resolv_conf)
+    hosts = module.ConfigFile(str(path), module.parse_hosts)
+    for resolv_conf, names in ((conf, hosts), (conf, None), (None, hosts)):
+        config = module.SystemConfig(resolv_conf, names, None)
+        assert config.due == float('-inf')
+        assert config.reload_if_changed(5.0)
+        assert not config.reload_if_changed(6.0)
+        assert (config.since, config.due) == (6.0, 7.0)
+        assert config.search == ((b'a',) if resolv_conf else ())
+        conf.looked_at = hosts.looked_at = float('-inf')
+    config = module.SystemConfig(None, None, None)
+    assert (config.since, config.due) == (float('-inf'), float('inf'))
+    assert not config.reload_if_changed(5.0)
+    assert config.due == float('inf')
 
 
 def test_a_file_is_read_again_once_it_has_changed(tmp_path):
