@@ -1022,6 +1022,18 @@ def test_a_name_that_is_none_is_malformed(octets):
             parse(header(qd=1) + octets + rest)
 
 
+def test_a_name_put_together_by_pointers_has_at_most_255_octets():
+    record = wire_record(1, b'\1\2\3\4', name=b'\1a\0')
+    octets = header(an=127) + record
+    for at in [12, *range(12 + len(record), 12 + len(record) + 125 * 18, 18)]:
+        octets += wire_record(1, b'\1\2\3\4', name=b'\1a' + struct.pack('>H', 0xC000 | at))
+    assert parse(octets).an[-1].name == b'.'.join([b'a'] * 127)
+    last = struct.pack('>H', 0xC000 | len(octets) - 18)
+    for too_long in (b'\1a' + last, b'\1-' + last, b'\1.' + last, b'\2ab' + last):
+        with pytest.raises(MalformedMessage):
+            parse(with_one_more(octets, wire_record(1, b'\1\2\3\4', name=too_long), 6))
+
+
 @pytest.mark.parametrize('size, is_label', [(1, True), (62, True), (63, True), (64, False)])
 def test_a_label_before_a_pointer_has_at_most_63_octets(size, is_label):
     octets = header(qd=2) + b'\1x\0\0\1\0\1' + bytes([size]) + b'a' * size + b'\xc0\x0c\0\1\0\1'
@@ -1034,7 +1046,7 @@ def test_a_label_before_a_pointer_has_at_most_63_octets(size, is_label):
 
 def test_a_pointer_leads_anywhere_before_it():
     # Names at many offsets, so that a pointer that is read wrongly leads to another of them.
-    names = [b'n%d.example' % number for number in range(200)]
+    names = [b'n%d.example' % number for number in range(500)]
     names = [below + name for name in names for below in (b'', b'', b'a.', b'\\..')]
     assert [record.name for record in parse(pack(made_of(*map(a, names)))).an] == names
     rest = [wire_record(1, b'\1\2\3\4', name=name) for name in (b'\1x\0', b'\1a\0')]
@@ -1224,6 +1236,7 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
     ('HINFO', '05 494e54454c 04 554e4958', module.HINFO(b'INTEL', b'UNIX'), '"INTEL" "UNIX"'),
     ('MX', '000a 046d61696c00', module.MX(10, b'mail'), '10 mail.'),
     ('TXT', '03 613d62 00', (b'a=b', b''), '"a=b" ""'),
+    ('TXT', '04 1f 20 7e 7f', (b'\x1f ~\x7f',), '"\\031 ~\\127"'),
     ('TXT', '05 22 5c 00 ff 20', (b'"\\\0\xff ',), '"\\"\\\\\\000\\255 "'),
     (
         'RP',  # RFC 1183 2.2
@@ -1299,6 +1312,12 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
         module.LOC(0, 0, 0x10, 0x91, (1 << 31) - 324_000_000, 1 << 31, 0),
         '90 0 0.000 S 0 0 0.000 E -100000.00m 0.00m 0.01m 0.90m',
     ),
+    (
+        'LOC',  # a metre, and a little less
+        '00 12 91 90 80000001 7fffffff 00989680',
+        module.LOC(0, 0x12, 0x91, 0x90, (1 << 31) + 1, (1 << 31) - 1, 10_000_000),
+        '0 0 0.001 N 0 0 0.001 W 0.00m 1m 0.90m 0.09m',
+    ),
     ('AAAA', '20010db8000000000000000000000001', IPv6Address('2001:db8::1'), '2001:db8::1'),
     (
         'SRV',
@@ -1343,12 +1362,12 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
     ),
     (
         'APL',  # as long as can be
-        '0001 20 04 c0000201 0002 80 10 20010db8000000000000000000000001',
+        '0001 20 04 c0000258 0002 80 10 20010db8000000000000000000000001',
         (
-            module.AddressPrefix(1, 32, 0, IPv4Address('192.0.2.1')),
+            module.AddressPrefix(1, 32, 0, IPv4Address('192.0.2.88')),
             module.AddressPrefix(2, 128, 0, IPv6Address('2001:db8::1')),
         ),
-        '1:192.0.2.1/32 2:2001:db8::1/128',
+        '1:192.0.2.88/32 2:2001:db8::1/128',
     ),
     ('APL', '', (), ''),
     (
@@ -1751,15 +1770,29 @@ def test_only_what_fourteen_bits_can_point_to_is_pointed_to(at, is_pointed_to):
     octets = pack(made_of(before, *records))
     assert octets[at:].count(b'\1x\0') == (1 if is_pointed_to else 2)
     assert parse(octets).an == (before, *records)
-    reserved = b'\1y' + struct.pack('>H', 0x8000 | at & 0x3FFF) + b'\0\1\0\1' + bytes(6)
-    with pytest.raises(MalformedMessage):
-        parse(with_one_more(octets, reserved))
+    reserved = struct.pack('>H', 0x8000 | at & 0x3FFF) + b'\0\1\0\1' + bytes(6)
+    for record in (reserved, b'\1y' + reserved):
+        with pytest.raises(MalformedMessage):
+            parse(with_one_more(octets, record))
 
 
 def test_a_question_is_compressed_against_another():
     question = QuestionRecord(b'www.example.com', TYPES.A, CLASSES.IN)
     octets = pack(made_of(questions=[question, question._replace(qtype=TYPES.AAAA)]))
     assert octets.count(b'example') == 1
+
+
+def test_any_record_is_compressed_against_the_question():
+    query = make_query('www.example', TYPES.A)
+    record = a(b'www.example')
+    for fields in (
+        {'an': (record,)},
+        {'ns': (record,)},
+        {'ar': (record,)},
+        {'ar': (*query.ar, record)},
+        {'ar': (record, *query.ar)},
+    ):
+        assert pack(query._replace(**fields)).count(b'example') == 1
 
 
 def test_a_pointer_does_not_become_good_by_what_was_read_before():
@@ -2009,6 +2042,8 @@ def test_a_type_of_class_in_is_octets_in_another_class():
     assert message.an[0].rdata == b'\1x\0\0\7'
     assert parse(pack(message)) == message
     assert presentation(message.an[0]) == 'x. 60 CH A \\# 5 0178000007'
+    record = rr(b'x', TYPES.NSAP_PTR, b'no name', qclass=CLASSES.CH)
+    assert parse(pack(made_of(record))).an == (record,)
 
 
 def test_what_no_rfc_has_a_form_for_is_written_as_dig_does_or_in_the_generic_form():
@@ -2509,11 +2544,41 @@ def test_what_has_a_mnemonic_is_read_with_it():
 
 @pytest.mark.parametrize('tc', [0, 1])
 def test_a_cut_message_is_malformed_truncated_or_not(tc):
-    octets = pack(make_query('x', TYPES.A)._replace(tc=tc, an=(a(b'x'),)))
+    records = (rr(b'x', TYPES.NULL, b'abc'), a(b'x'), rr(b'x', 65280, b'abc'))
+    octets = pack(make_query('x', TYPES.A)._replace(tc=tc, an=records, ar=()))
     for size in range(len(octets)):
         for ignore_trailing in (False, True):
             with pytest.raises(MalformedMessage):
                 parse(octets[:size], ignore_trailing)
+
+
+def test_a_message_may_be_nothing_but_a_header():
+    message = parse(header())
+    assert (message.qid, message.qr, message[-4:]) == (1, RESPONSE, ((), (), (), ()))
+    assert pack(message) == header()
+
+
+@pytest.mark.parametrize(
+    'field, most',
+    [
+        ('qr', 1),
+        ('opcode', 15),
+        ('aa', 1),
+        ('tc', 1),
+        ('rd', 1),
+        ('ra', 1),
+        ('z', 7),
+        ('rcode', 15),
+    ],
+)
+def test_each_field_of_the_header_has_its_bits(field, most):
+    zeros = Message(0, *[0] * 8, (), (), (), ())
+    message = zeros._replace(**{field: most})
+    assert parse(pack(message)) == message
+    assert pack(message)[2:4].count(0) == 1
+    for value in (most + 1, -1):
+        with pytest.raises(MalformedMessage):
+            pack(zeros._replace(**{field: value}))
 
 
 def test_trailing_octets_are_malformed_unless_ignored():
@@ -2679,6 +2744,16 @@ def test_an_opt_record_has_options_in_an_update_too(payload):
     assert parse(pack(update)).an[0].rdata == ()
 
 
+@pytest.mark.parametrize('qclass', [CLASSES.NONE, CLASSES.ANY])
+def test_only_in_an_update_is_empty_rdata_none(qclass):
+    for section in ({'an': 1}, {'ns': 1}):
+        message = parse(header(**section) + wire_record(TYPES.TXT, b'', qclass))
+        (record,) = message.an + message.ns
+        assert record.rdata == (b'',)
+        with pytest.raises(MalformedMessage):
+            parse(header(**section) + wire_record(TYPES.NS, b'', qclass))
+
+
 def test_rdata_that_is_in_an_update_is_not_left_out():
     for qclass in (CLASSES.NONE, CLASSES.ANY):
         record = rr(b'x', TYPES.CNAME, b'y', 0, qclass)
@@ -2822,7 +2897,8 @@ def test_a_query_may_be_for_any_name(name):
     for make in (module.to_query, module.mixed_query):
         query = make(name, TYPES.TXT, module.EDNS_FORMS[1])
         message = parse(query.octets)
-        assert (message.qd[0].name.lower(), message.qd[0].qtype) == (name, TYPES.TXT)
+        (question,) = message.qd
+        assert (question.name.lower(), *question[1:]) == (name, TYPES.TXT, CLASSES.IN)
         assert (query.end, query.fqdn) == (12 + len(module.pack_name(name)) + 4, name)
         assert (message.rd, message.z) == (1, 2)
         assert message.edns == ResourceRecord(b'', TYPES.OPT, 1232, 0, ())
@@ -2847,6 +2923,10 @@ def test_a_query_on_a_stream_has_the_options_for_it(scheme, codes, size):
 def test_a_query_in_octets_has_a_whole_question_or_none():
     octets = pack(ASKED)
     end = module.query_in(octets).end
+    two = ASKED._replace(qd=(*ASKED.qd, QuestionRecord(b'x', TYPES.A, CLASSES.IN)))
+    upper = two._replace(qd=(two.qd[0]._replace(name=b'WWW.Example'), two.qd[1]))
+    for query in (two, upper):
+        assert module.query_in(query)[2:] == (b'www.example', TYPES.TXT)
     no_question = octets[:4] + bytes(8)
     assert module.query_in(no_question) == (no_question, 12, b'', 0)
     for size in range(end):
@@ -3247,6 +3327,13 @@ def test_a_dname_above_the_name_makes_an_alias():
     assert texts(to_root.records) == ['192.0.2.1']
     for owner in (b'www.example.com', b'ample.com', b'org', b'x.www.example.com'):
         assert isinstance(read(rr(owner, TYPES.DNAME, b'net'), ra=0), BadResponse)
+    escaped = read(rr(b'com', TYPES.DNAME, b'\\001' * 63))
+    assert escaped.alias.name == b'www.example.' + b'\\001' * 63
+    for size in (57, 58):  # 254 and 255 octets in all
+        names = b'.'.join([b'a' * 60] * 3 + [b'a' * size])
+        assert read(rr(b'com', TYPES.DNAME, names)).alias.name == b'www.example.' + names
+    too_long = read(rr(b'com', TYPES.DNAME, b'.'.join([b'a' * 60] * 3 + [b'a' * 59])))
+    assert isinstance(too_long, BadResponse)
     too_long = read(rr(b'com', TYPES.DNAME, b'.'.join([b'a' * 60] * 4)))
     assert isinstance(too_long, BadResponse)
     assert too_long.__traceback__ is None
@@ -3336,6 +3423,9 @@ def test_an_absence_at_the_end_of_a_chain_is_of_its_last_name():
     assert (absence.expires_at, absence.alias.expires_at) == (1020.0, 1050.0)
     absence = read(alias, ns=(soa(b'example', 90, 90),))
     assert (absence.error.rcode, absence.expires_at) == (RCODES.NOERROR, 1050.0)
+    for fields in ({'ra': 1, 'aa': 0}, {'ra': 0, 'aa': 1}):
+        absence = read(alias, ns=(soa(b'example', 90, 90),), **fields)
+        assert type(absence) is module.NegativeAnswer
     for ns in ((), (soa(b'example.com'),), (rr(b'example', TYPES.NS, b'ns'),)):
         answer = read(alias, ns=ns)
         assert type(answer) is module.Answer
@@ -3518,6 +3608,7 @@ def test_a_truncated_reply_says_nothing_of_an_absence():
         assert isinstance(nothing, Truncated)
         assert nothing.message.tc == 1
     whole = read(a(b'www.example.com'))
+    assert whole.is_cacheable
     assert read(a(b'www.example.com'), tc=1) == (whole._replace(is_cacheable=False),)
     (answer,) = read(cname(b'www.example.com', b'x'), tc=1, rcode=3, ns=(soa(b''),))
     assert type(answer) is module.Answer
@@ -3588,6 +3679,9 @@ def test_a_pointer_in_a_reply_leads_anywhere_before_it(at):
     assert reply[at : at + 3] == b'\1t\0'
     assert is_found(reply)
     assert module.read_reply(QUERY, reply, 0.0).alias.name == b't'
+    reserved = octets_of(1, b'\1\2\3\4', b'\1v' + struct.pack('>H', 0x8000 | at))
+    with pytest.raises(MalformedMessage):
+        module.read_reply(QUERY, put_together([filler, target, reserved]), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -3649,6 +3743,17 @@ def test_all_records_that_are_counted_are_whole_save_with_tc(last, section):
     assert (texts(answer.records), answer.is_cacheable) == (['192.0.2.1'], False)
 
 
+def test_what_is_whole_in_a_cut_reply_with_tc_is_its_message():
+    records = [octets_of(16, b'\1a'), octets_of(16, b'\1b')]
+    cut = put_together(records, tc=1)[:-1]
+    (nothing,) = module.read_reply(QUERY, cut, 0.0)
+    assert isinstance(nothing, Truncated)
+    message = module.parse_answer(QUERY, cut, False)
+    for one in (nothing.message, message):
+        assert [record.rdata for record in one.an] == [(b'a',)]
+        assert one.tc == 1
+
+
 def test_a_cut_reply_is_read_to_its_last_whole_record_only_with_tc():
     answers = [a(b'www.example.com', f'192.0.2.{last}') for last in range(5)]
     octets = pack(reply_to(parse(QUERY.octets), *answers, tc=1, ar=()))
@@ -3690,6 +3795,10 @@ def test_two_opt_records_are_malformed_if_the_root_owns_both(tc):
         for pair in itertools.permutations([opt, ROOT_OPT]):
             with pytest.raises(MalformedMessage):
                 module.read_reply(QUERY, put_together([FOUND], [], pair, tc=tc), 0.0)
+    elsewhere = octets_of(41, b'', b'\0', 1, 1 << 24)
+    assert is_found(put_together([FOUND, elsewhere], [], [ROOT_OPT]))
+    assert is_found(put_together([FOUND], [elsewhere], [ROOT_OPT]))
+    assert is_found(put_together([FOUND, elsewhere, FOUND], [elsewhere], [ROOT_OPT]))
     several = put_together([FOUND, ROOT_OPT], [ROOT_OPT], [of_another, ROOT_OPT, of_another_too])
     assert is_found(several)
     assert parse(several).edns == OPT._replace(qclass=1232)
@@ -3745,7 +3854,14 @@ def test_how_long_a_stream_is_kept_is_an_option_of_edns(sections, seconds):
 
 
 def test_how_long_a_stream_is_kept_is_not_found_in_what_is_no_message():
-    for octets in (KEEPALIVE_OF_2_SECONDS, header(qd=1) + KEEPALIVE_OF_2_SECONDS):
+    for octets in (
+        KEEPALIVE_OF_2_SECONDS,
+        header(qd=1) + KEEPALIVE_OF_2_SECONDS,
+        header(qd=1) + b'\6' + KEEPALIVE_OF_2_SECONDS,
+        header(qd=1) + KEEPALIVE_OF_2_SECONDS + b'\0',
+        header(qd=1) + b'\xff' + KEEPALIVE_OF_2_SECONDS,
+        header(ar=1) + KEEPALIVE_OF_2_SECONDS,
+    ):
         assert module.keepalive_of(octets) is None
 
 
@@ -5150,8 +5266,8 @@ def test_a_file_of_authorities_is_read_again_only_once_it_has_changed(tmp_path, 
 class HttpPair:
     """The two sides of HTTPS, without a socket between them."""
 
-    def __init__(self, is_post=True, **settings):
-        self.http = module.Http('dns.example', '/dns-query', is_post)
+    def __init__(self, is_post=True, path='/dns-query', **settings):
+        self.http = module.Http('dns.example', path, is_post)
         config = H2Configuration(client_side=False, header_encoding='utf-8')
         config.validate_outbound_headers = config.normalize_outbound_headers = False
         self.connection = H2Connection(config)
@@ -5223,10 +5339,25 @@ def test_a_query_that_is_refused_is_asked_once_more():
     again = pair.heard()
     assert list(again) == [3]  # nothing more of the first
     assert body_in(again[3]) == (QUERY.octets, True)
+    pair.answer(3)
+    pair.connection.send_data(3, b'rep')
     pair.connection.reset_stream(3, ErrorCodes.REFUSED_STREAM)
     ((refused, error),) = pair.said()
     assert (refused, type(error)) == (key, module.RequestEnded)
     assert pair.heard() == {}
+
+
+def test_what_was_said_before_a_refusal_is_no_part_of_the_reply():
+    pair = HttpPair()
+    key = pair.http.pack(QUERY.octets)
+    pair.heard()
+    pair.answer(1)
+    pair.connection.send_data(1, b'rep')
+    pair.connection.reset_stream(1, ErrorCodes.REFUSED_STREAM)
+    assert pair.said() == []
+    assert list(pair.heard()) == [3]
+    pair.answer(3, b'reply')
+    assert pair.said() == [(key, b'reply')]
 
 
 def test_a_query_of_which_the_rest_waits_is_refused_as_a_whole():
@@ -5235,7 +5366,9 @@ def test_a_query_of_which_the_rest_waits_is_refused_as_a_whole():
     pair.heard()
     pair.connection.reset_stream(1, ErrorCodes.REFUSED_STREAM)
     assert pair.said() == []
-    assert body_in(pair.heard()[3]) == (QUERY.octets[:10], False)
+    again = pair.heard()
+    assert list(again) == [3]
+    assert body_in(again[3]) == (QUERY.octets[:10], False)
     pair.connection.increment_flow_control_window(100, 3)
     assert pair.said() == []
     assert body_in(pair.heard()[3]) == (QUERY.octets[10:], True)
@@ -5251,8 +5384,9 @@ def test_a_server_that_goes_away_answers_the_queries_up_to_the_last_it_names():
     assert [key for key, _ in said[1:]] == [keys[2], keys[3], keys[4]]
     assert {type(error) for _, error in said[1:]} == {ConnectionResetError}
     assert pair.http.is_closing
+    assert pair.said(raw_frame(7, 0, b'\0\0\0\3\0\0\0\0')) == []  # some say it twice
     pair.http.pack(QUERY.octets)
-    assert 7 not in pair.heard()
+    assert pair.heard() == {}
     pair.answer(3, b'three')
     heard = pair.http.take(pair.connection.data_to_send())
     assert next(heard) == (keys[1], b'three')
@@ -5363,13 +5497,105 @@ def test_only_so_much_may_come_without_a_reply():
     pair.http.pack(QUERY.octets)
     pair.http.pack(QUERY.octets)
     pair.heard()
+    assert pair.connection.remote_settings.enable_push == 0
     assert pair.said(unknown_frame(10_000)) == []
     pair.answer(1, b'reply')
     assert len(pair.said()) == 1  # the count begins anew
     for _ in range(8):
         assert pair.said(unknown_frame(module.MAX_WITHOUT_REPLY // 8)) == []
     with pytest.raises(ConnectionAbortedError):
-        pair.said(unknown_frame(9))
+        pair.said(b'\0')
+
+
+def test_a_frame_has_at_most_16384_octets():
+    pair = HttpPair()
+    assert pair.said(unknown_frame(9 + 16_384)) == []
+    with pytest.raises(ConnectionAbortedError):
+        pair.said(unknown_frame(9 + 16_385)[:9])
+
+
+def test_a_request_says_what_it_asks_for_and_nothing_more():
+    octets = QUERY.octets[:-1] + b'\xff\xfe\xfb'
+    head = [(':scheme', 'https'), (':authority', 'dns.example')]
+    accept = ('accept', 'application/dns-message')
+    for path, is_post in (('/dns-query', True), ('/dns-query', False), ('/q?a=b', False)):
+        pair = HttpPair(is_post, path)
+        pair.http.pack(octets)
+        request, *rest = pair.heard()[1]
+        if is_post:
+            assert body_in(rest) == (octets, True)
+            assert request.headers == [
+                *[(':method', 'POST'), (':path', path), *head, accept],
+                ('content-type', 'application/dns-message'),
+                ('content-length', str(len(octets))),
+            ]
+        else:
+            assert body_in(rest) == (b'', True)
+            coded = base64.urlsafe_b64encode(b'\0\0' + octets[2:]).rstrip(b'=').decode()
+            assert '-' in coded or '_' in coded
+            target = f'{path}{"&" if "?" in path else "?"}dns={coded}'
+            assert request.headers == [(':method', 'GET'), (':path', target), *head, accept]
+
+
+@pytest.mark.parametrize(
+    'content_type, is_ours',
+    [
+        ('application/dns-message', True),
+        ('Application/DNS-Message', True),
+        (' application/dns-message ; charset=utf-8', True),
+        ('application/dns-message;', True),
+        ('application/dns-messages', False),
+        ('application/dns', False),
+        ('text/html; application/dns-message', False),
+        ('', False),
+    ],
+)
+def test_a_response_is_a_dns_message_or_of_no_use(content_type, is_ours):
+    pair = HttpPair()
+    pair.http.pack(QUERY.octets)
+    pair.heard()
+    head = [(':status', '200'), ('content-type', content_type)]
+    pair.connection.send_headers(1, head)
+    pair.connection.send_data(1, b'reply', end_stream=True)
+    ((_, outcome),) = pair.said()
+    assert outcome == b'reply' if is_ours else isinstance(outcome, BadResponse)
+
+
+@pytest.mark.parametrize('is_all', [True, False])
+def test_what_is_left_of_an_error_is_cancelled(is_all):
+    pair = HttpPair()
+    pair.http.pack(QUERY.octets)
+    pair.heard()
+    pair.connection.send_headers(1, [(':status', '404')], end_stream=is_all)
+    ((_, outcome),) = pair.said()
+    assert (type(outcome), outcome.status) == (BadResponse, 404)
+    codes = [event.error_code for event in pair.heard().get(1, [])]
+    assert codes == ([] if is_all else [ErrorCodes.CANCEL])
+
+
+def test_a_response_has_at_most_65535_octets():
+    for size in (65_535, 65_536):
+        pair = HttpPair()
+        pair.http.pack(QUERY.octets)
+        pair.heard()
+        pair.answer(1)
+        outcomes = []
+        for at in range(0, size, 10_000):
+            pair.connection.send_data(1, bytes(min(10_000, size - at)))
+            outcomes += pair.said()
+            pair.heard()
+        if size == 65_535:
+            pair.connection.end_stream(1)
+            outcomes += pair.said()
+        ((_, outcome),) = outcomes
+        assert outcome == bytes(size) if size == 65_535 else isinstance(outcome, BadResponse)
+
+
+def test_a_connection_that_is_not_ready_ends_without_a_word(authority):
+    tls = module.Tls(module.to_context(authority.path, 'dot'), 'dns.example', 'dot')
+    hello = tls.wrap(b'query')
+    assert hello[0] == 22 and b'dns.example' in hello and b'query' not in hello
+    assert tls.end() == tls.wrap(b'') == b''
 
 
 def test_replies_that_are_under_way_are_no_flood():
@@ -5809,6 +6035,43 @@ def test_blanks_and_line_ends_of_other_systems(tmp_path):
 
 
 @pytest.mark.parametrize(
+    'url, parts',
+    [
+        ('udp://192.0.2.1', ('udp', '192.0.2.1', None, '', '')),
+        ('tcp://192.0.2.1:5353', ('tcp', '192.0.2.1', 5353, '', '')),
+        ('tcp://::1', ('tcp', '::1', None, '', '')),
+        ('tls://[fe80::1%lo]:853#dns.example', ('tls', 'fe80::1%lo', 853, '', 'dns.example')),
+        ('tls://192.0.2.1#::1', ('tls', '192.0.2.1', None, '', '::1')),
+        ('tls://192.0.2.1#fe80::1%lo', ('tls', '192.0.2.1', None, '', 'fe80::1')),
+        ('tls://192.0.2.1#B\u00fccher', ('tls', '192.0.2.1', None, '', 'xn--bcher-kva')),
+        ('https://192.0.2.1', ('https', '192.0.2.1', None, '/dns-query', '')),
+        ('https://192.0.2.1/', ('https', '192.0.2.1', None, '/', '')),
+        ('https://[::1]:1/q?a=b#x', ('https', '::1', 1, '/q?a=b', 'x')),
+        ('https://192.0.2.1/q{?dns}', ('https', '192.0.2.1', None, '/q', '')),
+        ('https://dns.example:99999/~!', ('https', 'dns.example', 99999, '/~!', '')),
+    ],
+)
+def test_the_url_of_a_nameserver_has_these_parts(url, parts):
+    assert module.parse_url(url) == parts
+
+
+@pytest.mark.parametrize(
+    'url',
+    [
+        *('', '192.0.2.1', 'udp:192.0.2.1', 'ftp://192.0.2.1', 'UDP://192.0.2.1', 'udp://'),
+        *('udp://192.0.2.1/', 'tls://192.0.2.1/q', 'udp://192.0.2.1#x', 'tcp://192.0.2.1#x'),
+        *('tls://192.0.2.1#', 'tls://192.0.2.1:', 'tls://192.0.2.1:123456', 'tls://[::1'),
+        *('tls://192.0.2.1#a b', 'tls://192.0.2.1#\\097', 'tls://192.0.2.1#a..b'),
+        *('https://192.0.2.1/a b', 'https://192.0.2.1/\x7f', 'https://192.0.2.1/\u00fc'),
+        *('https://192.0.2.1/#', 'xudp://192.0.2.1'),
+    ],
+)
+def test_what_is_no_url_of_a_nameserver_is_invalid(url):
+    with pytest.raises(InvalidName):
+        module.parse_url(url)
+
+
+@pytest.mark.parametrize(
     'search, used, ndots',
     [
         ((), (), 0),
@@ -5849,6 +6112,8 @@ def test_a_file_is_read_again_once_it_has_changed(tmp_path):
     file = module.ConfigFile(str(path), lambda lines: reads.append(list(lines)) or len(reads))
     assert file.current(0.0) == 1
     path.write_text('one\n')
+    assert file.current(0.0) == 1
+    assert file.current(0.5) == 1
     assert file.current(1.9) == 1
     assert file.current(2.0) == 2
     assert file.current(4.0) == 2
