@@ -19209,13 +19209,16 @@ def fuzz_hosts(octets):
             for name, known in module.parse_hosts([f'{words[0]} {word} ']).items():
                 assert module.to_name(name) == name == name.lower()
                 assert sum(map(len, known.values())) == 1
-                all_known = expected.setdefault(name, dict.fromkeys(known, ()))
+                all_known = expected.setdefault(name, {TYPES.A: (), TYPES.AAAA: ()})
                 for qtype, addresses in known.items():
                     all_known[qtype] += addresses
-    assert hosts == {
-        name: {qtype: tuple(dict.fromkeys(found)) for qtype, found in known.items()}
-        for name, known in expected.items()
-    }
+    for name, known in expected.items():
+        found = {qtype: tuple(dict.fromkeys(addresses)) for qtype, addresses in known.items()}
+        if name.endswith(b'localhost') and len(hosts[name]) == 1:  # loopback of one family only
+            found = {qtype: addresses for qtype, addresses in found.items() if addresses}
+            assert all(address.is_loopback for (address,) in found.values())
+        assert hosts.pop(name) == found
+    assert not hosts
 
 
 @fuzzed(
