@@ -1119,6 +1119,7 @@ def test_a_name_of_another_type_is_a_type_error(name):
         ('.', True),
         (b'.', True),
         ('www.', True),
+        ('MX.', True),
         (b'www.', True),
         ('b\u00fccher\u3002', True),
         ('www\uff0e', True),
@@ -1317,6 +1318,12 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
         '00 12 91 90 80000001 7fffffff 00989680',
         module.LOC(0, 0x12, 0x91, 0x90, (1 << 31) + 1, (1 << 31) - 1, 10_000_000),
         '0 0 0.001 N 0 0 0.001 W 0.00m 1m 0.90m 0.09m',
+    ),
+    (
+        'LOC',  # the north pole, as far to the east as can be
+        '00 99 00 33 934fd900 a69fb200 ffffffff',
+        module.LOC(0, 0x99, 0, 0x33, (1 << 31) + 324_000_000, (1 << 31) + 648_000_000, 2**32 - 1),
+        '90 0 0.000 N 180 0 0.000 E 42849672.95m 90000000m 0.00m 30m',
     ),
     ('AAAA', '20010db8000000000000000000000001', IPv6Address('2001:db8::1'), '2001:db8::1'),
     (
@@ -1780,6 +1787,12 @@ def test_a_question_is_compressed_against_another():
     question = QuestionRecord(b'www.example.com', TYPES.A, CLASSES.IN)
     octets = pack(made_of(questions=[question, question._replace(qtype=TYPES.AAAA)]))
     assert octets.count(b'example') == 1
+
+
+def test_an_address_prefix_of_another_family_has_at_most_127_octets():
+    for size in (0, 127):
+        record = rr(b'x', TYPES.APL, (module.AddressPrefix(3, 255, 0, b'a' * size),))
+        assert parse(pack(made_of(record))).an == (record,)
 
 
 def test_any_record_is_compressed_against_the_question():
@@ -2752,6 +2765,11 @@ def test_only_in_an_update_is_empty_rdata_none(qclass):
         assert record.rdata == (b'',)
         with pytest.raises(MalformedMessage):
             parse(header(**section) + wire_record(TYPES.NS, b'', qclass))
+    update = bytearray(header(an=1, ns=2))
+    update[2] = 0x80 | OPCODES.UPDATE << 3
+    classes = [CLASSES.IN, CLASSES.NONE, CLASSES.NONE]
+    message = parse(bytes(update) + b''.join([wire_record(16, b'', each) for each in classes]))
+    assert [record.rdata for record in message.an + message.ns] == [(b'',)] * 3
 
 
 def test_rdata_that_is_in_an_update_is_not_left_out():
@@ -2795,6 +2813,11 @@ def test_make_query_makes_what_dnspython_reads():
     assert theirs.flags == 0x0100
     assert message.qd == (QuestionRecord(b'www.Example.com', TYPES.AAAA, CLASSES.IN),)
     assert parse(pack(message)) == message
+
+
+def test_a_query_is_for_a_type_and_class_with_their_mnemonics():
+    (question,) = make_query('x', 28, 255).qd
+    assert (str(question.qtype), str(question.qclass)) == ('AAAA', 'ANY')
 
 
 def test_make_query_draws_ids_at_random():
@@ -2902,6 +2925,7 @@ def test_a_query_may_be_for_any_name(name):
         assert (query.end, query.fqdn) == (12 + len(module.pack_name(name)) + 4, name)
         assert (message.rd, message.z) == (1, 2)
         assert message.edns == ResourceRecord(b'', TYPES.OPT, 1232, 0, ())
+    assert module.to_query(b'A.b', TYPES.A, module.EDNS_FORMS[0]).fqdn == b'a.b'
 
 
 @pytest.mark.parametrize('size', [1, 40, 41, 60, 63])
@@ -2940,7 +2964,11 @@ def test_a_query_in_octets_has_a_whole_question_or_none():
         {'qid': (parse(QUERY.octets).qid + 1) % 65536},
         {'qr': QUESTION},
         {'opcode': OPCODES.NOTIFY},
+        {'opcode': OPCODES.IQUERY},
+        {'opcode': OPCODES.IQUERY, 'rd': 0},
+        {'opcode': 8, 'rd': 0},
         {'qd': ()},
+        {'qd': (QuestionRecord(b'www.example.org', 1, 1),), 'rcode': RCODES.SERVFAIL},
         {'qd': (), 'rcode': RCODES.NXDOMAIN},
         {'qd': (QuestionRecord(b'www.example.org', 1, 1),)},
         {'qd': (QuestionRecord(b'www.example.com', 28, 1),)},
@@ -2957,6 +2985,13 @@ def test_what_does_not_answer_a_query_is_a_bad_response(fields):
     for read_so in (module.check_reply, functools.partial(module.read_reply, now=0.0)):
         with pytest.raises(BadResponse):
             read_so(QUERY, pack(reply._replace(**fields)))
+
+
+@pytest.mark.parametrize('qid', [b'\0\0', b'\0\x80', b'\x80\0', b'\x80\x80', b'\xff\xff'])
+def test_a_query_does_not_answer_itself_whatever_its_id(qid):
+    query = QUERY._replace(octets=qid + QUERY.octets[2:])
+    with pytest.raises(BadResponse):
+        module.read_reply(query, query.octets, 0.0)
 
 
 @pytest.mark.parametrize('size', range(12))
@@ -3323,6 +3358,8 @@ def test_a_dname_above_the_name_makes_an_alias():
     assert answer.expires_at == 1030.0
     root = read(rr(b'', TYPES.DNAME, b'alt', 30), a(b'www.example.com.alt'))
     assert texts(root.records) == ['192.0.2.1']
+    for label in (b'a' * 62, b'a' * 63):
+        assert read(cname(b'www.example.com', label)).alias.name == label
     to_root = read(rr(b'com', TYPES.DNAME, b'', 30), a(b'www.example'))
     assert texts(to_root.records) == ['192.0.2.1']
     for owner in (b'www.example.com', b'ample.com', b'org', b'x.www.example.com'):
@@ -3387,6 +3424,9 @@ def test_an_absence_lasts_for_the_lesser_of_the_soa_and_its_minimum():
     for rcode in (RCODES.NOERROR, RCODES.NXDOMAIN):
         absence = read(rcode=rcode, ns=(soa(b'Example.com', 50, 40),))
         assert (absence.expires_at, absence.error.rcode) == (1040.0, rcode)
+        assert ('does not exist' in str(absence.error)) == (rcode == RCODES.NXDOMAIN)
+        in_chaos = soa(b'com', 50, 90)._replace(qclass=CLASSES.CH)
+        assert read(rcode=rcode, ns=(in_chaos,)).expires_at == 1000.0
         assert read(rcode=rcode, ns=(soa(b'com', 50, 90),)).expires_at == 1050.0
         assert read(rcode=rcode, ns=(soa(b'', 1 << 31, 1 << 31),)).expires_at == 1000.0 + 10800
         assert read(rcode=rcode, ns=()).expires_at == 1000.0
@@ -3745,6 +3785,8 @@ def test_all_records_that_are_counted_are_whole_save_with_tc(last, section):
 
 def test_what_is_whole_in_a_cut_reply_with_tc_is_its_message():
     records = [octets_of(16, b'\1a'), octets_of(16, b'\1b')]
+    (nothing,) = module.read_reply(QUERY, put_together(records, tc=1) + b'trailing', 0.0)
+    assert len(nothing.message.an) == 2
     cut = put_together(records, tc=1)[:-1]
     (nothing,) = module.read_reply(QUERY, cut, 0.0)
     assert isinstance(nothing, Truncated)
@@ -4002,11 +4044,22 @@ def test_a_stream_is_cut_into_its_messages_however_it_comes(messages, size):
     assert frames.incoming == b'\1'
 
 
+def test_a_message_may_have_another_in_it():
+    inner = module.to_frame(b'ab')
+    for size in range(6):
+        frames = module.Frames()
+        octets = module.to_frame(inner)
+        messages = [*frames.take(octets[:size]), *frames.take(octets[size:])]
+        assert messages == [(inner[:2], inner)]
+
+
 def test_a_question_is_told_apart_in_any_letter_case():
     name = b'one.example'
     query = module.to_query(name, TYPES.HTTPS, module.EDNS_FORMS[0])
     reply = reply_to(parse(query.octets))
     assert module.has_question(query, pack(reply))
+    upper = reply.qd[0]._replace(name=b'ONE.Example')
+    assert module.has_question(query, pack(reply._replace(qd=(upper,))))
     assert module.has_question(query, pack(folded(reply)))
     assert not module.has_question(query, pack(reply._replace(qd=())))
     for other in ((b'two.example', TYPES.HTTPS), (name, TYPES.HTTPS | 0x20)):
@@ -4593,7 +4646,11 @@ def test_a_query_carries_its_key_until_it_is_signed():
     assert query.ar[:-1] == ASKED.ar
     assert query.ar[-1] == (b'key.example', TYPES.TSIG, CLASSES.ANY, 0, KEY)
     assert sign(query, KEY, time_signed=NOW) == (REQUEST, REQUEST_MAC)
-    assert make_query('x', TYPES.A, payload=None, key=KEY).ar[0].rdata is KEY
+    plain = make_query('x', TYPES.A, payload=None, key=KEY)
+    assert plain.ar[0].rdata is KEY
+    signed = sign(plain, KEY, time_signed=NOW)
+    assert signed == sign(plain._replace(ar=()), KEY, time_signed=NOW)
+    module.verify(signed[0], KEYRING, b'', NOW)
     for call in (lambda: pack(query), lambda: presentation(query.ar[-1])):
         with pytest.raises(TypeError, match='Key'):
             call()
@@ -4608,6 +4665,7 @@ def test_what_cannot_be_signed_is_refused():
         (ASKED, b'secret'),
         (ASKED, KEY, None),
         (ASKED, KEY, 'mac'),
+        (ASKED, KEY, bytearray(b'mac')),
         (ASKED, KEY, b'', 'now'),
         (None, KEY),
         (bytearray(REQUEST), KEY),
@@ -4630,6 +4688,11 @@ def test_what_cannot_be_signed_is_refused():
     ):
         with pytest.raises(MalformedMessage):
             sign(*arguments)
+    room = 65535 - len(sign(ASKED._replace(ar=(rr(b'', TYPES.NULL, b''),)), KEY)[0])
+    largest = ASKED._replace(ar=(rr(b'', TYPES.NULL, bytes(room)),))
+    assert len(sign(largest, KEY)[0]) == 65535
+    with pytest.raises(MalformedMessage):
+        sign(ASKED._replace(ar=(rr(b'', TYPES.NULL, bytes(room + 1)),)), KEY)
     for seconds in (0, (1 << 48) - 1):
         octets, _ = sign(ASKED, KEY, b'', seconds)
         assert parse(octets).ar[-1].rdata.time_signed == seconds
@@ -4857,6 +4920,8 @@ def test_a_transfer_may_be_cut_anywhere_and_lack_the_question(
         assert query is not AXFR or records[0] in all_changes[0].added
     for size in range(1, len(records)):
         assert not received(query, in_messages(query, records[:size]))[1]
+        messages = in_messages(query, records[:size], [], records[size:])
+        assert received(query, messages)[1]  # one without a record says nothing
 
 
 def test_changes_are_those_of_a_message():
@@ -5259,7 +5324,11 @@ def test_a_file_of_authorities_is_read_again_only_once_it_has_changed(tmp_path, 
     os.utime(path, (2, 1))  # it was read
     assert module.to_context(str(path), 'dot') is context
     os.utime(path, ns=(2, 10**9 + 1))
-    assert module.to_context(path, 'dot') is not context
+    changed = module.to_context(path, 'dot')
+    assert changed is not context
+    path.write_bytes(path.read_bytes() + b'\n')
+    os.utime(path, ns=(2, 10**9 + 1))
+    assert module.to_context(path, 'dot') is not changed
     assert module.to_context(context, 'dot') is context
 
 
@@ -5339,6 +5408,7 @@ def test_a_query_that_is_refused_is_asked_once_more():
     again = pair.heard()
     assert list(again) == [3]  # nothing more of the first
     assert body_in(again[3]) == (QUERY.octets, True)
+    assert list(pair.http.exchanges) == [3]
     pair.answer(3)
     pair.connection.send_data(3, b'rep')
     pair.connection.reset_stream(3, ErrorCodes.REFUSED_STREAM)
@@ -5421,6 +5491,7 @@ def test_a_query_that_is_given_up_is_not_asked_or_reset():
     (event,) = pair.heard()[3]  # the server need not wait for the rest of the query
     assert event.error_code == ErrorCodes.CANCEL
     assert not pair.http.exchanges
+    assert not pair.http.uploads
     assert pair.heard() == {}
 
 
@@ -5457,6 +5528,7 @@ def test_only_a_status_of_200_to_299_is_a_success(status, said):
         assert outcome == b'reply'
     else:
         assert isinstance(outcome, BadResponse)
+        assert outcome.__traceback__ is None
         assert outcome.status == (None if said == 'no number' else said)
 
 
@@ -5537,6 +5609,23 @@ def test_a_request_says_what_it_asks_for_and_nothing_more():
             assert request.headers == [(':method', 'GET'), (':path', target), *head, accept]
 
 
+def test_a_query_in_a_target_is_whole_whatever_its_end():
+    for end in range(256):
+        for octets in (bytes([0, 0, end]), bytes([0, 0, 0, end]), bytes([0, 0, 0, 0, end])):
+            exchange = module.HttpExchange(octets, '/dns-query', False)
+            assert query_in_target(exchange.target) == octets
+
+
+@pytest.mark.parametrize('field', [('connection', 'close'), ('Server', 'x'), ('x', ' y ')])
+def test_a_field_that_is_not_allowed_costs_nothing(field):
+    pair = HttpPair()
+    keys = [pair.http.pack(QUERY.octets) for _ in range(2)]
+    pair.heard()
+    pair.answer(1, b'one', field)
+    pair.answer(3, b'two')
+    assert pair.said() == [(keys[0], b'one'), (keys[1], b'two')]
+
+
 @pytest.mark.parametrize(
     'content_type, is_ours',
     [
@@ -5596,6 +5685,35 @@ def test_a_connection_that_is_not_ready_ends_without_a_word(authority):
     hello = tls.wrap(b'query')
     assert hello[0] == 22 and b'dns.example' in hello and b'query' not in hello
     assert tls.end() == tls.wrap(b'') == b''
+
+
+def test_a_connection_is_ready_after_the_handshake_and_says_that_it_ends(authority):
+    client = module.Tls(module.to_context(authority.path, 'dot'), 'dns.example', 'dot')
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = server_context(authority, 'dns.example')
+    server = context.wrap_bio(incoming, outgoing, server_side=True)
+    incoming.write(client.wrap(b'one'))
+    with pytest.raises(ssl.SSLWantReadError):
+        server.do_handshake()
+    assert client.unwrap(outgoing.read()) == b''
+    incoming.write(client.wrap(b''))
+    server.do_handshake()
+    assert (client.is_ready, server.read()) == (True, b'one')
+    incoming.write(client.wrap(b'two'))
+    assert server.read() == b'two'
+    for octets in (b'reply', bytes(40_000)):  # which takes three records
+        server.write(octets)
+        assert client.unwrap(outgoing.read()) == octets
+    server.write(b'cut')
+    octets = outgoing.read()
+    assert (client.unwrap(octets[:-1]), client.unwrap(octets[-1:])) == (b'', b'cut')
+    assert not client.is_over
+    with pytest.raises(ssl.SSLWantReadError):
+        server.unwrap()
+    assert client.unwrap(outgoing.read()) == b''
+    assert client.is_over
+    incoming.write(client.end())
+    server.unwrap()
 
 
 def test_replies_that_are_under_way_are_no_flood():
@@ -5671,6 +5789,7 @@ def test_without_a_word_in_resolv_conf_all_is_as_usual():
         ('search b.example c.example\ndomain a.example', {}, 'host', [b'a.example']),
         ('search a.example\nsearch\ndomain \n', {}, 'host', [b'a.example']),
         ('search .', {}, 'host.c.example', [b'']),
+        ('search UNIX\r', {}, 'host', [b'unix']),
         ('', {}, 'host.c.example', [b'c.example']),
         ('', {}, 'host.', []),
         ('', {}, '', []),
@@ -5794,6 +5913,7 @@ def test_a_search_list_is_bounded(caplog):
         ('ndots:0', {'ndots': 0}),
         ('ndots:15', {'ndots': 15}),
         ('ndots:16', {'ndots': 15}),
+        ('ndots:100', {'ndots': 15}),
         ('timeout:3 attempts:2', {'timeout': 3, 'attempts': 2}),
         ('timeout:0 attempts:0', {'timeout': 1, 'attempts': 1}),
         ('timeout:31 attempts:6', {'timeout': 30, 'attempts': 5}),
@@ -6025,13 +6145,24 @@ def test_only_ascii_blanks_divide_words_and_only_newlines_lines(tmp_path, blank,
 
 def test_blanks_and_line_ends_of_other_systems(tmp_path):
     path = tmp_path / 'file'
-    path.write_bytes(b'\t192.0.2.1 \t a\tb \r\n\r\n192.0.2.2\x0bc\x0cd\r\n192.0.2.3 e\r')
+    path.write_bytes(b'\xff\xfe\n\t192.0.2.1 \t a\tb \r\n\r\n192.0.2.2\x0bc\x0cd\r\n192.0.2.3 e\r')
     hosts = module.ConfigFile(str(path), module.parse_hosts).current(0.0)
     assert list(hosts) == [b'a', b'b', b'c', b'd', b'e']
     path.write_bytes(b'search a b\r\nnameserver 192.0.2.1\r\noptions rotate\r\n')
     conf = module.ConfigFile(str(path), module.parse_resolv_conf).current(0.0)
     assert conf[:2] == (((IPv4Address('192.0.2.1'), 53),), (b'a', b'b'))
     assert conf.rotate
+
+
+def test_a_port_is_a_number_from_1_to_65535():
+    for port in (1, 53, 65535):
+        module.check_port(port)
+    for port in (0, -1, 65536):
+        with pytest.raises(InvalidName):
+            module.check_port(port)
+    for port in ('53', 53.0, None):
+        with pytest.raises(TypeError):
+            module.check_port(port)
 
 
 @pytest.mark.parametrize(
@@ -6100,6 +6231,10 @@ def test_what_a_resolver_reads_it_checks_again_and_nothing_else(tmp_path):
         assert (config.since, config.due) == (6.0, 7.0)
         assert config.search == ((b'a',) if resolv_conf else ())
         conf.looked_at = hosts.looked_at = float('-inf')
+    conf.current(4.0)
+    config = module.SystemConfig(conf, hosts, None)
+    config.reload_if_changed(5.0)
+    assert (config.since, config.due) == (5.0, 6.0)  # when the first of both is due
     config = module.SystemConfig(None, None, None)
     assert (config.since, config.due) == (float('-inf'), float('inf'))
     assert not config.reload_if_changed(5.0)
