@@ -1770,6 +1770,15 @@ def test_a_name_in_any_spelling_is_compressed_the_second_time():
         assert [record.name for record in parse(octets).an] == [module.to_name(name)] * 3
 
 
+def test_a_pointer_may_lead_to_labels_that_no_name_began_with():
+    before = wire_record(TYPES.NULL, b'rdata\1y\1z', name=b'\0')  # and then the next name
+    octets = header(an=4) + before + wire_record(TYPES.NULL, b'', name=b'\1x\0')
+    at = 12 + len(before)
+    for pointer in (at - 4, at - 2):
+        octets += wire_record(TYPES.NULL, b'', name=struct.pack('>H', 0xC000 | pointer))
+    assert [record.name for record in parse(octets).an] == [b'', b'x', b'y.z.x', b'z.x']
+
+
 @pytest.mark.parametrize('at, is_pointed_to', [(0x3FFE, True), (0x3FFF, True), (0x4000, False)])
 def test_only_what_fourteen_bits_can_point_to_is_pointed_to(at, is_pointed_to):
     before = rr(b'', TYPES.NULL, bytes(at - 12 - 11))
@@ -1777,7 +1786,7 @@ def test_only_what_fourteen_bits_can_point_to_is_pointed_to(at, is_pointed_to):
     octets = pack(made_of(before, *records))
     assert octets[at:].count(b'\1x\0') == (1 if is_pointed_to else 2)
     assert parse(octets).an == (before, *records)
-    reserved = struct.pack('>H', 0x8000 | at & 0x3FFF) + b'\0\1\0\1' + bytes(6)
+    reserved = wire_record(TYPES.NULL, b'', name=struct.pack('>H', 0x8000 | at & 0x3FFF))
     for record in (reserved, b'\1y' + reserved):
         with pytest.raises(MalformedMessage):
             parse(with_one_more(octets, record))
@@ -3722,6 +3731,14 @@ def test_a_pointer_in_a_reply_leads_anywhere_before_it(at):
     reserved = octets_of(1, b'\1\2\3\4', b'\1v' + struct.pack('>H', 0x8000 | at))
     with pytest.raises(MalformedMessage):
         module.read_reply(QUERY, put_together([filler, target, reserved]), 0.0)
+
+
+@pytest.mark.parametrize('at', [0x205, 0x300, 0x3FFF])
+def test_a_pointer_in_a_reply_does_not_lead_forwards(at):
+    forwards = octets_of(65280, b'', b'\1x' + struct.pack('>H', 0xC000 | at))
+    filler = octets_of(16, bytes(400))
+    with pytest.raises(MalformedMessage):
+        module.read_reply(QUERY, put_together([filler, forwards, FOUND]), 0.0)
 
 
 @pytest.mark.parametrize(
