@@ -237,6 +237,7 @@ def descriptors():
 
 async def settle():
     """Lets everything run that can without a packet or the clock."""
+    os.sched_yield()  # to the kernel's thread, which brings packets if the machine is busy
     for _ in range(20):
         await asyncio.sleep(0)
 
