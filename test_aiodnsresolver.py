@@ -5324,30 +5324,30 @@ def test_bind_reads_the_master_file():
 def test_a_context_is_made_for_tls_as_the_rfcs_ask():
     default = ssl.create_default_context()
     for verify in (True, False):
-        context = module.to_context(verify, 'h2')
+        context = module.to_context(verify)
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION
         assert context.options & default.options == default.options
         assert context.check_hostname == verify
         assert context.verify_mode == (ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
-    assert module.to_context(True, 'h2') is module.to_context(True, 'h2')
-    assert module.to_context(True, 'h2') is not module.to_context(True, 'dot')
+    assert module.to_context(True) is module.to_context(True)
+    assert module.to_context(True) is not module.to_context(False)
 
 
 def test_a_file_of_authorities_is_read_again_only_once_it_has_changed(tmp_path, authority):
     path = tmp_path / 'authorities'
     authority.cert_pem.write_to_path(path)
     os.utime(path, (1, 1))
-    context = module.to_context(path, 'dot')
+    context = module.to_context(path)
     os.utime(path, (2, 1))  # it was read
-    assert module.to_context(str(path), 'dot') is context
+    assert module.to_context(str(path)) is context
     os.utime(path, ns=(2, 10**9 + 1))
-    changed = module.to_context(path, 'dot')
+    changed = module.to_context(path)
     assert changed is not context
     path.write_bytes(path.read_bytes() + b'\n')
     os.utime(path, ns=(2, 10**9 + 1))
-    assert module.to_context(path, 'dot') is not changed
-    assert module.to_context(context, 'dot') is context
+    assert module.to_context(path) is not changed
+    assert module.to_context(context) is context
 
 
 class HttpPair:
@@ -5699,14 +5699,14 @@ def test_a_response_has_at_most_65535_octets():
 
 
 def test_a_connection_that_is_not_ready_ends_without_a_word(authority):
-    tls = module.Tls(module.to_context(authority.path, 'dot'), 'dns.example', 'dot')
+    tls = module.Tls(module.to_context(authority.path), 'dns.example', 'dot')
     hello = tls.wrap(b'query')
     assert hello[0] == 22 and b'dns.example' in hello and b'query' not in hello
     assert tls.end() == tls.wrap(b'') == b''
 
 
 def test_a_connection_is_ready_after_the_handshake_and_says_that_it_ends(authority):
-    client = module.Tls(module.to_context(authority.path, 'dot'), 'dns.example', 'dot')
+    client = module.Tls(module.to_context(authority.path), 'dns.example', 'dot')
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = server_context(authority, 'dns.example')
     server = context.wrap_bio(incoming, outgoing, server_side=True)
