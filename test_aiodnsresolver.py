@@ -899,6 +899,8 @@ NAMES = [  # spelling, canonical, octets
     (b'a\\046b.c', b'a\\.b.c', b'\3a.b\1c\0'),
     (b'a\\\\.c', b'a\\\\.c', b'\2a\\\1c\0'),
     (b'a\\.', b'a\\.', b'\2a.\0'),
+    (b'!~', b'!~', b'\2!~\0'),
+    (b' \x7f', b'\\032\\127', b'\2 \x7f\0'),
     (b'\\w\\w\\w', b'www', b'\3www\0'),
     (b'\\119ww', b'www', b'\3www\0'),
     (b'\\000\\255', b'\\000\\255', b'\2\0\xff\0'),
@@ -1047,7 +1049,7 @@ def test_a_label_before_a_pointer_has_at_most_63_octets(size, is_label):
 
 def test_a_pointer_leads_anywhere_before_it():
     # Names at many offsets, so that a pointer that is read wrongly leads to another of them.
-    names = [b'n%d.example' % number for number in range(500)]
+    names = [b'%d%s.example' % (number, b'x' * (number % 7)) for number in range(500)]
     names = [below + name for name in names for below in (b'', b'', b'a.', b'\\..')]
     assert [record.name for record in parse(pack(made_of(*map(a, names)))).an] == names
     rest = [wire_record(1, b'\1\2\3\4', name=name) for name in (b'\1x\0', b'\1a\0')]
@@ -1070,6 +1072,7 @@ def test_a_compressed_name_of_more_than_255_octets_is_malformed():
     [
         ('bücher.example', b'xn--bcher-kva.example'),
         ('BÜCHER.Example', b'xn--bcher-kva.Example'),
+        ('BÜX.Example', b'xn--bx-xka.Example'),
         ('例え。テスト', b'xn--r8jz45g.xn--zckzah'),
         ('www\uff0ebücher\uff61example', b'www.xn--bcher-kva.example'),
         ('\uff57\uff57\uff57.example', b'www.example'),
@@ -3704,6 +3707,7 @@ def is_found(reply):
         ([octets_of(1, b'\1\2\3', b'\xc0\x10'), FOUND],),
         ([octets_of(5, b'\xff', b'\xc0\x10'), FOUND],),
         ([octets_of(15, b''), FOUND],),
+        ([octets_of(15, b'', b'\xc0\x0d'), FOUND],),  # its owner has a label of no known type
         ([octets_of(1, b'\1\2\3', rclass=3), FOUND],),
         ([octets_of(2, b'\xc0\xff'), FOUND],),
         ([FOUND], [octets_of(6, b'\0\0'), octets_of(2, b'', b'\0')]),
@@ -5369,7 +5373,8 @@ class HttpPair:
     def heard(self):
         """The events of the server for what the client sends, by their stream."""
         events = {}
-        for event in self.connection.receive_data(self.http.to_send()):
+        self.sent = self.http.to_send()
+        for event in self.connection.receive_data(self.sent):
             if stream_id := getattr(event, 'stream_id', 0):
                 events.setdefault(stream_id, []).append(event)
         return events
@@ -5425,6 +5430,7 @@ def test_a_query_that_is_refused_is_asked_once_more():
     assert pair.said() == []
     again = pair.heard()
     assert list(again) == [3]  # nothing more of the first
+    assert raw_frame(3, 1, bytes(3))[3:9] not in pair.sent
     assert body_in(again[3]) == (QUERY.octets, True)
     assert list(pair.http.exchanges) == [3]
     pair.answer(3)
@@ -5456,6 +5462,7 @@ def test_a_query_of_which_the_rest_waits_is_refused_as_a_whole():
     assert pair.said() == []
     again = pair.heard()
     assert list(again) == [3]
+    assert raw_frame(3, 1, bytes(3))[3:9] not in pair.sent
     assert body_in(again[3]) == (QUERY.octets[:10], False)
     pair.connection.increment_flow_control_window(100, 3)
     assert pair.said() == []
@@ -6172,6 +6179,12 @@ def test_blanks_and_line_ends_of_other_systems(tmp_path):
     assert conf.rotate
 
 
+@pytest.mark.parametrize('scheme, port', [('udp', 53), ('tcp', 53), ('tls', 853), ('https', 443)])
+def test_a_nameserver_has_the_port_of_its_protocol(scheme, port):
+    assert module.to_server(f'{scheme}://192.0.2.1').address == ('192.0.2.1', port)
+    assert module.to_server(f'{scheme}://192.0.2.1:1').address == ('192.0.2.1', 1)
+
+
 def test_a_port_is_a_number_from_1_to_65535():
     for port in (1, 53, 65535):
         module.check_port(port)
@@ -6244,7 +6257,10 @@ def test_what_a_resolver_reads_it_checks_again_and_nothing_else(tmp_path):
     for resolv_conf, names in ((conf, hosts), (conf, None), (None, hosts)):
         config = module.SystemConfig(resolv_conf, names, None)
         assert config.due == float('-inf')
+        assert config.sets == ()
+        config.sets = ('of before',)
         assert config.reload_if_changed(5.0)
+        assert config.sets == ()
         assert not config.reload_if_changed(6.0)
         assert (config.since, config.due) == (6.0, 7.0)
         assert config.search == ((b'a',) if resolv_conf else ())
