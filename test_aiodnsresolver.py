@@ -1051,6 +1051,7 @@ def test_a_pointer_leads_anywhere_before_it():
     # Names at many offsets, so that a pointer that is read wrongly leads to another of them.
     names = [b'%d%s.example' % (number, b'x' * (number % 7)) for number in range(500)]
     names = [below + name for name in names for below in (b'', b'', b'a.', b'\\..')]
+    names += [below + name for name in names[:400:4] for below in (b'', b'b.')]
     assert [record.name for record in parse(pack(made_of(*map(a, names)))).an] == names
     rest = [wire_record(1, b'\1\2\3\4', name=name) for name in (b'\1x\0', b'\1a\0')]
     octets = header(an=3) + wire_record(10, bytes(353 - 23), name=b'\0') + b''.join(rest)
@@ -3379,6 +3380,9 @@ def test_a_dname_above_the_name_makes_an_alias():
         assert isinstance(read(rr(owner, TYPES.DNAME, b'net'), ra=0), BadResponse)
     escaped = read(rr(b'com', TYPES.DNAME, b'\\001' * 63))
     assert escaped.alias.name == b'www.example.' + b'\\001' * 63
+    for size, kind in ((49, module.Answer), (50, BadResponse)):  # 255 and 256 octets in all
+        names = b'.'.join([b'\\001' * 63] * 3 + [b'\\001' * size])
+        assert type(read(rr(b'com', TYPES.DNAME, names))) is kind
     for size in (57, 58):  # 254 and 255 octets in all
         names = b'.'.join([b'a' * 60] * 3 + [b'a' * size])
         assert read(rr(b'com', TYPES.DNAME, names)).alias.name == b'www.example.' + names
@@ -3421,6 +3425,12 @@ def test_records_of_the_type_asked_end_the_chain():
     assert texts(read(a(b'www.example.com'), known_as, a(b'x', '192.0.2.2')).records) == [
         '192.0.2.1'
     ]
+
+
+def test_addresses_of_both_families_are_read():
+    ipv6 = [rr(b'www.example.com', TYPES.AAAA, IPv6Address(last)) for last in (1, 2)]
+    assert texts(read(*ipv6, qtype=TYPES.AAAA).records) == ['::1', '::2']
+    assert texts(read(a(b'www.example.com'), *ipv6).records) == ['192.0.2.1']
 
 
 def test_a_ttl_is_capped_at_seven_days():
@@ -3733,9 +3743,11 @@ def test_a_pointer_in_a_reply_leads_anywhere_before_it(at):
     assert reply[at : at + 3] == b'\1t\0'
     assert is_found(reply)
     assert module.read_reply(QUERY, reply, 0.0).alias.name == b't'
-    reserved = octets_of(1, b'\1\2\3\4', b'\1v' + struct.pack('>H', 0x8000 | at))
-    with pytest.raises(MalformedMessage):
-        module.read_reply(QUERY, put_together([filler, target, reserved]), 0.0)
+    reserved = struct.pack('>H', 0x8000 | at)
+    for owner in (reserved, b'\1v' + reserved):
+        record = octets_of(1, b'\1\2\3\4', owner)
+        with pytest.raises(MalformedMessage):
+            module.read_reply(QUERY, put_together([filler, target, record]), 0.0)
 
 
 @pytest.mark.parametrize('at', [0x205, 0x300, 0x3FFF])
@@ -5430,7 +5442,7 @@ def test_a_query_that_is_refused_is_asked_once_more():
     assert pair.said() == []
     again = pair.heard()
     assert list(again) == [3]  # nothing more of the first
-    assert raw_frame(3, 1, bytes(3))[3:9] not in pair.sent
+    assert raw_frame(3, 1, bytes(4))[3:9] not in pair.sent
     assert body_in(again[3]) == (QUERY.octets, True)
     assert list(pair.http.exchanges) == [3]
     pair.answer(3)
@@ -5462,7 +5474,7 @@ def test_a_query_of_which_the_rest_waits_is_refused_as_a_whole():
     assert pair.said() == []
     again = pair.heard()
     assert list(again) == [3]
-    assert raw_frame(3, 1, bytes(3))[3:9] not in pair.sent
+    assert raw_frame(3, 1, bytes(4))[3:9] not in pair.sent
     assert body_in(again[3]) == (QUERY.octets[:10], False)
     pair.connection.increment_flow_control_window(100, 3)
     assert pair.said() == []
@@ -5685,6 +5697,7 @@ def test_what_is_left_of_an_error_is_cancelled(is_all):
     assert (type(outcome), outcome.status) == (BadResponse, 404)
     codes = [event.error_code for event in pair.heard().get(1, [])]
     assert codes == ([] if is_all else [ErrorCodes.CANCEL])
+    assert (raw_frame(3, 1, bytes(4))[3:9] in pair.sent) == (not is_all)
 
 
 def test_a_response_has_at_most_65535_octets():
