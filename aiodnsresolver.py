@@ -28,7 +28,7 @@ The map. Each section, and each definition, uses only those above it.
     18  Cache                     answers by name and type, kept for their TTL
     19  Lookups                   one name and type: asking until a nameserver answers
     20  Resolver                  hosts, special names, search list, aliases, families, Resolver
-    21  Guests                    the resolver for aiohttp; classes that are made at first use
+    21  Guests                    the resolver for aiohttp, and as getaddrinfo for all of asyncio
     22  Command line              python -m aiodnsresolver
 
 The upper half never awaits; the lower half leaves the reading of messages to it.
@@ -113,6 +113,7 @@ __all__ = [
     'extended_errors',
     'get_host_from_etc_hosts',
     'get_nameservers_from_etc_resolve_conf',
+    'getaddrinfo',
     'https',
     'inbound_xfr',
     'make_query',
@@ -3711,7 +3712,8 @@ UNREADABLE = frozenset(
 AddressPort = tuple[Any, int]  # the address is an ipaddress object or str
 Nameserver = AddressPort | str  # a str is a URL
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
-Hosts = dict[bytes, dict[int, Addresses]]  # by name and type
+Hosts = dict[bytes, dict[int, Any]]  # addresses by name and type
+CANONICAL_NAME = -1  # beside the types: the first name of the line, in its own letter case
 Search = tuple[bytes, ...]  # domains in lower case; the root may be among them
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SCOPE = re.compile(r'[^\0/#\]]{0,15}')  # IF_NAMESIZE is 16; these characters end it in a URL
@@ -3853,18 +3855,21 @@ def parse_resolv_conf(
 
 
 def parse_hosts(lines: Iterable[str]) -> Hosts:
-    """Returns the addresses in hosts(5) by name, in lower case, and type.
+    """Returns the addresses in hosts(5) by name, in lower case, and type; and canonical names.
 
     A name has no address of a family that is not there, save that the line `127.0.0.1 localhost`
     says nothing about IPv6.
     """
-    hosts: dict[bytes, dict[int, Any]] = {}
+    hosts: Hosts = {}
     for line in lines:
         words = WORD.findall(line.rstrip('\r\n').partition('#')[0])
         for address in readable(to_address, words[:1], 'hosts'):
             qtype = TYPES.A if address.version == 4 else TYPES.AAAA
+            canonical = None
             for name in readable(to_name, words[1:], 'hosts'):
-                known = hosts.setdefault(name.lower(), {TYPES.A: (), TYPES.AAAA: ()})
+                canonical = canonical or name
+                new = {TYPES.A: (), TYPES.AAAA: (), CANONICAL_NAME: canonical}
+                known = hosts.setdefault(name.lower(), new)
                 if address not in known[qtype]:
                     known[qtype] += (address,)
 
@@ -7214,7 +7219,7 @@ class Waiter:
 # types: one lookup for each, and one walk of the nameservers for all.
 
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
-NOT_IN_HOSTS: dict[int, Addresses] = {}
+NOT_IN_HOSTS: dict[int, Any] = {}
 NO_ALIASES: dict[int, Alias] = {}
 
 
@@ -7425,9 +7430,19 @@ async def resolve_types(
             outcomes[qtype] = NegativeAnswer(absence.expires_at, (), absence.alias, False, error)
 
 
+def found_as(name: bytes, found: Mapping[int, LookupOutcome]) -> Outcomes:
+    """Returns the outcomes of a search: `name` is the canonical name, unless it is an alias."""
+    return {
+        qtype: Answer(outcome[0], outcome[1], Alias(name, 0, outcome[0]), outcome[3])
+        if isinstance(outcome, Answer) and outcome.alias is None
+        else outcome
+        for qtype, outcome in found.items()
+    }
+
+
 def recall_search(
     cache: Cache, name: bytes, names: Iterable[bytes], qtypes: Types, now: float
-) -> dict[int, Known]:
+) -> Mapping[int, LookupOutcome]:
     """Returns what the cache has of the outcomes of a search for `name`, by type."""
     own: dict[int, Known] = {}
     for each in names:
@@ -7438,7 +7453,7 @@ def recall_search(
             if known is not None and (known.records or isinstance(known, NegativeAnswer)):
                 found[qtype] = known
         if any([known.records for known in found.values()]):
-            return found
+            return found if each == name else found_as(each, found)
         if len(found) < len(qtypes):
             return {}
         if each == name:
@@ -7476,7 +7491,7 @@ async def search_for(
             is_over = not all([isinstance(one, NegativeAnswer) for one in found.values()])
         finally:
             if is_over:
-                outcomes.update(found)
+                outcomes.update(found if each == name else found_as(each, found))
         if is_over:
             return
         if each == name:
@@ -7642,13 +7657,14 @@ def Resolver(
         """Empties the cache. Answers to queries already sent are not cached either."""
         forget(settings)
 
+    vars(resolve)['settings'] = settings  # for the guests
     return resolve, clear_cache
 
 
 # --- 21. Guests --------------------------------------------------------------
 #
-# Resolvers with the interfaces of other libraries. Each is made at first use, and imports its
-# library only then.
+# The resolver with the interfaces of others: of aiohttp's resolvers, made at first use, which
+# imports aiohttp only then; and of asyncio's getaddrinfo, by the rules of the C library.
 
 OTHER_FAMILY_SECONDS = 0.05  # RFC 8305 3: how long to wait for the other family
 NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
@@ -7657,17 +7673,16 @@ EAI_OF = ((DoesNotExist, InvalidName), socket.EAI_NONAME), (OUTAGES, socket.EAI_
 
 
 async def resolve_families(
-    settings: Settings, name: str, family: int
+    settings: Settings, name: str | bytes, family: int, outcomes: Outcomes
 ) -> list[IPv4AddressExpiresAt | IPv6AddressExpiresAt]:
     """Returns the addresses of a name: of one family, or of both if `family` is AF_UNSPEC.
 
     Both are asked at once. As soon as one has addresses, the other gets 50 ms more. If neither
-    has, raises ResolverError: a failure rather than an absence.
+    has, raises ResolverError: a failure rather than an absence. `outcomes` gets what was found.
     """
     qtypes = TYPES_OF_FAMILY.get(family)
     if qtypes is None:
-        raise InvalidName(f'{name}: DNS has no addresses of family {family!r}')
-    outcomes: Outcomes = {}
+        raise InvalidName(f'{name!r}: DNS has no addresses of family {family!r}')
     loop = asyncio.get_running_loop()
     grace = asyncio.timeout(None)
     is_over = False
@@ -7689,6 +7704,399 @@ async def resolve_families(
     if not addresses:
         records_of(min(reversed(found), key=lambda one: isinstance(one, NegativeAnswer)))
     return list(dict.fromkeys(addresses))  # a get_host may return all of them for both families
+
+
+def to_gaierror(error: ResolverError) -> socket.gaierror:
+    numbers = (number for kinds, number in EAI_OF if isinstance(error, kinds))
+    return socket.gaierror(next(numbers, socket.EAI_FAIL), str(error))
+
+
+# What getaddrinfo(3) takes. Every other flag is EAI_BADFLAGS.
+ADDRINFO_FLAGS = int(NUMERIC | socket.AI_PASSIVE | socket.AI_CANONNAME | socket.AI_ADDRCONFIG)
+ADDRINFO_FLAGS |= int(socket.AI_V4MAPPED | socket.AI_ALL)
+EAI_ADDRFAMILY = getattr(socket, 'EAI_ADDRFAMILY', socket.EAI_NONAME)  # not on every system
+# Type and protocol of a socket, and the protocol's name in services(5), as glibc has them.
+SOCKET_KINDS: tuple[tuple[Any, int, str], ...] = (
+    (socket.SOCK_STREAM, socket.IPPROTO_TCP, 'tcp'),
+    (socket.SOCK_DGRAM, socket.IPPROTO_UDP, 'udp'),
+    (6, 33, 'dccp'),  # the numbers of Linux, for which not every Python has names
+    (socket.SOCK_DGRAM, 136, 'udplite'),
+    (socket.SOCK_STREAM, 132, 'sctp'),
+    (socket.SOCK_SEQPACKET, 132, 'sctp'),
+    (socket.SOCK_RAW, 0, ''),  # of any protocol, and without services
+)
+USUAL_KINDS = *SOCKET_KINDS[:2], SOCKET_KINDS[-1]  # without a type, a protocol or a service
+ANY = IPv6Address(0), IPv4Address(0)
+MAPPED = 0xFFFF << 32  # ::ffff:0.0.0.0 (RFC 4291 2.5.5.2)
+LOCAL_SECONDS = 1.0  # for which the addresses of this host are remembered
+MAX_SOURCES = 1000  # destinations whose source is remembered
+MAX_SORTED = 100  # addresses of one name, since each may cost a socket
+DISCARD = 9  # a port (RFC 863) that sockets are connected to; nothing is sent
+# Leading bits and their number, the longest first, and what holds for such addresses. IPv4
+# addresses are looked up mapped.
+POLICIES = (  # precedence and label, RFC 6724 2.1
+    (1, 128, (50, 0)),  # ::1
+    (0xFFFF, 96, (35, 4)),  # IPv4
+    (0, 96, (1, 3)),
+    (0x2001_0000, 32, (5, 5)),  # Teredo
+    (0x2002, 16, (30, 2)),  # 6to4
+    (0x3FFE, 16, (1, 12)),
+    (0xFEC0 >> 6, 10, (1, 11)),
+    (0xFC00 >> 9, 7, (3, 13)),  # unique local
+    (0, 0, (40, 1)),
+)
+LINK_LOCAL, SITE_LOCAL, GLOBAL = 2, 5, 14
+SCOPES = (  # RFC 6724 3.1 and 3.2; that of a multicast address is in it
+    (1, 128, LINK_LOCAL),  # ::1
+    (0xFFFF_A9FE, 112, LINK_LOCAL),  # 169.254.0.0
+    (0xFFFF_7F, 104, LINK_LOCAL),  # 127.0.0.0
+    (0xFE80 >> 6, 10, LINK_LOCAL),
+    (0xFEC0 >> 6, 10, SITE_LOCAL),
+    (0, 0, GLOBAL),
+)
+AnyAddress = IPv4Address | IPv6Address
+Destination = tuple[AnyAddress, int]  # and the number of its scope
+SockAddr = tuple[str, int] | tuple[str, int, int, int]
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, SockAddr]
+
+
+def look_up(table: tuple[tuple[int, int, Any], ...], address: AnyAddress) -> Any:
+    value = int(address) | (MAPPED if address.version == 4 else 0)
+    return next(held for bits, length, held in table if value >> (128 - length) == bits)
+
+
+def address_scope(address: AnyAddress) -> int:
+    is_multicast = address.version == 6 and address.packed[0] == 0xFF
+    scope: int = address.packed[1] & 15 if is_multicast else look_up(SCOPES, address)
+    return scope
+
+
+def interface_addresses() -> dict[AnyAddress, tuple[int, bool]]:
+    """Returns this host's addresses: the length of the prefix, and whether it is deprecated.
+
+    Linux tells them (rtnetlink(7)). Elsewhere, and if that fails, there are none.
+    """
+    found: dict[AnyAddress, tuple[int, bool]] = {}
+    if sys.platform != 'linux':
+        return found
+    new_address, get_address, dump, own, deprecated = 20, 22, 0x301, 2, 0x20
+    request = struct.pack('=IHHIIB7x', 24, get_address, dump, 1, 0, socket.AF_UNSPEC)
+    kind_of_socket = socket.SOCK_RAW | socket.SOCK_NONBLOCK  # the kernel answers at once
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_NETLINK, kind_of_socket, 0) as sock,
+    ):
+        sock.send(request)
+        while True:  # until a message that is no address: the end, or an error
+            data = sock.recv(1 << 16)
+            start = 0
+            while start < len(data):
+                size, kind = struct.unpack_from('=IH', data, start)
+                if kind != new_address:
+                    return found
+                prefix, flags = data[start + 17], data[start + 18]
+                attributes: dict[int, bytes] = {}
+                at = start + 24
+                while at < start + size:
+                    length, number = struct.unpack_from('=HH', data, at)
+                    attributes[number] = data[at + 4 : at + length]
+                    at += max(4, (length + 3) & ~3)
+                address = ip_address(attributes.get(own) or attributes[1])  # 1: or of its peer
+                found[address] = prefix, bool(flags & deprecated)
+                start += max(16, (size + 3) & ~3)
+    return found
+
+
+class LocalAddresses:
+    """The addresses of this host, and the order of destinations that follows from them.
+
+    What was found is remembered for a moment.
+    """
+
+    def __init__(self) -> None:
+        self.since = float('-inf')
+        self.sources: dict[Destination, AnyAddress | None] = {}
+        self.interfaces: dict[AnyAddress, tuple[int, bool]] = {}
+
+    def refresh(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if not 0 <= now - self.since < LOCAL_SECONDS or len(self.sources) > MAX_SOURCES:
+            self.since = now
+            self.sources.clear()
+            self.interfaces = interface_addresses()
+
+    def source(self, destination: Destination) -> AnyAddress | None:
+        """Returns the address from which a destination is reached, or None."""
+        if destination not in self.sources:
+            self.sources[destination] = None
+            family, where = to_sockaddr(destination, DISCARD)
+            with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect(where)
+                packed = socket.inet_pton(family, sock.getsockname()[0])
+                self.sources[destination] = ip_address(packed)
+        return self.sources[destination]
+
+    def families(self) -> set[int]:
+        """Returns the families of which this host has an address beyond 127.0.0.1 and ::1."""
+        self.refresh()
+        known: list[AnyAddress | None] = [*self.interfaces.keys() - LOOPBACK.values()]
+        if not self.interfaces:  # those that lead into the internet; both, if none does
+            anywhere = IPv4Address('192.0.2.1'), IPv6Address('2001:db8::1')
+            known = [self.source((each, 0)) for each in anywhere]
+            known = known if any(known) else [*anywhere]
+        return {family_of(each) for each in known if each is not None}
+
+    def rank(self, destination: Destination) -> tuple[float, ...]:
+        """Returns a key that sorts destinations by RFC 6724 6, the best one first.
+
+        Without the rules 4 and 7, for mobile nodes and tunnels.
+        """
+        address = destination[0]
+        source = self.source(destination)
+        precedence, label = look_up(POLICIES, address)
+        scope = address_scope(address)
+        if source is None:
+            return 1, 0, 0, 0, -precedence, scope, 0
+        prefix, is_deprecated = self.interfaces.get(source, (0, False))
+        bits = address.max_prefixlen
+        common = bits - (int(address) ^ int(source)).bit_length()
+        if bits == 32 and not 0 < prefix <= common:
+            common = 0  # as in the C library: only within the subnet this says something of IPv4
+        is_other_label = label != look_up(POLICIES, source)[1]
+        is_other_scope = scope != address_scope(source)
+        return 0, is_other_scope, is_deprecated, is_other_label, -precedence, scope, -common
+
+    def sort(self, destinations: list[Destination]) -> list[Destination]:
+        if len(destinations) < 2:
+            return destinations
+        self.refresh()
+        rest = destinations[MAX_SORTED:]
+        return sorted(destinations[:MAX_SORTED], key=self.rank) + rest
+
+
+def family_of(address: AnyAddress) -> socket.AddressFamily:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def to_sockaddr(destination: Destination, port: int) -> tuple[socket.AddressFamily, SockAddr]:
+    """Returns the family, and the address as a socket takes it."""
+    address, scope = destination
+    family = family_of(address)
+    text = socket.inet_ntop(family, address.packed)
+    return family, (text, port) if family == socket.AF_INET else (text, port, 0, scope)
+
+
+def scope_number(address: AnyAddress, scope: str | None) -> int | None:
+    """Returns the number of a scope as sockets have it, 0 without one, or None if it is none."""
+    if address.version == 4 or scope is None:
+        return 0
+    if address.is_link_local or address.packed[:2] == b'\xff\x02':  # only these have interfaces
+        with contextlib.suppress(OSError, ValueError):
+            return socket.if_nametoindex(scope)
+    is_number = re.fullmatch('[0-9]{1,10}', scope) and int(scope) < 1 << 32
+    return int(scope) if is_number else None
+
+
+def parse_literal(text: str, family: int, flags: int) -> Destination | None:
+    """Returns the address that a text is to the C library, such as `127.1` or `0x7f.1`, or None.
+
+    Raises gaierror if it is of another family, or has a scope that it cannot have.
+    """
+    address: AnyAddress
+    head, percent, scope = text.partition('%')
+    try:
+        if ':' in head:
+            address = IPv6Address(socket.inet_pton(socket.AF_INET6, head))
+        elif re.fullmatch('[0-9A-Fa-fXx.]+', text):  # inet_aton ignores what follows a blank
+            address = IPv4Address(socket.inet_aton(text))
+        else:
+            return None
+    except (OSError, ValueError):
+        return None
+    number = scope_number(address, scope if percent else None)
+    if number is None:
+        raise socket.gaierror(socket.EAI_NONAME, f'{text!r:.100} has no such scope')
+    if family in (socket.AF_UNSPEC, family_of(address)):
+        return address, number
+    if isinstance(address, IPv4Address) and flags & socket.AI_V4MAPPED:
+        return IPv6Address(MAPPED | int(address)), 0
+    if isinstance(address, IPv4Address) or address.ipv4_mapped is None:
+        raise socket.gaierror(EAI_ADDRFAMILY, f'{text!r} is an address of another family')
+    return address.ipv4_mapped, 0
+
+
+def sockets_for(
+    port: str | bytes | int | None, kind: int, proto: int, flags: int
+) -> list[tuple[Any, int, int]]:
+    """Returns the type, the protocol and the port of each socket that is meant. Raises gaierror.
+
+    The C library looks up the names of services, in a file.
+    """
+    if not isinstance(port, (str, bytes, int)) and port is not None:
+        raise TypeError(f'A port has to be an int, str, bytes or None, not {port!r}')
+    text = port.decode('latin-1') if isinstance(port, bytes) else str('' if port is None else port)
+    text = '' if text == '*' else text
+    digits = re.fullmatch('[ \t-\r]*([+-]?)0*([0-9]{1,10})', text or '0')
+    if digits is None and flags & socket.AI_NUMERICSERV:
+        raise socket.gaierror(socket.EAI_NONAME, f'{text!r:.100} is not the number of a port')
+    kinds = [
+        (each, proto or its, name)
+        for each, its, name in SOCKET_KINDS
+        if kind in (0, each) and (proto in (0, its) or each == socket.SOCK_RAW)
+    ]
+    if not kinds:
+        raise socket.gaierror(socket.EAI_SOCKTYPE, f'No socket has type {kind} and proto {proto}')
+    kinds = kinds[:1] if kind or proto else kinds
+    number = int(digits[1] + digits[2]) & 0xFFFF_FFFF if digits else -1
+    found = []
+    if text and kinds[0][0] == socket.SOCK_RAW:
+        pass
+    elif 0 <= number < 1 << 31:
+        kinds = kinds if kind or proto else [*USUAL_KINDS]
+        found = [(each, its, number & 0xFFFF) for each, its, _ in kinds]
+    else:
+        for each, its, name in kinds:
+            if name:
+                with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL, a surrogate
+                    found.append((each, its, socket.getservbyname(text, name)))
+    if not found:
+        raise socket.gaierror(socket.EAI_SERVICE, f'{text!r:.100} is no service of such a socket')
+    return found
+
+
+async def host_addresses(
+    settings: Settings, host: str | bytes, family: int, flags: int
+) -> tuple[list[Any], str]:
+    """Returns the addresses of a host name and its canonical name. Raises ResolverError."""
+    name = to_name(host)
+    if not HOST_NAME.fullmatch(name) or parse_literal(name.decode('ascii'), 0, 0) is not None:
+        raise InvalidName(f'{host!r:.300} cannot be the name of a host')  # as `127.0.0.1.`
+    is_mapped = family == socket.AF_INET6 and flags & socket.AI_V4MAPPED
+    outcomes: Outcomes = {}
+    addresses: list[Any] = []
+    absence = None
+    try:
+        asked = socket.AF_UNSPEC if is_mapped else family
+        addresses += await resolve_families(settings, host, asked, outcomes)
+    except DoesNotExist as error:
+        absence = error
+    in_hosts = settings.config.hosts.get(name.lower(), NOT_IN_HOSTS)
+    if family == socket.AF_INET:  # as glibc reads hosts for IPv4 alone
+        for each in in_hosts.get(TYPES.AAAA, ()):
+            own = LOOPBACK[TYPES.A] if each == LOOPBACK[TYPES.AAAA] else each.ipv4_mapped
+            addresses += [own] if own is not None else []
+    if absence is not None and not addresses:
+        raise absence
+    if is_mapped:
+        of_ipv6 = [each for each in addresses if each.version == 6]
+        of_ipv4 = [IPv6Address(MAPPED | int(each)) for each in addresses if each.version == 4]
+        addresses = of_ipv6 + of_ipv4 if flags & socket.AI_ALL else of_ipv6 or of_ipv4
+    aliases = [one.alias for one in outcomes.values() if isinstance(one, Answer) and one.alias]
+    canonical: bytes = aliases[0].name if aliases else in_hosts.get(CANONICAL_NAME, name)
+    return addresses, canonical.decode('ascii')
+
+
+if TYPE_CHECKING:
+
+    class GetAddrInfo(Protocol):
+        """What getaddrinfo returns: a coroutine function like loop.getaddrinfo."""
+
+        async def __call__(
+            self,
+            host: str | bytes | None,
+            port: str | bytes | int | None,
+            *,
+            family: int = 0,
+            type: int = 0,
+            proto: int = 0,
+            flags: int = 0,
+        ) -> list[AddressInfo]: ...
+
+
+def settings_of(resolve: Resolve) -> Settings:
+    """Returns the settings of a `resolve` that Resolver made. Raises TypeError for any other."""
+    settings = getattr(resolve, 'settings', None)
+    if not isinstance(settings, Settings):
+        raise TypeError(f'resolve has to be what Resolver returned, not {resolve!r}')
+    return settings
+
+
+def getaddrinfo(resolve: Resolve) -> GetAddrInfo:
+    """Returns a coroutine function with the signature and the results of loop.getaddrinfo.
+
+    As `loop.getaddrinfo` it makes what uses asyncio use the resolver. It does what glibc does, but
+    destinations have the precedence of RFC 6724, and host names the meaning that they have for
+    `resolve`. It raises socket.gaierror, whose `__cause__` is a ResolverError if the name is the
+    reason, and TypeError.
+    """
+    settings = settings_of(resolve)
+    local = LocalAddresses()
+
+    async def getaddrinfo(
+        host: str | bytes | None,
+        port: str | bytes | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[AddressInfo]:
+        """Returns (family, type, protocol, canonical name, address) for each address and type."""
+        text = host.decode('latin-1') if isinstance(host, bytes) else host
+        if not isinstance(text, str) and text is not None:
+            raise TypeError(f'A host has to be str, bytes or None, not {host!r}')
+        text = None if text == '*' else text
+        flags = int(flags)  # of an IntFlag, ~ drops the bits that it does not know
+        if text is None and port is None:
+            raise socket.gaierror(socket.EAI_NONAME, 'Neither a host nor a port is given')
+        if flags & ~ADDRINFO_FLAGS or (text is None and flags & socket.AI_CANONNAME):
+            raise socket.gaierror(socket.EAI_BADFLAGS, f'{flags:#x} are not valid flags')
+        if family not in TYPES_OF_FAMILY:
+            raise socket.gaierror(socket.EAI_FAMILY, f'{family!r} is not a family of addresses')
+        if flags & socket.AI_ADDRCONFIG:
+            families = local.families()
+            if family and family not in families:
+                said = f'{host!r:.300}: this host has no address of the family {family}'
+                raise socket.gaierror(socket.EAI_NONAME, said)
+            [family] = families if len(families) == 1 else [family]
+        sockets = sockets_for(port, type, proto, flags)
+
+        canonical = ''
+        if host is None or text is None:
+            both = ANY if flags & socket.AI_PASSIVE else (LOOPBACK[TYPES.AAAA], LOOPBACK[TYPES.A])
+            destinations: list[Destination] = [
+                (each, 0) for each in both if family in (0, family_of(each))
+            ]
+        else:
+            try:
+                is_idn = isinstance(host, str) and not host.isascii()
+                literal = parse_literal(
+                    to_name(text).decode('ascii') if is_idn else text, family, flags
+                )
+                if literal is not None:
+                    destinations, canonical = [literal], text
+                elif flags & socket.AI_NUMERICHOST:
+                    raise InvalidName(f'{host!r:.300} is not an address')
+                else:
+                    found, canonical = await host_addresses(settings, host, family, flags)
+                    scopes = [
+                        scope_number(each, getattr(each, 'scope_id', None)) for each in found
+                    ]
+                    pairs = zip(found, scopes, strict=True)
+                    destinations = [(each, scope) for each, scope in pairs if scope is not None]
+                    if not destinations:
+                        raise InvalidName(f'{host!r:.300}: this host has no such interface')
+            except ResolverError as error:
+                raise to_gaierror(error) from error
+        rows: list[AddressInfo] = []
+        for destination in local.sort([*dict.fromkeys(destinations)]):
+            for kind, protocol, number in sockets:
+                name = canonical if flags & socket.AI_CANONNAME and not rows else ''
+                of, sockaddr = to_sockaddr(destination, number)
+                rows.append((of, kind, protocol, name, sockaddr))
+        return rows
+
+    return getaddrinfo
 
 
 class HostResolver:
@@ -7716,10 +8124,9 @@ class HostResolver:
         Raises socket.gaierror, an OSError with errno and text.
         """
         try:
-            addresses = await resolve_families(self.settings, host, family)
+            addresses = await resolve_families(self.settings, host, family, {})
         except ResolverError as error:
-            numbers = (number for kinds, number in EAI_OF if isinstance(error, kinds))
-            raise socket.gaierror(next(numbers, socket.EAI_FAIL), str(error)) from error
+            raise to_gaierror(error) from error
         return [
             {
                 'hostname': host,

@@ -6016,9 +6016,17 @@ def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
     assert hosts[b'www.example.com'] == {
         TYPES.A: (IPv4Address('192.0.2.1'), IPv4Address('192.0.2.2')),
         TYPES.AAAA: (IPv6Address('2001:db8::1'),),
+        module.CANONICAL_NAME: b'Www.Example.COM',
     }
-    assert hosts[b'www'] == {TYPES.A: (IPv4Address('192.0.2.1'),), TYPES.AAAA: ()}
-    assert hosts[b'scoped'] == {TYPES.A: (), TYPES.AAAA: (IPv6Address('fe80::1%lo'),)}
+    assert hosts[b'www'][TYPES.A] == (IPv4Address('192.0.2.1'),)
+    assert hosts[b'www'][TYPES.AAAA] == ()
+    assert hosts[b'www'][module.CANONICAL_NAME] == b'Www.Example.COM'
+    scoped = IPv6Address('fe80::1%lo')
+    assert hosts[b'scoped'] == {
+        TYPES.A: (),
+        TYPES.AAAA: (scoped,),
+        module.CANONICAL_NAME: b'scoped',
+    }
     assert set(hosts) == {b'www.example.com', b'www', b'scoped', b'unix'}
     assert len(caplog.records) == 3
 
@@ -6124,7 +6132,11 @@ NO_NAMES = [
 def test_a_name_of_hosts_that_is_none_costs_only_itself(bad, caplog):
     lines = [f'10.0.0.5 good {bad} other {bad}\n', f'{bad} lost\n', '::1 good\n']
     hosts = module.parse_hosts(lines)
-    addresses = {TYPES.A: (IPv4Address('10.0.0.5'),), TYPES.AAAA: ()}
+    addresses = {
+        TYPES.A: (IPv4Address('10.0.0.5'),),
+        TYPES.AAAA: (),
+        module.CANONICAL_NAME: b'good',
+    }
     assert hosts == {
         b'good': addresses | {TYPES.AAAA: (IPv6Address('::1'),)},
         b'other': addresses,
