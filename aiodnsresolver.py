@@ -7431,9 +7431,9 @@ async def resolve_types(
 
 
 def found_as(name: bytes, found: Mapping[int, LookupOutcome]) -> Outcomes:
-    """Returns the outcomes of a search: `name` is the canonical name, unless it is an alias."""
+    """Returns the outcomes of a search, with the name that was found as their canonical name."""
     return {
-        qtype: Answer(outcome[0], outcome[1], Alias(name, 0, outcome[0]), outcome[3])
+        qtype: outcome._replace(alias=Alias(name, 0, outcome.expires_at))
         if isinstance(outcome, Answer) and outcome.alias is None
         else outcome
         for qtype, outcome in found.items()
@@ -7442,8 +7442,8 @@ def found_as(name: bytes, found: Mapping[int, LookupOutcome]) -> Outcomes:
 
 def recall_search(
     cache: Cache, name: bytes, names: Iterable[bytes], qtypes: Types, now: float
-) -> Mapping[int, LookupOutcome]:
-    """Returns what the cache has of the outcomes of a search for `name`, by type."""
+) -> tuple[bytes, dict[int, Known]]:
+    """Returns what the cache has of a search for `name`: the name found, and outcomes by type."""
     own: dict[int, Known] = {}
     for each in names:
         fqdn = each.lower().decode('ascii')
@@ -7453,12 +7453,12 @@ def recall_search(
             if known is not None and (known.records or isinstance(known, NegativeAnswer)):
                 found[qtype] = known
         if any([known.records for known in found.values()]):
-            return found if each == name else found_as(each, found)
+            return each, found
         if len(found) < len(qtypes):
-            return {}
+            return name, {}
         if each == name:
             own = found
-    return own
+    return name, own
 
 
 async def search_for(
@@ -7468,12 +7468,14 @@ async def search_for(
 
     A failure ends the search too, because another name must not be answered just because the first
     one could not be asked for. If none exists, the error is about `name`. get_host is called for
-    `name` only, and a type that it knows is not searched for.
+    `name` only, and a type that it knows is not searched for. Guests, which have a `notice`, are
+    told the name found.
     """
     now = asyncio.get_running_loop().time()
-    recalled = recall_search(settings.cache, name, names, qtypes, now)
+    each, recalled = recall_search(settings.cache, name, names, qtypes, now)
     if len(recalled) == len(qtypes):
-        outcomes.update(recalled)
+        is_told = settings.notice is not None and each != name
+        outcomes.update(found_as(each, recalled) if is_told else recalled)
         return
     fqdn = name.lower()
     for qtype in [each for each in qtypes if each not in recalled]:
@@ -7491,7 +7493,8 @@ async def search_for(
             is_over = not all([isinstance(one, NegativeAnswer) for one in found.values()])
         finally:
             if is_over:
-                outcomes.update(found if each == name else found_as(each, found))
+                is_told = settings.notice is not None and each != name
+                outcomes.update(found_as(each, found) if is_told else found)
         if is_over:
             return
         if each == name:
@@ -7729,7 +7732,7 @@ USUAL_KINDS = *SOCKET_KINDS[:2], SOCKET_KINDS[-1]  # without a type, a protocol 
 ANY = IPv6Address(0), IPv4Address(0)
 MAPPED = 0xFFFF << 32  # ::ffff:0.0.0.0 (RFC 4291 2.5.5.2)
 LOCAL_SECONDS = 1.0  # for which the addresses of this host are remembered
-MAX_SOURCES = 1000  # destinations whose source is remembered
+MAX_RANKS = 1000  # destinations whose place in the order is remembered
 MAX_SORTED = 100  # addresses of one name, since each may cost a socket
 DISCARD = 9  # a port (RFC 863) that sockets are connected to; nothing is sent
 # Leading bits and their number, the longest first, and what holds for such addresses. IPv4
@@ -7807,73 +7810,6 @@ def interface_addresses() -> dict[AnyAddress, tuple[int, bool]]:
     return found
 
 
-class LocalAddresses:
-    """The addresses of this host, and the order of destinations that follows from them.
-
-    What was found is remembered for a moment.
-    """
-
-    def __init__(self) -> None:
-        self.since = float('-inf')
-        self.sources: dict[Destination, AnyAddress | None] = {}
-        self.interfaces: dict[AnyAddress, tuple[int, bool]] = {}
-
-    def refresh(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if not 0 <= now - self.since < LOCAL_SECONDS or len(self.sources) > MAX_SOURCES:
-            self.since = now
-            self.sources.clear()
-            self.interfaces = interface_addresses()
-
-    def source(self, destination: Destination) -> AnyAddress | None:
-        """Returns the address from which a destination is reached, or None."""
-        if destination not in self.sources:
-            self.sources[destination] = None
-            family, where = to_sockaddr(destination, DISCARD)
-            with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
-                sock.connect(where)
-                packed = socket.inet_pton(family, sock.getsockname()[0])
-                self.sources[destination] = ip_address(packed)
-        return self.sources[destination]
-
-    def families(self) -> set[int]:
-        """Returns the families of which this host has an address beyond 127.0.0.1 and ::1."""
-        self.refresh()
-        known: list[AnyAddress | None] = [*self.interfaces.keys() - LOOPBACK.values()]
-        if not self.interfaces:  # those that lead into the internet; both, if none does
-            anywhere = IPv4Address('192.0.2.1'), IPv6Address('2001:db8::1')
-            known = [self.source((each, 0)) for each in anywhere]
-            known = known if any(known) else [*anywhere]
-        return {family_of(each) for each in known if each is not None}
-
-    def rank(self, destination: Destination) -> tuple[float, ...]:
-        """Returns a key that sorts destinations by RFC 6724 6, the best one first.
-
-        Without the rules 4 and 7, for mobile nodes and tunnels.
-        """
-        address = destination[0]
-        source = self.source(destination)
-        precedence, label = look_up(POLICIES, address)
-        scope = address_scope(address)
-        if source is None:
-            return 1, 0, 0, 0, -precedence, scope, 0
-        prefix, is_deprecated = self.interfaces.get(source, (0, False))
-        bits = address.max_prefixlen
-        common = bits - (int(address) ^ int(source)).bit_length()
-        if bits == 32 and not 0 < prefix <= common:
-            common = 0  # as in the C library: only within the subnet this says something of IPv4
-        is_other_label = label != look_up(POLICIES, source)[1]
-        is_other_scope = scope != address_scope(source)
-        return 0, is_other_scope, is_deprecated, is_other_label, -precedence, scope, -common
-
-    def sort(self, destinations: list[Destination]) -> list[Destination]:
-        if len(destinations) < 2:
-            return destinations
-        self.refresh()
-        rest = destinations[MAX_SORTED:]
-        return sorted(destinations[:MAX_SORTED], key=self.rank) + rest
-
-
 def family_of(address: AnyAddress) -> socket.AddressFamily:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
@@ -7884,6 +7820,77 @@ def to_sockaddr(destination: Destination, port: int) -> tuple[socket.AddressFami
     family = family_of(address)
     text = socket.inet_ntop(family, address.packed)
     return family, (text, port) if family == socket.AF_INET else (text, port, 0, scope)
+
+
+def source_of(destination: Destination) -> AnyAddress | None:
+    """Returns the address from which this host reaches a destination, or None."""
+    family, where = to_sockaddr(destination, DISCARD)
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect(where)
+        return ip_address(socket.inet_pton(family, sock.getsockname()[0]))
+    return None
+
+
+class LocalAddresses:
+    """The addresses of this host, and the order of destinations that follows from them.
+
+    What was found is remembered for a moment.
+    """
+
+    def __init__(self) -> None:
+        self.since = float('-inf')
+        self.ranks: dict[Destination, tuple[int, ...]] = {}
+        self.interfaces: dict[AnyAddress, tuple[int, bool]] = {}
+
+    def refresh(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if not 0 <= now - self.since < LOCAL_SECONDS or len(self.ranks) > MAX_RANKS:
+            self.since = now
+            self.ranks.clear()
+            self.interfaces = interface_addresses()
+
+    def families(self) -> set[int]:
+        """Returns the families of which this host has an address beyond 127.0.0.1 and ::1."""
+        self.refresh()
+        known: list[AnyAddress | None] = [*self.interfaces.keys() - LOOPBACK.values()]
+        if not self.interfaces:  # those that lead into the internet; both, if none does
+            anywhere = IPv4Address('192.0.2.1'), IPv6Address('2001:db8::1')
+            known = [source_of((each, 0)) for each in anywhere]
+            known = known if any(known) else [*anywhere]
+        return {family_of(each) for each in known if each is not None}
+
+    def rank(self, destination: Destination) -> tuple[int, ...]:
+        """Returns a key that sorts destinations by RFC 6724 6, the best one first.
+
+        Without the rules 4 and 7, for mobile nodes and tunnels.
+        """
+        rank = self.ranks.get(destination)
+        if rank is None:
+            address = destination[0]
+            source = source_of(destination)
+            precedence, label = look_up(POLICIES, address)
+            scope = address_scope(address)
+            if source is None:
+                rank = 1, 0, 0, 0, -precedence, scope, 0
+            else:
+                prefix, is_deprecated = self.interfaces.get(source, (0, False))
+                bits = address.max_prefixlen
+                common = bits - (int(address) ^ int(source)).bit_length()
+                if bits == 32 and not 0 < prefix <= common:
+                    common = 0  # as in the C library: IPv4 is compared within the subnet only
+                is_other_scope = scope != address_scope(source)
+                is_other_label = label != look_up(POLICIES, source)[1]
+                ours = is_other_scope, is_deprecated, is_other_label
+                rank = 0, *ours, -precedence, scope, -common
+            self.ranks[destination] = rank
+        return rank
+
+    def sort(self, destinations: list[Destination]) -> list[Destination]:
+        if len(destinations) < 2:
+            return destinations
+        self.refresh()
+        rest = destinations[MAX_SORTED:]
+        return sorted(destinations[:MAX_SORTED], key=self.rank) + rest
 
 
 def scope_number(address: AnyAddress, scope: str | None) -> int | None:
@@ -7964,36 +7971,45 @@ def sockets_for(
     return found
 
 
-async def host_addresses(
+def ipv4_in_hosts(settings: Settings, name: bytes) -> list[AnyAddress]:
+    """Returns the IPv6 addresses of a name in hosts that stand for IPv4 ones, as in glibc."""
+    ipv6 = settings.config.hosts.get(name.lower(), NOT_IN_HOSTS).get(TYPES.AAAA, ())
+    mapped = [LOOPBACK[TYPES.A] if int(each) == 1 else each.ipv4_mapped for each in ipv6]
+    return [each for each in mapped if each is not None]
+
+
+async def host_destinations(
     settings: Settings, host: str | bytes, family: int, flags: int
-) -> tuple[list[Any], str]:
-    """Returns the addresses of a host name and its canonical name. Raises ResolverError."""
+) -> tuple[list[Destination], str]:
+    """Returns the addresses of a host name, and its canonical name. Raises ResolverError."""
     name = to_name(host)
     if not HOST_NAME.fullmatch(name) or parse_literal(name.decode('ascii'), 0, 0) is not None:
         raise InvalidName(f'{host!r:.300} cannot be the name of a host')  # as `127.0.0.1.`
     is_mapped = family == socket.AF_INET6 and flags & socket.AI_V4MAPPED
     outcomes: Outcomes = {}
-    addresses: list[Any] = []
-    absence = None
+    addresses: list[AnyAddress] = []
     try:
         asked = socket.AF_UNSPEC if is_mapped else family
         addresses += await resolve_families(settings, host, asked, outcomes)
-    except DoesNotExist as error:
-        absence = error
-    in_hosts = settings.config.hosts.get(name.lower(), NOT_IN_HOSTS)
-    if family == socket.AF_INET:  # as glibc reads hosts for IPv4 alone
-        for each in in_hosts.get(TYPES.AAAA, ()):
-            own = LOOPBACK[TYPES.A] if each == LOOPBACK[TYPES.AAAA] else each.ipv4_mapped
-            addresses += [own] if own is not None else []
-    if absence is not None and not addresses:
-        raise absence
+    except DoesNotExist:
+        if family != socket.AF_INET or not ipv4_in_hosts(settings, name):
+            raise
+    if family == socket.AF_INET:
+        addresses += ipv4_in_hosts(settings, name)
     if is_mapped:
         of_ipv6 = [each for each in addresses if each.version == 6]
         of_ipv4 = [IPv6Address(MAPPED | int(each)) for each in addresses if each.version == 4]
-        addresses = of_ipv6 + of_ipv4 if flags & socket.AI_ALL else of_ipv6 or of_ipv4
-    aliases = [one.alias for one in outcomes.values() if isinstance(one, Answer) and one.alias]
-    canonical: bytes = aliases[0].name if aliases else in_hosts.get(CANONICAL_NAME, name)
-    return addresses, canonical.decode('ascii')
+        addresses = [*of_ipv6, *of_ipv4] if flags & socket.AI_ALL or not of_ipv6 else [*of_ipv6]
+    numbers = [scope_number(each, getattr(each, 'scope_id', None)) for each in addresses]
+    pairs = zip(addresses, numbers, strict=True)
+    destinations = [(each, number) for each, number in pairs if number is not None]
+    if not destinations:
+        raise InvalidName(f'{host!r:.300}: this host has no interface of that name')
+    canonical: bytes = settings.config.hosts.get(name.lower(), {}).get(CANONICAL_NAME, name)
+    for outcome in outcomes.values():
+        if isinstance(outcome, Answer) and outcome.alias is not None:
+            canonical = outcome.alias.name
+    return destinations, canonical.decode('ascii')
 
 
 if TYPE_CHECKING:
@@ -8078,14 +8094,9 @@ def getaddrinfo(resolve: Resolve) -> GetAddrInfo:
                 elif flags & socket.AI_NUMERICHOST:
                     raise InvalidName(f'{host!r:.300} is not an address')
                 else:
-                    found, canonical = await host_addresses(settings, host, family, flags)
-                    scopes = [
-                        scope_number(each, getattr(each, 'scope_id', None)) for each in found
-                    ]
-                    pairs = zip(found, scopes, strict=True)
-                    destinations = [(each, scope) for each, scope in pairs if scope is not None]
-                    if not destinations:
-                        raise InvalidName(f'{host!r:.300}: this host has no such interface')
+                    destinations, canonical = await host_destinations(
+                        settings, host, family, flags
+                    )
             except ResolverError as error:
                 raise to_gaierror(error) from error
         rows: list[AddressInfo] = []
