@@ -7759,6 +7759,8 @@ SCOPES = (  # RFC 6724 3.1 and 3.2; that of a multicast address is in it
 )
 AnyAddress = IPv4Address | IPv6Address
 Destination = tuple[AnyAddress, int]  # and the number of its scope
+# By address the length of its prefix, and whether it is deprecated.
+Interfaces = dict[AnyAddress | None, tuple[int, bool]]
 SockAddr = tuple[str, int] | tuple[str, int, int, int]
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, SockAddr]
 
@@ -7774,12 +7776,30 @@ def address_scope(address: AnyAddress) -> int:
     return scope
 
 
-def interface_addresses() -> dict[AnyAddress, tuple[int, bool]]:
-    """Returns this host's addresses: the length of the prefix, and whether it is deprecated.
+def destination_rank(
+    address: AnyAddress, source: AnyAddress | None, prefix: int, is_deprecated: bool
+) -> tuple[int, ...]:
+    """Returns a key that sorts destinations by RFC 6724 6, the best one first.
 
-    Linux tells them (rtnetlink(7)). Elsewhere, and if that fails, there are none.
+    `source` is the address from which it is reached, if it is, `prefix` the length of its prefix.
+    The rules 4 and 7, for mobile nodes and tunnels, are left out.
     """
-    found: dict[AnyAddress, tuple[int, bool]] = {}
+    precedence, label = look_up(POLICIES, address)
+    scope = address_scope(address)
+    if source is None:
+        return 1, 0, 0, 0, -precedence, scope, 0
+    bits = address.max_prefixlen
+    common = bits - (int(address) ^ int(source)).bit_length()
+    if bits == 32 and not 0 < prefix <= common:
+        common = 0  # as in the C library: IPv4 addresses are compared within the subnet only
+    is_other_scope = scope != address_scope(source)
+    is_other_label = label != look_up(POLICIES, source)[1]
+    return 0, is_other_scope, is_deprecated, is_other_label, -precedence, scope, -common
+
+
+def interface_addresses() -> Interfaces:
+    """Returns the addresses of this host. Linux tells them (rtnetlink(7)), elsewhere it is {}."""
+    found: Interfaces = {}
     if sys.platform != 'linux':
         return found
     new_address, get_address, dump, own, deprecated = 20, 22, 0x301, 2, 0x20
@@ -7840,7 +7860,7 @@ class LocalAddresses:
     def __init__(self) -> None:
         self.since = float('-inf')
         self.ranks: dict[Destination, tuple[int, ...]] = {}
-        self.interfaces: dict[AnyAddress, tuple[int, bool]] = {}
+        self.interfaces: Interfaces = {}
 
     def refresh(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -7859,38 +7879,17 @@ class LocalAddresses:
             known = known if any(known) else [*anywhere]
         return {family_of(each) for each in known if each is not None}
 
-    def rank(self, destination: Destination) -> tuple[int, ...]:
-        """Returns a key that sorts destinations by RFC 6724 6, the best one first.
-
-        Without the rules 4 and 7, for mobile nodes and tunnels.
-        """
-        rank = self.ranks.get(destination)
-        if rank is None:
-            address = destination[0]
-            source = source_of(destination)
-            precedence, label = look_up(POLICIES, address)
-            scope = address_scope(address)
-            if source is None:
-                rank = 1, 0, 0, 0, -precedence, scope, 0
-            else:
-                prefix, is_deprecated = self.interfaces.get(source, (0, False))
-                bits = address.max_prefixlen
-                common = bits - (int(address) ^ int(source)).bit_length()
-                if bits == 32 and not 0 < prefix <= common:
-                    common = 0  # as in the C library: IPv4 is compared within the subnet only
-                is_other_scope = scope != address_scope(source)
-                is_other_label = label != look_up(POLICIES, source)[1]
-                ours = is_other_scope, is_deprecated, is_other_label
-                rank = 0, *ours, -precedence, scope, -common
-            self.ranks[destination] = rank
-        return rank
-
     def sort(self, destinations: list[Destination]) -> list[Destination]:
         if len(destinations) < 2:
             return destinations
         self.refresh()
-        rest = destinations[MAX_SORTED:]
-        return sorted(destinations[:MAX_SORTED], key=self.rank) + rest
+        first = destinations[:MAX_SORTED]
+        for each in first:
+            if each not in self.ranks:
+                source = source_of(each)
+                prefix, is_deprecated = self.interfaces.get(source, (0, False))
+                self.ranks[each] = destination_rank(each[0], source, prefix, is_deprecated)
+        return sorted(first, key=self.ranks.__getitem__) + destinations[MAX_SORTED:]
 
 
 def scope_number(address: AnyAddress, scope: str | None) -> int | None:
@@ -8085,10 +8084,9 @@ def getaddrinfo(resolve: Resolve) -> GetAddrInfo:
             ]
         else:
             try:
-                is_idn = isinstance(host, str) and not host.isascii()
-                literal = parse_literal(
-                    to_name(text).decode('ascii') if is_idn else text, family, flags
-                )
+                if isinstance(host, str) and not host.isascii():
+                    text = to_name(host).decode('ascii') + ('.' if is_absolute(host) else '')
+                literal = parse_literal(text, family, flags)
                 if literal is not None:
                     destinations, canonical = [literal], text
                 elif flags & socket.AI_NUMERICHOST:

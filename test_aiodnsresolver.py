@@ -16,6 +16,7 @@ import copy
 import datetime
 import errno
 import faulthandler
+import fcntl
 import functools
 import gc
 import hashlib
@@ -41,6 +42,7 @@ import struct
 import subprocess
 import symtable
 import sys
+import threading
 import time
 import traceback
 import tracemalloc
@@ -116,6 +118,7 @@ from aiodnsresolver import (
     Zone,
     get_host_from_etc_hosts,
     get_nameservers_from_etc_resolve_conf,
+    getaddrinfo,
     https,
     inbound_xfr,
     make_query,
@@ -18192,6 +18195,314 @@ async def test_aiohttp_fetches_by_a_name_that_only_the_nameserver_knows(family, 
                 server.answer = answering(rcode=RCODES.NXDOMAIN)
                 await session.get(f'http://nowhere.example:{port}/')
             assert caught.value.os_error.errno == socket.EAI_NONAME
+
+
+# Beside the C library, which is pointed at a nameserver of the test's own: the two run in one
+# process with a network and an /etc of its own.
+ETC = {
+    'resolv.conf': 'nameserver 127.0.0.1\nsearch one.example two.example\n',
+    'nsswitch.conf': 'hosts: files dns\nservices: files\n',
+    'host.conf': 'multi on\n',  # as on Debian
+    'services': 'http 80/tcp\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\nmany 7/sctp\n',
+    'hosts': (
+        '127.0.0.1 localhost\n'
+        '::1 localhost\n'
+        '192.0.2.11 Canonical.Example alias Other\n'
+        '2001:db8::11 six.example\n'
+        '192.0.2.12 pair.example\n'
+        '2001:db8::12 pair.example\n'
+        '::ffff:192.0.2.13 mapped.example\n'
+        '::1 loop.example\n'
+        '127.0.0.9 near.example\n'
+        '127.0.0.1 near.example\n'
+        'fe80::1%lo scoped.example\n'
+    ),
+}
+ZONE = [
+    a(b'v4.example'),
+    aaaa(b'v6.example'),
+    a(b'both.example', '192.0.2.1'),
+    a(b'both.example', '192.0.2.2'),
+    aaaa(b'both.example'),
+    aaaa(b'both.example', '2001:db8::2'),
+    a(b'loopback.example', '127.0.0.9'),
+    a(b'loopback.example', '127.0.0.1'),
+    aaaa(b'loopback.example', '::1'),
+    a(b'www.two.example', '192.0.2.3'),
+    a(b'first.one.example', '192.0.2.4'),
+    a(b'first.two.example', '192.0.2.5'),
+    aaaa(b'mapped-in-dns.example', '::ffff:192.0.2.6'),
+    cname(b'alias-in-dns.example', b'target.example'),
+    a(b'target.example', '192.0.2.8'),
+    a(b'xn--bcher-kva.example', '192.0.2.9'),
+    a(b'under_score.example', '192.0.2.10'),
+    a(b'-x-.example', '192.0.2.20'),
+    a(b'192.0.2.21', '192.0.2.21'),
+    cname(b'mixed-case-alias.example', b'Target.Example'),
+    rr(b'mail.example', TYPES.MX, module.MX(1, b'v4.example')),
+    # With the addresses that the host has in the second half of the table:
+    a(b'subnet.example', '198.51.100.1'),
+    a(b'subnet.example', '192.0.2.1'),
+    a(b'subnet.example', '192.0.2.99'),
+    aaaa(b'subnet6.example', '2001:db8:9::1'),
+    aaaa(b'subnet6.example', '2001:db8::1'),
+    aaaa(b'subnet6.example', '2001:db8::101'),
+    aaaa(b'scopes.example', '2001:db8::1'),
+    aaaa(b'scopes.example', '::1'),
+    a(b'scopes.example', '192.0.2.1'),
+    a(b'scopes.example', '127.0.0.1'),
+    a(b'scopes.example', '169.254.1.1'),
+    aaaa(b'private.example', 'fd00:1::1'),
+    a(b'private.example', '192.0.2.1'),
+    aaaa(b'tunnelled.example', '2002:c000:264::1'),
+    a(b'tunnelled.example', '192.0.2.1'),
+    aaaa(b'private6.example', 'fd00:1::1'),
+    aaaa(b'private6.example', '2001:db8::1'),
+]
+RCODES_OF = {b'failing.example': RCODES.SERVFAIL, b'refused.example': RCODES.REFUSED}
+
+
+def ask_for(host, port=80, **options):
+    return host, port, {'type': socket.SOCK_STREAM, **options}
+
+
+CANONICAL = socket.AI_CANONNAME
+IN4, IN6 = {'family': socket.AF_INET}, {'family': socket.AF_INET6}
+TO_MAP = {**IN6, 'flags': CANONICAL | socket.AI_V4MAPPED}
+TO_MAP_ALL = {**IN6, 'flags': CANONICAL | socket.AI_V4MAPPED | socket.AI_ALL}
+IF_CONFIGURED = {'flags': socket.AI_ADDRCONFIG}
+ANY_TYPE = {'type': 0}
+LITERALS = [
+    *('127.1', '0x7f.1', '0177.0.0.01', '2130706433', '1.2.3', '256.1', '1.2.3.256', '0x', '1.'),
+    *('::1', '::ffff:192.0.2.1', '::192.0.2.1', '2001:DB8::1', '1:2:3:4:5:6:7::', '::1::', ':::'),
+    *('fe80::1%lo', 'fe80::1%1', 'fe80::1', 'ff02::1%lo', 'fe80::1%nosuch', 'fe80::1%'),
+    *('2001:db8::1%lo', '2001:db8::1%1', '2001:db8::1%4294967296', '127.0.0.1%lo', 'ff05::1%lo'),
+    *('[::1]', '127.0.0.1 ', ' 127.0.0.1', '127.0.0.1 x', '127.0.0.1\n', '1.2.3.4.5', b'127.1'),
+    *('\uff11\uff12\uff17.1', '127.0.0.1\u3002', '::\u0661', '127.0.0.1.'),
+]
+NAMES = [
+    *('v4.example', 'V4.Example.', b'v4.example', 'v6.example', 'both.example', 'absent.example'),
+    *('failing.example', 'refused.example', 'mail.example', 'loopback.example', 'www', 'WWW'),
+    *('first', 'first.', 'alias-in-dns.example', 'mapped-in-dns.example', 'b\xfccher.example'),
+    *('under_score.example', 'localhost', 'alias', 'ALIAS', 'other', 'canonical.example'),
+    *('six.example', 'pair.example', 'mapped.example', 'loop.example', 'near.example', ''),
+    *(b'a..b', 'a b', 'a/b', b'\xff.example', b'x' * 64, '*', 'subnet.example'),
+]
+BY_FAMILY = [
+    *('v4.example', 'v6.example', 'both.example', 'absent.example', 'failing.example', 'alias'),
+    *('six.example', 'pair.example', 'mapped.example', 'loop.example', '::ffff:192.0.2.1', 'www'),
+    *('192.0.2.1', '::1', 'mapped-in-dns.example', 'alias-in-dns.example'),
+]
+UNLIKE_GLIBC = 'mapped.example', 'loop.example'  # see ON_PURPOSE
+PORTS = [
+    *(0, 80, 65535, 65536, 65616, -1, -2, 2**31, 2**32 + 80, None, '', '80', ' 80', '+80', '80 '),
+    *('-1', '0x50', '*', b'80', b'', 'http', b'http', 'HTTP', 'domain', 'tftp', 'many', 'nosuch'),
+    *('\u0668', b'\xff', 'http ', '0' * 5000 + '80', '1' * 30),
+]
+KINDS = [
+    *({'type': kind} for kind in (1, 2, 3, 4, 5, 6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)),
+    *({'type': 0, 'proto': proto} for proto in (1, 6, 17, 33, 132, 136, 255)),
+    *({'type': kind, 'proto': proto} for kind, proto in ((1, 17), (2, 136), (3, 1), (1, 132))),
+]
+WITHOUT_NETWORK = [
+    *[ask_for(host, flags=CANONICAL) for host in LITERALS + NAMES],
+    *[ask_for(host, flags=CANONICAL, **IN4) for host in BY_FAMILY],
+    *[ask_for(host, flags=CANONICAL, **IN6) for host in BY_FAMILY],
+    *[ask_for(host, **TO_MAP) for host in BY_FAMILY if 'mapped' not in host],
+    *[ask_for(host, **TO_MAP_ALL) for host in BY_FAMILY if host not in UNLIKE_GLIBC],
+    *[ask_for('127.0.0.1', port, **ANY_TYPE) for port in PORTS],
+    *[ask_for('::1', port, **kind) for port in (80, None, '', 'domain', 'many') for kind in KINDS],
+    *[ask_for(None, port, **kind) for port in (80, None) for kind in ({}, IN4, IN6, ANY_TYPE)],
+    *[ask_for(None, flags=socket.AI_PASSIVE, **family) for family in ({}, IN4, IN6)],
+    *[ask_for(host, flags=socket.AI_PASSIVE) for host in ('localhost', 'both.example')],
+    *[ask_for(host, flags=socket.AI_NUMERICHOST) for host in ('localhost', '127.1', None)],
+    *[ask_for('v4.example', port, flags=socket.AI_NUMERICSERV) for port in ('http', '80', 'x')],
+    *[ask_for('v4.example', flags=flags) for flags in (0x800, 1 << 20, CANONICAL | 0x1000)],
+    *[ask_for(host, family=family) for host in ('v4.example', None) for family in (1, 3, 99)],
+    ask_for(None, flags=CANONICAL),
+    ask_for('absent.example', 'nosuch'),
+    *[ask_for(host, **IF_CONFIGURED) for host in ('localhost', '::1', '127.0.0.1', None)],
+    *[ask_for(host, **IF_CONFIGURED, **IN4) for host in ('localhost', '127.0.0.1', 'v4.example')],
+]
+IN_NETWORKS = [
+    *[ask_for(name) for name in ('both.example', 'loopback.example', 'subnet.example')],
+    *[ask_for(name) for name in ('subnet6.example', 'scopes.example', 'pair.example')],
+    *[ask_for(name, **IN4) for name in ('scopes.example', 'subnet.example', 'pair.example')],
+    *[ask_for(name, **IF_CONFIGURED) for name in ('both.example', 'localhost')],
+]
+IN_IPV4_ONLY = [
+    *[ask_for(name, **IF_CONFIGURED) for name in ('both.example', 'v6.example', 'localhost')],
+    *[ask_for(name, **IF_CONFIGURED) for name in ('::1', '127.1', None, '::ffff:192.0.2.1')],
+    *[ask_for(name, **IF_CONFIGURED, **IN6) for name in ('both.example', '::1', 'localhost')],
+]
+
+
+def rows_of(canonical, *addresses):
+    """What there is to give for these addresses, if only SOCK_STREAM is asked for."""
+    family_of = {True: (10, (80, 0, 0)), False: (2, (80,))}
+    return [
+        (family, 1, 6, '' if at else canonical, (address, *rest))
+        for at, address in enumerate(addresses)
+        for family, rest in [family_of[':' in address]]
+    ]
+
+
+# Rows in which the two differ on purpose, and what ours gives.
+TO_MAPPED = 'mapped.example', '::ffff:192.0.2.13'
+ON_PURPOSE = [
+    # glibc has the precedences of RFC 3484: unique local addresses and 6to4 before IPv4.
+    ('IPv4 and IPv6', *ask_for('private.example'), rows_of('', '192.0.2.1', 'fd00:1::1')),
+    ('IPv4 and IPv6', *ask_for('private6.example'), rows_of('', '2001:db8::1', 'fd00:1::1')),
+    (
+        'IPv4 and IPv6',
+        *ask_for('tunnelled.example'),
+        rows_of('', '192.0.2.1', '2002:c000:264::1'),
+    ),
+    # A mapped address is an IPv6 address, which hides or repeats nothing.
+    ('loopback', *ask_for(TO_MAPPED[0], **TO_MAP), rows_of(*TO_MAPPED)),
+    ('loopback', *ask_for(TO_MAPPED[0], **TO_MAP_ALL), rows_of(*TO_MAPPED)),
+    (
+        'loopback',
+        *ask_for('mapped-in-dns.example', **TO_MAP),
+        rows_of('mapped-in-dns.example', '::ffff:192.0.2.6'),
+    ),
+    # `::1` in hosts stands for 127.0.0.1 if IPv4 is asked for, not if it is to be mapped.
+    ('loopback', *ask_for('loop.example', **TO_MAP_ALL), rows_of('loop.example', '::1')),
+    # Names in hosts may have a final dot, and its addresses a scope.
+    (
+        'loopback',
+        *ask_for('Canonical.Example.', flags=CANONICAL),
+        rows_of('Canonical.Example', '192.0.2.11'),
+    ),
+    (
+        'loopback',
+        *ask_for('scoped.example', flags=CANONICAL),
+        [(10, 1, 6, 'scoped.example', ('fe80::1', 80, 0, 1))],
+    ),
+    # localhost and below are loopback (RFC 6761), also if hosts does not say so.
+    ('loopback', *ask_for('x.localhost'), rows_of('', '::1', '127.0.0.1')),
+    # A label may begin with a hyphen; one that comes from a literal is no name.
+    ('loopback', *ask_for('-x-.example'), rows_of('', '192.0.2.20')),
+    ('loopback', *ask_for('192.0.2.21.'), 'EAI_NONAME'),
+    # What follows a NUL is ignored by the C library.
+    ('loopback', *ask_for('v4.example\0x'), 'EAI_NONAME'),
+    ('loopback', *ask_for('127.0.0.1\0x'), 'EAI_NONAME'),
+    ('loopback', *ask_for('127.0.0.1', '80\0x'), 'EAI_SERVICE'),
+    # The names of aliases are kept in lower case.
+    (
+        'loopback',
+        *ask_for('mixed-case-alias.example', flags=CANONICAL),
+        rows_of('target.example', '192.0.2.8'),
+    ),
+]
+# The addresses that the host has beside those of loopback, and what is asked for.
+TABLE = [
+    *[('loopback', *row) for row in WITHOUT_NETWORK],
+    *[row[:-1] for row in ON_PURPOSE if row[0] == 'loopback'],
+    *[('IPv4', *row) for row in IN_IPV4_ONLY],
+    *[('IPv4 and IPv6', *row) for row in IN_NETWORKS],
+    *[row[:-1] for row in ON_PURPOSE if row[0] == 'IPv4 and IPv6'],
+]
+
+
+def answer_from_table(query):
+    """The reply for a name of ZONE, with the target of an alias."""
+    name, qtype, _ = query.qd[0]
+    name = name.lower()
+    if name in RCODES_OF:
+        return reply_to(query, rcode=RCODES_OF[name])
+    aliases = [each for each in ZONE if each.name == name and each.qtype == TYPES.CNAME]
+    last = aliases[0].rdata.lower() if aliases else name
+    found = [each for each in ZONE if each.name == last and each.qtype == qtype]
+    rcode = RCODES.NOERROR if any(each.name == last for each in ZONE) else RCODES.NXDOMAIN
+    return reply_to(query, *aliases, *found, rcode=rcode, ns=() if found else (soa(b''),))
+
+
+def answer_in_a_namespace(sock):
+    """A nameserver for the C library, which cannot be told of another port than 53."""
+    while True:
+        data, source = sock.recvfrom(65535)
+        sock.sendto(pack(answer_from_table(parse(data))), source)
+
+
+def outcome_of_getaddrinfo(call, host, port, options):
+    """The rows as plain values, or the name of the error."""
+    try:
+        rows = call(host, port, **options)
+    except socket.gaierror as error:
+        numbers = {number: n for n, number in vars(socket).items() if n.startswith('EAI_')}
+        return numbers[error.errno].replace('NODATA', 'NONAME')  # Python's users see both
+    except UnicodeError:  # of the codec that Python passes host names through
+        return 'EAI_NONAME'
+    return list(dict.fromkeys([(*map(int, row[:3]), *row[3:]) for row in rows]))
+
+
+def change_lo(request, argument, family=socket.AF_INET):
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, request, argument)
+
+
+def compare_in_a_namespace(etc):
+    """Prints what the C library and ours give for each row of the table."""
+    change_lo(0x8914, struct.pack('16sH22x', b'lo', 0x1))  # SIOCSIFFLAGS, IFF_UP
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(('127.0.0.1', 53))
+    threading.Thread(target=answer_in_a_namespace, args=[sock], daemon=True).start()
+    subprocess.run(['mount', '--bind', etc, '/etc'], check=True)
+    resolve, _ = Resolver()
+    loop = asyncio.new_event_loop()
+    outcomes = []
+
+    def compare(now_in):
+        call = getaddrinfo(resolve)  # which has not seen the addresses of before
+
+        def ours(*arguments, **options):
+            return loop.run_until_complete(call(*arguments, **options))
+
+        for network, *row in TABLE:
+            if network == now_in:
+                calls = socket.getaddrinfo, ours
+                outcomes.append([outcome_of_getaddrinfo(each, *row) for each in calls])
+
+    compare('loopback')
+    for request, value in ((0x8916, b'\xc0\x00\x02\x64'), (0x891C, b'\xff\xff\xff\x00')):
+        # SIOCSIFADDR and SIOCSIFNETMASK: 192.0.2.100/24
+        change_lo(request, struct.pack('16sHH4s16x', b'lo:1', socket.AF_INET, 0, value))
+    compare('IPv4')
+    for address in ('2001:db8::100', 'fd00:1::100', '2002:c000:264::100'):
+        packed = IPv6Address(address).packed
+        change_lo(0x8916, struct.pack('16sIi', packed, 64, 1), socket.AF_INET6)
+    compare('IPv4 and IPv6')
+    loop.close()
+    print(outcomes)
+
+
+@pytest.fixture(scope='module')
+def both_libraries(tmp_path_factory):
+    """What the C library and ours give, by row."""
+    etc = tmp_path_factory.mktemp('etc')
+    for name, text in ETC.items():
+        (etc / name).write_text(text)
+    program = 'import sys, test_aiodnsresolver as t; t.compare_in_a_namespace(sys.argv[1])'
+    alone = ['unshare', '-mn' if os.geteuid() == 0 else '-rmn']
+    ran = subprocess.run(
+        [*alone, sys.executable, '-X', 'dev', '-W', 'error', '-c', program, etc],
+        cwd=HERE,
+        env={k: v for k, v in os.environ.items() if k not in ('LOCALDOMAIN', 'RES_OPTIONS')},
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return dict(zip(map(repr, TABLE), ast.literal_eval(ran.stdout), strict=True))
+
+
+@pytest.mark.parametrize('row', TABLE, ids=repr)
+def test_getaddrinfo_gives_what_the_c_library_gives(row, both_libraries):
+    of_c, ours = both_libraries[repr(row)]
+    expected = [each[-1] for each in ON_PURPOSE if repr(each[:-1]) == repr(row)]
+    assert ours == (expected[0] if expected else of_c)
+    assert (ours != of_c) == bool(expected)
 
 
 # --- 22. Command line --------------------------------------------------------
