@@ -7919,16 +7919,16 @@ def parse_literal(text: str, family: int, flags: int) -> Destination | None:
             return None
     except (OSError, ValueError):
         return None
+    if family not in (socket.AF_UNSPEC, family_of(address)):
+        if isinstance(address, IPv4Address) and flags & socket.AI_V4MAPPED:
+            return IPv6Address(MAPPED | int(address)), 0
+        if isinstance(address, IPv4Address) or address.ipv4_mapped is None:
+            raise socket.gaierror(EAI_ADDRFAMILY, f'{text!r:.100} is of another family')
+        address = address.ipv4_mapped
     number = scope_number(address, scope if percent else None)
     if number is None:
         raise socket.gaierror(socket.EAI_NONAME, f'{text!r:.100} has no such scope')
-    if family in (socket.AF_UNSPEC, family_of(address)):
-        return address, number
-    if isinstance(address, IPv4Address) and flags & socket.AI_V4MAPPED:
-        return IPv6Address(MAPPED | int(address)), 0
-    if isinstance(address, IPv4Address) or address.ipv4_mapped is None:
-        raise socket.gaierror(EAI_ADDRFAMILY, f'{text!r} is an address of another family')
-    return address.ipv4_mapped, 0
+    return address, number
 
 
 def sockets_for(

@@ -79,6 +79,10 @@ def stub_of(node: ast.stmt, values: dict[str, Any]) -> ast.stmt:
     if isinstance(node, ast.ClassDef):
         body = [each for each in node.body if not isinstance(each, ast.Expr)]
         node.body = [*attributes(body), *[stub_of(each, values) for each in body]] or [PLACEHOLDER]
+        if any(
+            ast.unparse(base) == 'Protocol' for base in node.bases
+        ):  # a public one is in no module
+            node.decorator_list.append(ast.Name('type_check_only', ast.Load()))
     elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         is_generator = any(isinstance(each, ast.Yield) for each in ast.walk(node))
         node.body = [PLACEHOLDER]
@@ -135,7 +139,6 @@ def add_overloads(resolve: Any, types: dict[str, list[str]]) -> None:
         for answer, group in types.items()
     ]
     resolve.body[:-1] = ast.parse('\n'.join(overloads)).body
-    resolve.decorator_list.append(ast.Name('type_check_only', ast.Load()))
 
 
 # --- The build ---------------------------------------------------------------

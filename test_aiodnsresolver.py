@@ -47,7 +47,7 @@ import time
 import traceback
 import tracemalloc
 import warnings
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18425,16 +18425,21 @@ def answer_in_a_namespace(sock):
         sock.sendto(pack(answer_from_table(parse(data))), source)
 
 
-def outcome_of_getaddrinfo(call, host, port, options):
-    """The rows as plain values, or the name of the error."""
-    try:
-        rows = call(host, port, **options)
-    except socket.gaierror as error:
+def plain(found):
+    """Rows as plain values, each once, or the name of the error."""
+    if isinstance(found, socket.gaierror):
         numbers = {number: n for n, number in vars(socket).items() if n.startswith('EAI_')}
-        return numbers[error.errno].replace('NODATA', 'NONAME')  # Python's users see both
+        return numbers[found.errno].replace('NODATA', 'NONAME')  # users of Python see both
+    return list(dict.fromkeys([(*map(int, row[:3]), *row[3:]) for row in found]))
+
+
+def outcome_of_getaddrinfo(call, host, port, options):
+    try:
+        return plain(call(host, port, **options))
+    except socket.gaierror as error:
+        return plain(error)
     except UnicodeError:  # of the codec that Python passes host names through
         return 'EAI_NONAME'
-    return list(dict.fromkeys([(*map(int, row[:3]), *row[3:]) for row in rows]))
 
 
 def change_lo(request, argument, family=socket.AF_INET):
@@ -18503,6 +18508,302 @@ def test_getaddrinfo_gives_what_the_c_library_gives(row, both_libraries):
     expected = [each[-1] for each in ON_PURPOSE if repr(each[:-1]) == repr(row)]
     assert ours == (expected[0] if expected else of_c)
     assert (ours != of_c) == bool(expected)
+
+
+@on_every_loop
+async def test_getaddrinfo_gives_what_the_c_library_gives_without_a_nameserver():
+    numeric = socket.AI_NUMERICHOST | CANONICAL
+    rows = [
+        *[
+            ask_for(host, flags=numeric, **family)
+            for host in LITERALS
+            for family in ({}, IN4, IN6)
+        ],
+        *[ask_for('127.1', port, flags=numeric, **ANY_TYPE) for port in PORTS],
+        *[ask_for('::1', port, **kind) for port in (80, None, 'domain') for kind in KINDS],
+        *[ask_for(None, 80, flags=flags) for flags in (0, socket.AI_PASSIVE, CANONICAL)],
+        *[ask_for(None, port, **IF_CONFIGURED) for port in (80, None)],
+        *[ask_for('::1', family=socket.AF_UNIX), ask_for('127.1', 'x', flags=1024)],
+        *[ask_for('127.1', **IN6, flags=flags) for flags in (0, socket.AI_V4MAPPED)],
+    ]
+    resolve, _ = Resolver(no_host, asking(), search=())
+    for host, port, options in rows:
+        expected = outcome_of_getaddrinfo(socket.getaddrinfo, host, port, options)
+        try:
+            found = await getaddrinfo(resolve)(host, port, **options)
+        except socket.gaierror as error:
+            found = error
+        assert plain(found) == expected, (host, port, options)
+
+
+# RFC 6724 10.2, without its example of a mobile node: destinations in order, each with its source.
+@pytest.mark.parametrize(
+    'first, second',
+    [
+        (('2001:db8:1::1', '2001:db8:1::2'), ('198.51.100.121', '169.254.13.78')),
+        (('198.51.100.121', '198.51.100.117'), ('2001:db8:1::1', 'fe80::1')),
+        (('2001:db8:1::1', '2001:db8:1::2'), ('10.1.2.3', '10.1.2.4')),
+        (('fe80::1', 'fe80::2'), ('2001:db8:1::1', '2001:db8:1::2')),
+        (('2001:db8:1::1', '2001:db8:1::2'), ('fe80::1', 'fe80::2', 64, True)),
+        (('2001:db8:1::1', '2001:db8:1::2'), ('2001:db8:3ffe::1', '2001:db8:3f44::2')),
+        (('2002:c633:6401::1', '2002:c633:6401::2'), ('2001:db8:1::1', '2002:c633:6401::2')),
+        (('2001:db8:1::1', '2001:db8:1::2'), ('2002:c633:6401::1', '2002:c633:6401::2')),
+        # Not from there: what cannot be reached, multicast, and IPv4 within the subnet only.
+        (('192.0.2.1', '192.0.2.2'), ('2001:db8::1', None)),
+        (('ff02::1', 'fe80::2'), ('ff0e::1', '2001:db8::2')),
+        (('192.0.2.3', '192.0.2.2', 24), ('192.0.2.99', '192.0.2.2', 24)),
+        (('192.0.2.3', '192.0.2.2', 24), ('192.0.3.1', '192.0.2.2', 24)),
+    ],
+)
+def test_destinations_are_in_the_order_of_rfc_6724(first, second):
+    def rank(address, source, prefix=64, is_deprecated=False):
+        source = None if source is None else ip_address(source)
+        return module.destination_rank(ip_address(address), source, prefix, is_deprecated)
+
+    assert rank(*first) < rank(*second)
+
+
+def test_ipv4_beyond_the_subnet_stays_in_the_order_of_the_reply():
+    ranks = [
+        module.destination_rank(IPv4Address(address), IPv4Address('192.0.2.2'), prefix, False)
+        for address in ('192.0.3.1', '198.51.100.1')
+        for prefix in (24, 0)
+    ]
+    assert len(set(ranks)) == 1
+
+
+@on_every_loop
+async def test_the_order_of_destinations_is_remembered_for_a_moment():
+    local = module.LocalAddresses()
+    first, second = [(IPv4Address(f'127.0.0.{each}'), 0) for each in (1, 9)]
+    for destinations in ([first, second], [second, first]):
+        assert local.sort(destinations) == [first, second]
+    assert local.interfaces[IPv4Address('127.0.0.1')] == (8, False)
+    assert set(local.ranks) == {first, second}
+    turn(module.LOCAL_SECONDS)
+    third = IPv6Address('::1'), 0
+    assert local.sort([second, third]) == [third, second]
+    assert set(local.ranks) == {second, third}
+
+
+@on_every_loop
+async def test_without_the_interfaces_a_family_is_configured_if_it_has_a_route():
+    local = module.LocalAddresses()
+    local.refresh()
+    local.interfaces.clear()  # as on a system that does not tell them
+    reached = {
+        family
+        for family, host in ((socket.AF_INET, '192.0.2.1'), (socket.AF_INET6, '2001:db8::1'))
+        if module.source_of((ip_address(host), 0)) is not None
+    }
+    assert local.families() == reached or {socket.AF_INET, socket.AF_INET6}
+
+
+@on_every_loop
+async def test_of_very_many_addresses_the_first_are_sorted():
+    many = [a(b'x.example', f'127.0.{each // 200}.{each % 200 + 1}') for each in range(300)]
+    async with Nameserver(answering(*reversed(many), aaaa(b'x.example', '::1'))) as server:
+        resolve, _ = resolver_of(server)
+        rows = await getaddrinfo(resolve)('x.example', 80, type=socket.SOCK_STREAM)
+        hosts = [row[4][0] for row in rows]
+        assert len(hosts) == 301
+        given = ['::1', *[str(record.rdata) for record in reversed(many)]]
+        assert sorted(hosts) == sorted(given)
+        assert hosts[module.MAX_SORTED :] == given[module.MAX_SORTED :]
+
+
+def rows_in_short(rows):
+    return [(row[3], row[4][0]) for row in rows]
+
+
+@on_every_loop
+async def test_a_canonical_name_is_found_cold_and_in_the_cache():
+    zone = (
+        a(b'www.two.example', ttl=0),
+        a(b'mail.two.example'),
+        cname(b'alias.one.example', b'Target.Example'),
+        a(b'target.example'),
+    )
+    async with Nameserver(having(*zone)) as server:
+        resolve, _ = resolver_of(server, search=SEARCH)
+        for name, canonical in (
+            ('Www', 'Www.two.example'),  # is not cached
+            ('mail', 'mail.two.example'),
+            ('alias', 'target.example'),
+            ('target.example', 'target.example'),
+            ('Target.Example.', 'Target.Example'),
+        ):
+            for _ in range(2):
+                rows = await getaddrinfo(resolve)(name, 80, type=2, flags=CANONICAL, **IN4)
+                assert rows_in_short(rows) == [(canonical, '192.0.2.1')]
+
+
+@on_every_loop
+async def test_hosts_has_canonical_names_and_ipv4_written_as_ipv6(tmp_path):
+    path = tmp_path / 'hosts'
+    lines = '192.0.2.1 Www.Example www', '::1 six', '::ffff:192.0.2.2 six', 'fe80::1%x bad'
+    path.write_text('\n'.join(lines))
+    get_host = functools.partial(get_host_from_etc_hosts, path=str(path))
+    resolve, _ = Resolver(get_host, asking())
+    ask = functools.partial(getaddrinfo(resolve), port=80, type=1, flags=CANONICAL)
+    assert rows_in_short(await ask('WWW')) == [('Www.Example', '192.0.2.1')]
+    assert rows_in_short(await ask('six')) == [('six', '::1'), ('', '::ffff:192.0.2.2')]
+    assert rows_in_short(await ask('six', **IN4)) == [('six', '127.0.0.1'), ('', '192.0.2.2')]
+    with pytest.raises(socket.gaierror, match='interface'):
+        await ask('bad')
+    mapped = await getaddrinfo(resolve)('www', 80, type=1, **TO_MAP)
+    assert rows_in_short(mapped) == [('Www.Example', '::ffff:192.0.2.1')]
+
+
+@on_every_loop
+async def test_one_family_is_enough():
+    async with Nameserver(answering_by_type()) as server:
+        resolve, clear_cache = resolver_of(server)
+        ask = functools.partial(getaddrinfo(resolve), 'x.example', 80, type=1)
+        assert {row[4][0] for row in await ask()} == {V4[0], V6[0]}
+        for number, (silent_one, there) in enumerate((('A', V6), ('AAAA', V4)), 1):
+            clear_cache()
+            server.answer = answering_by_type(**{silent_one: None})
+            task = asyncio.ensure_future(ask())
+            await server.asked(2 + 2 * number)
+            await settle()
+            turn(0.06)
+            assert [row[4][0] for row in await task] == [there[0]]
+            clear_cache()
+            server.answer = answering_by_type(**{silent_one: server_failure})
+            task = asyncio.ensure_future(ask())
+            assert [row[4][0] for row in await in_time(task)] == [there[0]]
+            server.queries.clear()
+            server.queries += [None] * (2 + 2 * number)
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'answer, number, cause',
+    [
+        (answering(rcode=RCODES.NXDOMAIN), socket.EAI_NONAME, DoesNotExist),
+        (no_data, socket.EAI_NONAME, DoesNotExist),
+        (server_failure, socket.EAI_AGAIN, ResponseCode),
+        (answering_by_type(A=no_data, AAAA=server_failure), socket.EAI_AGAIN, ResponseCode),
+        (answering(ra=0), socket.EAI_AGAIN, BadResponse),
+        (silent, socket.EAI_AGAIN, QueryTimeout),
+        (
+            lambda query: reply_to(query, cname(query.qd[0].name, b'x' + query.qd[0].name)),
+            socket.EAI_FAIL,
+            CnameChainTooLong,
+        ),
+    ],
+)
+async def test_getaddrinfo_raises_gaierror_with_its_cause(answer, number, cause):
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server)
+        with pytest.raises(socket.gaierror) as caught:
+            await in_time(getaddrinfo(resolve)('x.example', 80))
+    assert caught.value.errno == number
+    assert isinstance(caught.value.__cause__, cause)
+    assert 'x.example' in caught.value.strerror
+
+
+# What is no name of a host: nothing is sent.
+@on_every_loop
+@pytest.mark.parametrize(
+    'host',
+    [
+        *NO_NAMES,
+        '',
+        '.',
+        'x\0',
+        'a b',
+        '[::1]',
+        '127.0.0.1.',
+        '1.2.3.4\u3002',
+        'fe80::1%x',
+        b'\xff',
+    ],
+)
+async def test_what_cannot_be_a_host_is_not_asked_for(host):
+    async with Nameserver(silent) as server:
+        resolve, _ = resolver_of(server)
+        with pytest.raises(socket.gaierror) as caught:
+            await getaddrinfo(resolve)(host, 80)
+        assert caught.value.errno == socket.EAI_NONAME
+        assert len(str(caught.value)) < 1000
+        assert not server.queries
+
+
+@on_every_loop
+@pytest.mark.parametrize('host, port', [(5, 80), (bytearray(b'x'), 80), ('x', 80.0), ('x', [])])
+async def test_a_host_or_port_of_another_type_is_a_typeerror(host, port):
+    resolve, _ = Resolver()
+    with pytest.raises(TypeError, match='has to be'):
+        await getaddrinfo(resolve)(host, port)
+
+
+@pytest.mark.parametrize('resolve', [None, no_host, Resolver()[1], Resolver])
+def test_getaddrinfo_takes_what_resolver_returns(resolve):
+    with pytest.raises(TypeError, match='Resolver'):
+        getaddrinfo(resolve)
+
+
+@on_every_loop
+async def test_what_a_function_of_the_callers_raises_passes_through_getaddrinfo():
+    async def get_host(fqdn, qtype):
+        raise KeyError('mine')
+
+    with pytest.raises(KeyError, match='mine'):
+        await getaddrinfo(Resolver(get_host)[0])('x.example', 80)
+
+
+def in_real_time(test):
+    """Makes a coroutine function a test with the clocks of both loops."""
+
+    @pytest.mark.parametrize('loop_factory', [AsyncioInTime, UvloopInTime])
+    @functools.wraps(test)
+    def synchronous(loop_factory, **fixtures):
+        run(test(**fixtures), loop_factory)
+
+    parameters = inspect.signature(test).parameters.values()
+    names = inspect.Parameter('loop_factory', inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    synchronous.__signature__ = inspect.Signature([*parameters, names])
+    return synchronous
+
+
+WEB = knowing(*[record for record in LOOPBACK_OF.values()])
+
+
+@in_real_time
+async def test_open_connection_uses_the_resolver():
+    async with Nameserver(WEB) as server, hello_server() as port:
+        resolve, _ = resolver_of(server)
+        loop = asyncio.get_running_loop()
+        loop.getaddrinfo = getaddrinfo(resolve)
+        host = 'web.example'
+        if isinstance(loop, uvloop.Loop):  # whose own connections do not ask it
+            host = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0][4][0]
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b'GET / HTTP/1.0\r\nHost: web.example\r\n\r\n')
+        assert (await reader.read()).endswith(b'hello web.example from ::1')
+        writer.close()
+        await writer.wait_closed()
+        assert len(server.queries) == 2
+        with pytest.raises(socket.gaierror):
+            await loop.getaddrinfo('nowhere.example', port)
+        await settle()
+
+
+@in_real_time
+@pytest.mark.parametrize('library', [httpx, httpx2])
+async def test_httpx_uses_the_resolver(library):
+    async with Nameserver(WEB) as server, hello_server() as port:
+        resolve, _ = resolver_of(server)
+        asyncio.get_running_loop().getaddrinfo = getaddrinfo(resolve)
+        async with library.AsyncClient(trust_env=False) as client:
+            response = await client.get(f'http://web.example:{port}/')
+            assert response.text == f'hello web.example:{port} from ::1'
+            with pytest.raises(library.ConnectError):
+                await client.get(f'http://nowhere.example:{port}/')
+        assert {b'web.example', b'nowhere.example'} == set(server.names)
+        await settle()
 
 
 # --- 22. Command line --------------------------------------------------------
@@ -19157,7 +19458,7 @@ def test_the_stub_has_public_names_only(tmp_path):
     answers = [f'{record}ExpiresAt' for record in records]
     # Three bases, what is returned first, an item of an answer of type APL, and `Zone.writer`.
     needed = ['Mnemonic', 'AddressExpiresAt', 'HostResolver', 'Resolve', 'AddressPrefix']
-    needed.append('ZoneWriter')
+    needed += ['ZoneWriter', 'GetAddrInfo']
     assert sorted(defined) == sorted([*public, *records, *answers, *needed, 'AioHttpDnsResolver'])
 
 
@@ -19174,6 +19475,9 @@ def typed_program():
     yield '    await resolve("x", "MX")  # wrong'
     yield '    await resolve(5, TYPES.MX)  # wrong'
     yield '    key = aiodnsresolver.Key("x", "QUJD")'
+    yield '    call = aiodnsresolver.getaddrinfo(resolve)'
+    yield '    assert_type((await call("x", 80, type=1))[0][4][0], str)'
+    yield '    aiodnsresolver.getaddrinfo(clear_cache)  # wrong'
     yield '    assert_type((key.name, key.secret, key.algorithm), tuple[bytes, bytes, bytes])'
     for mnemonic, _, rdata, _ in VECTORS:
         if mnemonic not in TYPES.__members__:
