@@ -7714,10 +7714,14 @@ def to_gaierror(error: ResolverError) -> socket.gaierror:
     return socket.gaierror(next(numbers, socket.EAI_FAIL), str(error))
 
 
-# What getaddrinfo(3) takes. Every other flag is EAI_BADFLAGS.
-ADDRINFO_FLAGS = int(NUMERIC | socket.AI_PASSIVE | socket.AI_CANONNAME | socket.AI_ADDRCONFIG)
-ADDRINFO_FLAGS |= int(socket.AI_V4MAPPED | socket.AI_ALL)
-EAI_ADDRFAMILY = getattr(socket, 'EAI_ADDRFAMILY', socket.EAI_NONAME)  # not on every system
+# Numbers of getaddrinfo(3) that are not on every system.
+AI_V4MAPPED: int = getattr(socket, 'AI_V4MAPPED', 0)
+AI_ALL: int = getattr(socket, 'AI_ALL', 0)
+EAI_ADDRFAMILY: int = getattr(socket, 'EAI_ADDRFAMILY', socket.EAI_NONAME)
+# All others are EAI_BADFLAGS. An int, since the ~ of an IntFlag drops the bits that have no name.
+ADDRINFO_FLAGS = int(
+    NUMERIC | socket.AI_PASSIVE | socket.AI_CANONNAME | socket.AI_ADDRCONFIG | AI_V4MAPPED | AI_ALL
+)
 # Type and protocol of a socket, and the protocol's name in services(5), as glibc has them.
 SOCKET_KINDS: tuple[tuple[Any, int, str], ...] = (
     (socket.SOCK_STREAM, socket.IPPROTO_TCP, 'tcp'),
@@ -7920,7 +7924,7 @@ def parse_literal(text: str, family: int, flags: int) -> Destination | None:
     except (OSError, ValueError):
         return None
     if family not in (socket.AF_UNSPEC, family_of(address)):
-        if isinstance(address, IPv4Address) and flags & socket.AI_V4MAPPED:
+        if isinstance(address, IPv4Address) and flags & AI_V4MAPPED:
             return IPv6Address(MAPPED | int(address)), 0
         if isinstance(address, IPv4Address) or address.ipv4_mapped is None:
             raise socket.gaierror(EAI_ADDRFAMILY, f'{text!r:.100} is of another family')
@@ -7984,7 +7988,7 @@ async def host_destinations(
     name = to_name(host)
     if not HOST_NAME.fullmatch(name) or parse_literal(name.decode('ascii'), 0, 0) is not None:
         raise InvalidName(f'{host!r:.300} cannot be the name of a host')  # as `127.0.0.1.`
-    is_mapped = family == socket.AF_INET6 and flags & socket.AI_V4MAPPED
+    is_mapped = family == socket.AF_INET6 and flags & AI_V4MAPPED
     outcomes: Outcomes = {}
     addresses: list[AnyAddress] = []
     try:
@@ -7998,7 +8002,7 @@ async def host_destinations(
     if is_mapped:
         of_ipv6 = [each for each in addresses if each.version == 6]
         of_ipv4 = [IPv6Address(MAPPED | int(each)) for each in addresses if each.version == 4]
-        addresses = [*of_ipv6, *of_ipv4] if flags & socket.AI_ALL or not of_ipv6 else [*of_ipv6]
+        addresses = [*of_ipv6, *of_ipv4] if flags & AI_ALL or not of_ipv6 else [*of_ipv6]
     numbers = [scope_number(each, getattr(each, 'scope_id', None)) for each in addresses]
     pairs = zip(addresses, numbers, strict=True)
     destinations = [(each, number) for each, number in pairs if number is not None]
@@ -8061,10 +8065,9 @@ def getaddrinfo(resolve: Resolve) -> GetAddrInfo:
         if not isinstance(text, str) and text is not None:
             raise TypeError(f'A host has to be str, bytes or None, not {host!r}')
         text = None if text == '*' else text
-        flags = int(flags)  # of an IntFlag, ~ drops the bits that it does not know
         if text is None and port is None:
             raise socket.gaierror(socket.EAI_NONAME, 'Neither a host nor a port is given')
-        if flags & ~ADDRINFO_FLAGS or (text is None and flags & socket.AI_CANONNAME):
+        if int(flags) & ~ADDRINFO_FLAGS or (text is None and flags & socket.AI_CANONNAME):
             raise socket.gaierror(socket.EAI_BADFLAGS, f'{flags:#x} are not valid flags')
         if family not in TYPES_OF_FAMILY:
             raise socket.gaierror(socket.EAI_FAMILY, f'{family!r} is not a family of addresses')

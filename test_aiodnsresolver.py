@@ -18218,7 +18218,7 @@ ETC = {
         'fe80::1%lo scoped.example\n'
     ),
 }
-ZONE = [
+HOST_RECORDS = [
     a(b'v4.example'),
     aaaa(b'v6.example'),
     a(b'both.example', '192.0.2.1'),
@@ -18280,7 +18280,7 @@ LITERALS = [
     *('[::1]', '127.0.0.1 ', ' 127.0.0.1', '127.0.0.1 x', '127.0.0.1\n', '1.2.3.4.5', b'127.1'),
     *('\uff11\uff12\uff17.1', '127.0.0.1\u3002', '::\u0661', '127.0.0.1.'),
 ]
-NAMES = [
+HOST_NAMES = [
     *('v4.example', 'V4.Example.', b'v4.example', 'v6.example', 'both.example', 'absent.example'),
     *('failing.example', 'refused.example', 'mail.example', 'loopback.example', 'www', 'WWW'),
     *('first', 'first.', 'alias-in-dns.example', 'mapped-in-dns.example', 'b\xfccher.example'),
@@ -18305,7 +18305,7 @@ KINDS = [
     *({'type': kind, 'proto': proto} for kind, proto in ((1, 17), (2, 136), (3, 1), (1, 132))),
 ]
 WITHOUT_NETWORK = [
-    *[ask_for(host, flags=CANONICAL) for host in LITERALS + NAMES],
+    *[ask_for(host, flags=CANONICAL) for host in LITERALS + HOST_NAMES],
     *[ask_for(host, flags=CANONICAL, **IN4) for host in BY_FAMILY],
     *[ask_for(host, flags=CANONICAL, **IN6) for host in BY_FAMILY],
     *[ask_for(host, **TO_MAP) for host in BY_FAMILY if 'mapped' not in host],
@@ -18406,15 +18406,15 @@ TABLE = [
 
 
 def answer_from_table(query):
-    """The reply for a name of ZONE, with the target of an alias."""
+    """The reply for a name of HOST_RECORDS, with the target of an alias."""
     name, qtype, _ = query.qd[0]
     name = name.lower()
     if name in RCODES_OF:
         return reply_to(query, rcode=RCODES_OF[name])
-    aliases = [each for each in ZONE if each.name == name and each.qtype == TYPES.CNAME]
+    aliases = [each for each in HOST_RECORDS if each.name == name and each.qtype == TYPES.CNAME]
     last = aliases[0].rdata.lower() if aliases else name
-    found = [each for each in ZONE if each.name == last and each.qtype == qtype]
-    rcode = RCODES.NOERROR if any(each.name == last for each in ZONE) else RCODES.NXDOMAIN
+    found = [each for each in HOST_RECORDS if each.name == last and each.qtype == qtype]
+    rcode = RCODES.NOERROR if any(each.name == last for each in HOST_RECORDS) else RCODES.NXDOMAIN
     return reply_to(query, *aliases, *found, rcode=rcode, ns=() if found else (soa(b''),))
 
 
@@ -20024,12 +20024,14 @@ def fuzz_hosts(octets):
         for word in words[1:]:
             for name, known in module.parse_hosts([f'{words[0]} {word} ']).items():
                 assert module.to_name(name) == name == name.lower()
+                assert known.pop(module.CANONICAL_NAME).lower() == name
                 assert sum(map(len, known.values())) == 1
                 all_known = expected.setdefault(name, {TYPES.A: (), TYPES.AAAA: ()})
                 for qtype, addresses in known.items():
                     all_known[qtype] += addresses
     for name, known in expected.items():
         found = {qtype: tuple(dict.fromkeys(addresses)) for qtype, addresses in known.items()}
+        assert hosts[name].pop(module.CANONICAL_NAME).lower() in expected
         if name.endswith(b'localhost') and len(hosts[name]) == 1:  # loopback of one family only
             found = {qtype: addresses for qtype, addresses in found.items() if addresses}
             assert all(address.is_loopback for (address,) in found.values())
