@@ -3712,8 +3712,10 @@ UNREADABLE = frozenset(
 AddressPort = tuple[Any, int]  # the address is an ipaddress object or str
 Nameserver = AddressPort | str  # a str is a URL
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
-Hosts = dict[bytes, dict[int, Any]]  # addresses by name and type
-CANONICAL_NAME = -1  # beside the types: the first name of the line, in its own letter case
+# By name: addresses by type. Beside them are the first name of its first line, in its own letter
+# case, at CANONICAL_NAME, and that of the first line with a type at CANONICAL_NAME less the type.
+Hosts = dict[bytes, dict[int, Any]]
+CANONICAL_NAME = -1
 Search = tuple[bytes, ...]  # domains in lower case; the root may be among them
 LOOPBACK: dict[int, Any] = {TYPES.A: IPv4Address('127.0.0.1'), TYPES.AAAA: IPv6Address('::1')}
 SCOPE = re.compile(r'[^\0/#\]]{0,15}')  # IF_NAMESIZE is 16; these characters end it in a URL
@@ -3870,6 +3872,7 @@ def parse_hosts(lines: Iterable[str]) -> Hosts:
                 canonical = canonical or name
                 new = {TYPES.A: (), TYPES.AAAA: (), CANONICAL_NAME: canonical}
                 known = hosts.setdefault(name.lower(), new)
+                known.setdefault(CANONICAL_NAME - qtype, canonical)
                 if address not in known[qtype]:
                     known[qtype] += (address,)
 
@@ -8008,7 +8011,10 @@ async def host_destinations(
     destinations = [(each, number) for each, number in pairs if number is not None]
     if not destinations:
         raise InvalidName(f'{host!r:.300}: this host has no interface of that name')
-    canonical: bytes = settings.config.hosts.get(name.lower(), {}).get(CANONICAL_NAME, name)
+    in_hosts = settings.config.hosts.get(name.lower(), NOT_IN_HOSTS)
+    canonical: bytes = in_hosts.get(CANONICAL_NAME, name)
+    if family != socket.AF_UNSPEC:
+        canonical = in_hosts.get(CANONICAL_NAME - TYPES_OF_FAMILY[family][0], canonical)
     for outcome in outcomes.values():
         if isinstance(outcome, Answer) and outcome.alias is not None:
             canonical = outcome.alias.name

@@ -6020,6 +6020,8 @@ def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
         TYPES.A: (IPv4Address('192.0.2.1'), IPv4Address('192.0.2.2')),
         TYPES.AAAA: (IPv6Address('2001:db8::1'),),
         module.CANONICAL_NAME: b'Www.Example.COM',
+        module.CANONICAL_NAME - TYPES.A: b'Www.Example.COM',
+        module.CANONICAL_NAME - TYPES.AAAA: b'www.example.com',
     }
     assert hosts[b'www'][TYPES.A] == (IPv4Address('192.0.2.1'),)
     assert hosts[b'www'][TYPES.AAAA] == ()
@@ -6029,6 +6031,7 @@ def test_hosts_gives_all_addresses_of_a_name_and_warns_of_bad_lines(caplog):
         TYPES.A: (),
         TYPES.AAAA: (scoped,),
         module.CANONICAL_NAME: b'scoped',
+        module.CANONICAL_NAME - TYPES.AAAA: b'scoped',
     }
     assert set(hosts) == {b'www.example.com', b'www', b'scoped', b'unix'}
     assert len(caplog.records) == 3
@@ -6139,9 +6142,14 @@ def test_a_name_of_hosts_that_is_none_costs_only_itself(bad, caplog):
         TYPES.A: (IPv4Address('10.0.0.5'),),
         TYPES.AAAA: (),
         module.CANONICAL_NAME: b'good',
+        module.CANONICAL_NAME - TYPES.A: b'good',
+    }
+    of_ipv6 = {
+        TYPES.AAAA: (IPv6Address('::1'),),
+        module.CANONICAL_NAME - TYPES.AAAA: b'good',
     }
     assert hosts == {
-        b'good': addresses | {TYPES.AAAA: (IPv6Address('::1'),)},
+        b'good': addresses | of_ipv6,
         b'other': addresses,
     }
     assert len(caplog.records) == 3
@@ -18216,6 +18224,8 @@ ETC = {
         '127.0.0.9 near.example\n'
         '127.0.0.1 near.example\n'
         'fe80::1%lo scoped.example\n'
+        '192.0.2.14 Four.Example several.example\n'
+        '2001:db8::14 Six.Example several.example\n'
     ),
 }
 HOST_RECORDS = [
@@ -18286,12 +18296,12 @@ HOST_NAMES = [
     *('first', 'first.', 'alias-in-dns.example', 'mapped-in-dns.example', 'b\xfccher.example'),
     *('under_score.example', 'localhost', 'alias', 'ALIAS', 'other', 'canonical.example'),
     *('six.example', 'pair.example', 'mapped.example', 'loop.example', 'near.example', ''),
-    *(b'a..b', 'a b', 'a/b', b'\xff.example', b'x' * 64, '*', 'subnet.example'),
+    *('several.example', b'a..b', 'a b', 'a/b', b'\xff.example', b'x' * 64, '*', 'subnet.example'),
 ]
 BY_FAMILY = [
     *('v4.example', 'v6.example', 'both.example', 'absent.example', 'failing.example', 'alias'),
     *('six.example', 'pair.example', 'mapped.example', 'loop.example', '::ffff:192.0.2.1', 'www'),
-    *('192.0.2.1', '::1', 'mapped-in-dns.example', 'alias-in-dns.example'),
+    *('192.0.2.1', '::1', 'mapped-in-dns.example', 'alias-in-dns.example', 'several.example'),
 ]
 UNLIKE_GLIBC = 'mapped.example', 'loop.example'  # see ON_PURPOSE
 PORTS = [
@@ -20024,14 +20034,16 @@ def fuzz_hosts(octets):
         for word in words[1:]:
             for name, known in module.parse_hosts([f'{words[0]} {word} ']).items():
                 assert module.to_name(name) == name == name.lower()
-                assert known.pop(module.CANONICAL_NAME).lower() == name
+                canonical = {known.pop(qtype).lower() for qtype in [*known] if qtype < 0}
+                assert canonical == {name}
                 assert sum(map(len, known.values())) == 1
                 all_known = expected.setdefault(name, {TYPES.A: (), TYPES.AAAA: ()})
                 for qtype, addresses in known.items():
                     all_known[qtype] += addresses
     for name, known in expected.items():
         found = {qtype: tuple(dict.fromkeys(addresses)) for qtype, addresses in known.items()}
-        assert hosts[name].pop(module.CANONICAL_NAME).lower() in expected
+        for qtype in [each for each in hosts[name] if each < 0]:
+            assert hosts[name].pop(qtype).lower() in expected
         if name.endswith(b'localhost') and len(hosts[name]) == 1:  # loopback of one family only
             found = {qtype: addresses for qtype, addresses in found.items() if addresses}
             assert all(address.is_loopback for (address,) in found.values())
