@@ -6291,6 +6291,7 @@ def revive(known: Known | None, since: float, now: float) -> StaleAnswer | None:
 GetHost = Callable[[bytes, int], Awaitable[Any]]
 GetNameservers = Callable[[bytes], AsyncGenerator[tuple[Any, ...], None]]
 TransformFqdn = Callable[[bytes], bytes]
+AcceptAddress = Callable[[IPv4Address | IPv6Address], bool]
 ROTATION: itertools.count[int] = itertools.count()  # counts resolutions with `options rotate`
 OUTAGES = (ResponseCode, Truncated, BadResponse, QueryTimeout, SocketError)
 RANKS = (CnameChainTooLong, *OUTAGES)  # errors, the most informative first
@@ -6337,6 +6338,7 @@ class Settings(NamedTuple):
     config: SystemConfig
     serve_stale: float  # seconds after its expiry that an answer may be used
     ssl_context: SSLContext | None  # None: the system's authorities
+    accept_address: AcceptAddress | None  # None: all are accepted
 
 
 def sets_of(conf: Conf) -> list[tuple[float, Nameserver]]:
@@ -7224,6 +7226,7 @@ class Waiter:
 SPECIAL_ENDS = (b'localhost', b'onion', b'invalid', *[b'%d' % digit for digit in range(10)])
 NOT_IN_HOSTS: dict[int, Any] = {}
 NO_ALIASES: dict[int, Alias] = {}
+MAX_TOLD = 5  # addresses in the text of an error
 
 
 def forget(settings: Settings) -> None:
@@ -7526,6 +7529,54 @@ def resolve_name(
     return resolve_types(settings, name, qtypes, outcomes)
 
 
+class RejectedAnswer(NegativeAnswer):
+    """An answer with addresses, of which accept_address accepts none."""
+
+
+def is_accepted(settings: Settings, address: IPv4Address | IPv6Address) -> bool:
+    """Asks accept_address. Raises what that raises, and TypeError if it is a coroutine function.
+
+    An IPv4-mapped IPv6 address is judged as the IPv4 address that a socket connects to.
+    """
+    accept = settings.accept_address
+    if accept is None:
+        return True
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    verdict: Any = accept(mapped or address)
+    if hasattr(verdict, '__await__'):  # and is true, whatever comes of it
+        raise TypeError(f'accept_address has to be a plain function, not {accept!r}')
+    return bool(verdict)
+
+
+def without_rejected(
+    settings: Settings, given: str | bytes, qtype: int, outcome: LookupOutcome
+) -> LookupOutcome:
+    """Returns the outcome without the addresses that accept_address rejects.
+
+    It is called whenever an answer is handed out, in the task of the caller. The cache, the search
+    and those who share a lookup know nothing of it.
+    """
+    if settings.accept_address is None or not isinstance(outcome, Answer):
+        return outcome
+    kinds = IPv4Address, IPv6Address
+    records = tuple(
+        [
+            each
+            for each in outcome.records
+            if not isinstance(each, kinds) or is_accepted(settings, each)
+        ]
+    )
+    if records or not outcome.records:
+        return outcome._replace(records=records)
+    told = ', '.join(map(str, outcome.records[:MAX_TOLD]))
+    more = f' and {len(outcome.records) - MAX_TOLD} more' if outcome.records[MAX_TOLD:] else ''
+    what = describe(to_name(given), qtype)
+    error = DoesNotExist(
+        f'{what}: accept_address rejects all its addresses: {told}{more}', RCODES.NOERROR
+    )
+    return RejectedAnswer(outcome.expires_at, (), outcome.alias, False, error)
+
+
 def check_type(qtype: int) -> tuple[int, ...]:
     """Returns a tuple of the type. Raises InvalidName if it cannot be resolved, or TypeError."""
     if not isinstance(qtype, int):
@@ -7572,6 +7623,7 @@ def to_settings(
     search: Iterable[str | bytes] | None = None,
     serve_stale: float = 0,
     ssl_context: SSLContext | None = None,
+    accept_address: AcceptAddress | None = None,
 ) -> Settings:
     """Returns the settings of a new resolver. Raises InvalidName or TypeError."""
     default = get_nameservers_from_etc_resolve_conf
@@ -7581,6 +7633,8 @@ def to_settings(
         raise TypeError(f'serve_stale has to be a number of seconds, not {serve_stale!r}')
     if isinstance(search, (str, bytes)):
         raise TypeError(f'search has to be an iterable of names, not {search!r}')
+    if accept_address is not None and not callable(accept_address):
+        raise TypeError(f'accept_address has to be a function, not {accept_address!r}')
     domains = None
     if search is not None:
         first = itertools.islice(search, MAX_SEARCH + 1)
@@ -7599,6 +7653,7 @@ def to_settings(
         config=SystemConfig(resolv_conf, hosts, domains),
         serve_stale=min(max(0.0, serve_stale), MAX_STALE),  # in this order, so that nan is 0
         ssl_context=check_context(ssl_context),
+        accept_address=accept_address,
     )
 
 
@@ -7610,6 +7665,7 @@ def Resolver(
     search: Iterable[str | bytes] | None = None,
     serve_stale: float = 0,
     ssl_context: SSLContext | None = None,
+    accept_address: AcceptAddress | None = None,
 ) -> tuple[Resolve, Callable[[], None]]:
     """Returns `resolve` and `clear_cache`. Reads no file, and needs no running loop.
 
@@ -7627,11 +7683,22 @@ def Resolver(
     `ssl_context`: what checks the certificates of `tls://` and `https://` nameservers. It is set
     to offer ALPN `dot` or `h2` before each handshake, so another client that uses it offers that
     too. None: the authorities of the system.
+    `accept_address(address)`: a function that returns whether an address may be used, whatever it
+    came from. It is called each time an answer is handed out, also from the cache, so an address
+    is used only if it is acceptable then. In place of an IPv4-mapped IPv6 address it gets the IPv4
+    address. The others are left out; if none is left, that is DoesNotExist. None: all are used.
     """
     settings = to_settings(
-        get_host, get_nameservers, transform_fqdn, search, serve_stale, ssl_context
+        get_host,
+        get_nameservers,
+        transform_fqdn,
+        search,
+        serve_stale,
+        ssl_context,
+        accept_address,
     )
-    cache = settings.cache
+    # What is returned from here as it is. Of addresses to be accepted that is nothing.
+    ready: Mapping[Any, Known] = settings.cache if accept_address is None else {}
     config = settings.config
     get_running_loop = asyncio.get_running_loop
 
@@ -7641,7 +7708,7 @@ def Resolver(
         Raises InvalidName, DoesNotExist, QueryTimeout, SocketError, ResponseCode, BadResponse,
         Truncated, CnameChainTooLong, TypeError, and what the caller's functions raise.
         """
-        outcome: Any = cache.get((name, qtype)) if name.__class__ is str else None
+        outcome: Any = ready.get((name, qtype)) if name.__class__ is str else None
         if outcome is not None:
             now = get_running_loop().time()
             if outcome[0] > now and config.since <= now < config.due:
@@ -7657,6 +7724,8 @@ def Resolver(
         else:
             await resolve_types(settings, to_name(name), qtypes, outcomes)
         outcome = outcomes[qtype]
+        if accept_address is not None:
+            outcome = without_rejected(settings, name, qtype, outcome)
         return outcome.records if isinstance(outcome, Answer) else records_of(outcome)
 
     def clear_cache() -> None:
@@ -7683,8 +7752,9 @@ async def resolve_families(
 ) -> list[IPv4AddressExpiresAt | IPv6AddressExpiresAt]:
     """Returns the addresses of a name: of one family, or of both if `family` is AF_UNSPEC.
 
-    Both are asked at once. As soon as one has addresses, the other gets 50 ms more. If neither
-    has, raises ResolverError: a failure rather than an absence. `outcomes` gets what was found.
+    Both are asked at once. As soon as one has addresses, the other gets 50 ms more, or all the
+    time it needs if none of these is accepted. If neither has, raises ResolverError: a failure
+    rather than an absence. `outcomes` gets what was found.
     """
     qtypes = TYPES_OF_FAMILY.get(family)
     if qtypes is None:
@@ -7697,18 +7767,29 @@ async def resolve_families(
         if grace.when() is None and not is_over:  # a shared lookup may end later
             grace.reschedule(loop.time() + OTHER_FAMILY_SECONDS)
 
+    def accepted() -> list[LookupOutcome]:
+        found = [(qtype, outcomes[qtype]) for qtype in qtypes if qtype in outcomes]
+        return [without_rejected(settings, name, *each) for each in found]
+
+    told = settings._replace(notice=notice)
     try:
         async with grace:
-            await resolve_name(settings._replace(notice=notice), name, qtypes, outcomes)
+            await resolve_name(told, name, qtypes, outcomes)
     except TimeoutError:
         if not grace.expired():  # the caller's function raised it
             raise
     finally:
         is_over = True
-    found = [outcomes[qtype] for qtype in qtypes if qtype in outcomes]
+    found = accepted()
+    if grace.expired() and not any([isinstance(one, Answer) and one.records for one in found]):
+        outcomes.clear()
+        await resolve_name(told, name, qtypes, outcomes)
+        found = accepted()
     addresses = [each for one in found if isinstance(one, Answer) for each in one.records]
     if not addresses:
-        records_of(min(reversed(found), key=lambda one: isinstance(one, NegativeAnswer)))
+        # A failure comes first, then addresses that are rejected, and at last that there are none.
+        rank: dict[type, int] = {RejectedAnswer: 1, NegativeAnswer: 2}
+        records_of(min(reversed(found), key=lambda one: rank.get(type(one), 0)))
     return list(dict.fromkeys(addresses))  # a get_host may return all of them for both families
 
 
@@ -8129,9 +8210,16 @@ class HostResolver:
         search: Iterable[str | bytes] | None = None,
         serve_stale: float = 0,
         ssl_context: SSLContext | None = None,
+        accept_address: AcceptAddress | None = None,
     ) -> None:
         self.settings = to_settings(
-            get_host, get_nameservers, transform_fqdn, search, serve_stale, ssl_context
+            get_host,
+            get_nameservers,
+            transform_fqdn,
+            search,
+            serve_stale,
+            ssl_context,
+            accept_address,
         )
 
     async def resolve(

@@ -16143,6 +16143,181 @@ async def test_what_is_logged_at_once_is_logged_for_whom_it_is_about(records_by_
             assert about == {caller}
 
 
+PUBLIC, PRIVATE = '8.8.8.8', '10.0.0.1'
+
+
+def is_global(address):
+    return address.is_global
+
+
+@on_every_loop
+async def test_addresses_that_are_not_accepted_are_left_out():
+    def answer(query):
+        return reply_to(query, a(b'x.example', PUBLIC), a(b'x.example', PRIVATE))
+
+    async with Nameserver(answer) as server:
+        resolve, _ = resolver_of(server, accept_address=is_global)
+        for _ in range(2):  # asked for, and cached
+            answers = await resolve('x.example', TYPES.A)
+            assert texts(answers) == [PUBLIC]
+            assert answers[0].expires_at > asyncio.get_running_loop().time()
+        assert len(server.queries) == 1
+
+
+@on_every_loop
+async def test_a_name_without_an_accepted_address_does_not_exist_and_is_told_why():
+    addresses = [f'10.0.0.{number}' for number in range(7)]
+    async with Nameserver(
+        lambda query: reply_to(query, *[a(b'x', each) for each in addresses])
+    ) as server:
+        resolve, _ = resolver_of(server, accept_address=is_global)
+        for _ in range(2):
+            with pytest.raises(DoesNotExist) as caught:
+                await resolve('x', TYPES.A)
+            assert caught.value.rcode == RCODES.NOERROR
+            assert str(caught.value) == (
+                'x. A: accept_address rejects all its addresses: '
+                '10.0.0.0, 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4 and 2 more'
+            )
+        assert len(server.queries) == 1
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'name, address',
+    [
+        ('localhost', '127.0.0.1'),
+        ('127.0.0.1', '127.0.0.1'),
+        ('x.hosts', PRIVATE),
+        ('alias.example', PRIVATE),
+    ],
+)
+async def test_an_address_is_judged_wherever_it_comes_from(name, address, tmp_path):
+    (tmp_path / 'hosts').write_text('10.0.0.1 x.hosts')
+    get_host = functools.partial(module.get_host_from_etc_hosts, path=tmp_path / 'hosts')
+
+    async def own_get_host(fqdn, qtype):
+        return IPv4Address(PRIVATE) if fqdn == b'x.hosts' else None
+
+    judged = []
+    zone = cname(b'alias.example', b'x.example'), a(b'x.example', PRIVATE)
+    async with Nameserver(from_zone(*zone)) as server:
+        for each in (get_host, own_get_host):
+            resolve, _ = resolver_of(server, get_host=each, accept_address=judged.append)
+            with pytest.raises(DoesNotExist, match=r'accept_address rejects'):
+                await resolve(name, TYPES.A)
+    assert texts(judged) == [address] * 2
+
+
+@on_every_loop
+async def test_a_mapped_address_is_judged_as_the_ipv4_address_that_it_is():
+    judged = []
+
+    def accept(address):
+        judged.append(address)
+        return address.version == 4 and address.is_global
+
+    mapped = [rr(b'x', TYPES.AAAA, IPv6Address(f'::ffff:{each}')) for each in (PRIVATE, PUBLIC)]
+    async with Nameserver(answering(*mapped)) as server:
+        resolve, _ = resolver_of(server, accept_address=accept)
+        assert await resolve('x', TYPES.AAAA) == (IPv6Address(f'::ffff:{PUBLIC}'),)
+        assert judged == [IPv4Address(PRIVATE), IPv4Address(PUBLIC)]
+        with pytest.raises(DoesNotExist, match='rejects'):
+            await resolve('::ffff:10.0.0.1', TYPES.AAAA)
+
+
+@on_every_loop
+async def test_only_addresses_are_judged():
+    async with Nameserver(
+        lambda query: reply_to(query, rr(b'x', TYPES.TXT, (b'text',)), rr(b'x', TYPES.NS, b'ns.x'))
+    ) as server:
+        resolve, _ = resolver_of(server, accept_address=lambda address: 1 / 0)
+        assert await resolve('x', TYPES.TXT) == ((b'text',),)
+        assert await resolve('x', TYPES.NS) == (b'ns.x',)
+
+
+@on_every_loop
+async def test_an_address_is_judged_each_time_that_it_is_handed_out():
+    accepted = {IPv4Address(PRIVATE)}
+    async with Nameserver(answering(a(b'x', PRIVATE))) as server:
+        resolve, _ = resolver_of(server, accept_address=accepted.__contains__)
+        for _ in range(2):
+            assert texts(await resolve('x', TYPES.A)) == [PRIVATE]
+        accepted.clear()
+        with pytest.raises(DoesNotExist):
+            await resolve('x', TYPES.A)
+        accepted.add(IPv4Address(PRIVATE))
+        assert texts(await resolve('x', TYPES.A)) == [PRIVATE]
+        assert len(server.queries) == 1
+
+
+@on_every_loop
+async def test_an_expired_answer_is_judged_too():
+    async with Nameserver(answering(a(b'x', PUBLIC), a(b'x', PRIVATE))) as server:
+        resolve, _ = resolver_of(server, accept_address=is_global, serve_stale=1000)
+        await resolve('x', TYPES.A)
+        server.answer = answering(rcode=RCODES.SERVFAIL)
+        turn(61)
+        assert texts(await resolve('x', TYPES.A)) == [PUBLIC]
+        assert len(server.queries) > 1
+
+
+@on_every_loop
+async def test_each_of_those_who_share_a_lookup_judges_for_itself():
+    judged = []
+    async with Nameserver(answering(a(b'x', PRIVATE))) as server:
+        resolve, _ = resolver_of(server, accept_address=judged.append)
+        tasks = [resolve('x', TYPES.A) for _ in range(3)]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in outcomes] == [DoesNotExist] * 3
+        assert len({id(each) for each in outcomes}) == 3
+        assert (len(server.queries), len(judged)) == (1, 3)
+
+
+@on_every_loop
+async def test_a_search_ends_at_a_name_whose_addresses_are_not_accepted():
+    zone = a(b'x.one.example', PRIVATE), a(b'x.two.example', PUBLIC)
+    async with Nameserver(knowing(*zone)) as server:
+        resolve, _ = resolver_of(server, accept_address=is_global, search=SEARCH)
+        for _ in range(2):
+            with pytest.raises(
+                DoesNotExist, match=r'^x\. A: accept_address rejects .* 10\.0\.0\.1$'
+            ):
+                await resolve('x', TYPES.A)
+        assert server.names == [b'x.one.example']
+
+
+@on_every_loop
+async def test_what_accept_address_raises_reaches_the_caller_unchanged():
+    error = TimeoutError('mine')
+
+    def accept(address):
+        assert asyncio.current_task() is task
+        raise error
+
+    async with Nameserver(answering(a(b'x', PUBLIC))) as server:
+        resolve, _ = resolver_of(server, accept_address=accept)
+        for _ in range(2):
+            task = asyncio.ensure_future(resolve('x', TYPES.A))
+            with pytest.raises(TimeoutError) as caught:
+                await task
+            assert caught.value is error
+
+
+@on_every_loop
+async def test_accept_address_that_gives_an_awaitable_accepts_nothing_by_mistake():
+    def accept(address):
+        return asyncio.get_running_loop().create_future()
+
+    with pytest.raises(TypeError, match='plain function'):
+        await Resolver(get_host=no_host, accept_address=accept)[0]('127.0.0.1', TYPES.A)
+
+
+def test_accept_address_has_to_be_a_function():
+    with pytest.raises(TypeError, match='accept_address'):
+        Resolver(accept_address=True)
+
+
 # --- Real nameservers --------------------------------------------------------
 #
 # Truth, on free ports of loopback: BIND has a zone with a record for each vector of section 7, NSD
@@ -18140,6 +18315,73 @@ async def test_a_get_host_that_gives_all_for_either_family_gives_each_once():
     assert families_of(entries) == [V4, V6]
 
 
+@on_every_loop
+async def test_a_host_has_only_addresses_that_are_accepted():
+    def answer(query):
+        other = {TYPES.A: a(b'x.example', PRIVATE), TYPES.AAAA: aaaa(b'x.example', '::1')}
+        qtype = query.qd[0].qtype
+        return reply_to(query, BOTH[qtype], other[qtype])
+
+    def accept(address):
+        return str(address) in (V4[0], V6[0])
+
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(server, accept_address=accept)
+        assert families_of(await resolver.resolve('x.example', 80, socket.AF_UNSPEC)) == [V6, V4]
+        with pytest.raises(OSError, match='accept_address rejects') as caught:
+            await resolver.resolve('localhost', 80)
+        assert caught.value.errno == socket.EAI_NONAME
+
+
+@on_every_loop
+@pytest.mark.parametrize('rejected', [V4, V6])
+@pytest.mark.parametrize('other', ['there', no_data, server_failure])
+async def test_a_family_that_is_rejected_does_not_take_the_other_along(rejected, other):
+    family, kept = ('A', V6) if rejected == V4 else ('AAAA', V4)
+    answers = {} if other == 'there' else {'A' if family == 'AAAA' else 'AAAA': other}
+
+    def accept(address):
+        return str(address) != rejected[0]
+
+    async with Nameserver(answering_by_type(**answers)) as server:
+        resolver = host_resolver_of(server, accept_address=accept, transform_fqdn=as_it_is)
+        resolution = in_time(resolver.resolve('x.example', 80, socket.AF_UNSPEC))
+        if other == 'there':
+            assert families_of(await resolution) == [kept]
+            return
+        with pytest.raises(OSError) as caught:
+            await resolution
+        said = caught.value.strerror
+        # The other may succeed later; that it has no record says less.
+        is_failure = other is server_failure
+        assert caught.value.errno == (socket.EAI_AGAIN if is_failure else socket.EAI_NONAME)
+        assert ('accept_address rejects' in said) is not is_failure
+
+
+@on_every_loop
+async def test_addresses_that_are_rejected_give_the_other_family_no_grace():
+    arrived = asyncio.Event()
+
+    async def answer(query):
+        if query.qd[0].qtype == TYPES.AAAA:
+            await arrived.wait()
+        zone = a(ONE, V4[0]), aaaa(ONE), aaaa(TWO, '2001:db8::2')
+        return knowing(*zone)(query)
+
+    async with Nameserver(answer) as server:
+        resolver = host_resolver_of(
+            server, accept_address=lambda address: address.version == 6, search=SEARCH
+        )
+        task = asyncio.ensure_future(resolver.resolve('x', 80, socket.AF_UNSPEC))
+        await server.asked(2)
+        await settle()
+        turn(0.06)
+        await settle()
+        assert not task.done()
+        arrived.set()
+        assert families_of(await task) == [V6]  # of the name that was found
+
+
 async def say_hello(request):
     return aiohttp.web.Response(text=f'hello {request.host} from {request.remote}')
 
@@ -19538,10 +19780,78 @@ def test_type_checkers_know_the_answer_to_each_type(checker, tmp_path):
 # --- The README --------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def leading_here(address, port):
+    """Has connections to an address, which may be a public one, lead to this host."""
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def sock_connect(sock, where):
+        assert where[0] == address  # nothing else is ever connected to
+        await connect(sock, ('127.0.0.1', port))
+
+    loop.sock_connect = sock_connect
+    try:
+        yield
+    finally:
+        del loop.sock_connect
+
+
+async def the_guard_holds(scope):
+    """Tries the README's guard with a name that is public and private in turn, and literals."""
+    turns = [(PUBLIC,), (PRIVATE,), ('127.0.0.1', PUBLIC), ('127.0.0.1',)]
+
+    def answer(query):
+        name, qtype, _ = query.qd[0]
+        if qtype == TYPES.AAAA:
+            return reply_to(query, aaaa(name, '::ffff:127.0.0.1'), aaaa(name, '::1'))
+        return reply_to(query, *[a(name, each, ttl=0) for each in turns.pop(0)])
+
+    async def redirect(request):
+        raise aiohttp.web.HTTPFound(request.query['to'])
+
+    application = aiohttp.web.Application()
+    application.router.add_get('/', say_hello)
+    application.router.add_get('/redirect', redirect)
+    runner = aiohttp.web.AppRunner(application)
+    await runner.setup()
+    try:
+        await aiohttp.web.TCPSite(runner, '127.0.0.1', 0).start()
+        port = runner.addresses[0][1]
+        url = f'http://rebinding.example:{port}/'
+        async with Nameserver(answer) as server:
+            get_nameservers = asking(server.nameserver)
+            scope['AioHttpDnsResolver'] = functools.partial(
+                module.AioHttpDnsResolver, no_host, get_nameservers
+            )
+            fetch = scope['fetch_public']
+            with leading_here(PUBLIC, port):
+                for is_public in (True, False, True, False):
+                    if is_public:
+                        assert 'hello rebinding.example' in await fetch(url)
+                        continue
+                    with pytest.raises(aiohttp.ClientConnectorDNSError) as caught:
+                        await fetch(url)
+                    assert isinstance(caught.value.os_error.__cause__, DoesNotExist)
+                for literal in ('127.0.0.1', '[::1]', '[::ffff:127.0.0.1]', '127.1', '2130706433'):
+                    turns.append((PUBLIC,))
+                    for each in (
+                        f'http://{literal}:{port}/',
+                        f'{url}redirect?to=http://{literal}:{port}/',
+                    ):
+                        with pytest.raises(ValueError):
+                            await fetch(each)
+                for refused in ('64:ff9b::7f00:1', '2002:7f00:1::', '224.0.0.1', '::', '0.0.0.0'):
+                    assert not scope['is_public'](ip_address(refused))
+                assert scope['is_public'](IPv6Address('2606:4700::1111'))
+    finally:
+        await runner.cleanup()
+
+
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 22
+    assert len(examples) == 23
 
     def answer(query):
         zone = {
@@ -19568,6 +19878,7 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
             assert await scope['seconds_left']('www.example.com') == 30
             assert texts(await scope['addresses_of']('localhost')) == ['127.0.0.1']
             assert asyncio.get_running_loop().getaddrinfo.__module__ == module.__name__
+            await the_guard_holds(scope)
             resolve, _ = Resolver(scope['get_host'])
             assert texts(await resolve('database.internal', TYPES.A)) == ['127.0.0.1']
             yielded = [each async for each in scope['get_nameservers'](b'x')]
