@@ -8062,7 +8062,7 @@ def ipv4_in_hosts(settings: Settings, name: bytes) -> list[AnyAddress]:
     """Returns the IPv6 addresses of a name in hosts that stand for IPv4 ones, as in glibc."""
     ipv6 = settings.config.hosts.get(name.lower(), NOT_IN_HOSTS).get(TYPES.AAAA, ())
     mapped = [LOOPBACK[TYPES.A] if int(each) == 1 else each.ipv4_mapped for each in ipv6]
-    return [each for each in mapped if each is not None]
+    return [each for each in mapped if each is not None and is_accepted(settings, each)]
 
 
 async def host_destinations(
@@ -8177,7 +8177,9 @@ def getaddrinfo(resolve: Resolve) -> GetAddrInfo:
                 if isinstance(host, str) and not host.isascii():
                     text = to_name(host).decode('ascii') + ('.' if is_absolute(host) else '')
                 literal = parse_literal(text, family, flags)
-                if literal is not None:
+                if literal is not None and not is_accepted(settings, literal[0]):
+                    raise DoesNotExist(f'{host!r:.300}: accept_address rejects it', RCODES.NOERROR)
+                elif literal is not None:
                     destinations, canonical = [literal], text
                 elif flags & socket.AI_NUMERICHOST:
                     raise InvalidName(f'{host!r:.300} is not an address')

@@ -18382,6 +18382,35 @@ async def test_addresses_that_are_rejected_give_the_other_family_no_grace():
         assert families_of(await task) == [V6]  # of the name that was found
 
 
+@on_every_loop
+async def test_getaddrinfo_has_only_addresses_that_are_accepted(tmp_path):
+    (tmp_path / 'hosts').write_text(f'::ffff:{PRIVATE} mapped\n::ffff:{PUBLIC} public\n')
+    get_host = functools.partial(module.get_host_from_etc_hosts, path=tmp_path / 'hosts')
+    both = [a(b'x.example', PUBLIC), a(b'x.example', PRIVATE)]
+    async with Nameserver(answering(*both)) as server:
+        resolve, _ = resolver_of(server, get_host=get_host, accept_address=is_global)
+        look_up = module.getaddrinfo(resolve)
+        for host in ('x.example', PUBLIC, '8.8.2056', 'public'):
+            rows = await look_up(host, 80, family=socket.AF_INET, type=socket.SOCK_STREAM)
+            assert [row[4] for row in rows] == [(PUBLIC, 80)]
+        for host in (
+            PRIVATE,
+            '127.1',
+            '0x7f.1',
+            '::1',
+            f'::ffff:{PRIVATE}',
+            'localhost',
+            'mapped',
+        ):
+            with pytest.raises(socket.gaierror) as caught:
+                await look_up(host, 80)
+            assert caught.value.errno == socket.EAI_NONAME
+            assert isinstance(caught.value.__cause__, DoesNotExist)
+        with pytest.raises(socket.gaierror):
+            await look_up('mapped', 80, family=socket.AF_INET)
+        assert await look_up(None, 80)  # no name of a host
+
+
 async def say_hello(request):
     return aiohttp.web.Response(text=f'hello {request.host} from {request.remote}')
 
@@ -19841,6 +19870,15 @@ async def the_guard_holds(scope):
                     ):
                         with pytest.raises(ValueError):
                             await fetch(each)
+                resolve, _ = Resolver(no_host, get_nameservers, accept_address=scope['is_public'])
+                scope['guarded_getaddrinfo'] = getaddrinfo(resolve)
+                turns[:] = [('127.0.0.1', PUBLIC), ('127.0.0.1',)]
+                _, writer = await scope['open_public_connection']('rebinding.example', port)
+                writer.close()
+                for host in ('rebinding.example', '127.0.0.1', '127.1', '::ffff:127.0.0.1'):
+                    with pytest.raises(socket.gaierror) as caught:
+                        await scope['open_public_connection'](host, port)
+                    assert isinstance(caught.value.__cause__, DoesNotExist)
                 for refused in ('64:ff9b::7f00:1', '2002:7f00:1::', '224.0.0.1', '::', '0.0.0.0'):
                     assert not scope['is_public'](ip_address(refused))
                 assert scope['is_public'](IPv6Address('2606:4700::1111'))
@@ -19851,7 +19889,7 @@ async def the_guard_holds(scope):
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 23
+    assert len(examples) == 24
 
     def answer(query):
         zone = {
