@@ -27,7 +27,8 @@ The map. Each section, and each definition, uses only those above it.
     17  Transfers                 transfer, inbound_xfr: the rules of section 11, with a server
     18  Cache                     answers by name and type, kept for their TTL
     19  Lookups                   one name and type: asking until a nameserver answers
-    20  Resolver                  hosts, special names, search list, aliases, families, Resolver
+    20  Resolver                  hosts, special names, search list, aliases, families, Resolver;
+                                  service_targets
     21  Guests                    the resolver for aiohttp, and as getaddrinfo for all of asyncio
     22  Command line              python -m aiodnsresolver
 
@@ -48,6 +49,7 @@ import errno
 import functools
 import itertools
 import logging
+import math
 import os
 import re
 import select
@@ -125,6 +127,7 @@ __all__ = [
     'receive_udp',
     'send_tcp',
     'send_udp',
+    'service_targets',
     'sign',
     'tcp',
     'tls',
@@ -7219,7 +7222,8 @@ class Waiter:
 
 # --- 20. Resolver ------------------------------------------------------------
 #
-# Hosts, special names, the search list, aliases, both families, and the resolver itself.
+# Hosts, special names, the search list, aliases, both families, the resolver itself, and the order
+# of the targets of a service.
 # The factory holds state, functions hold logic. Internally a resolution takes a tuple of
 # types: one lookup for each, and one walk of the nameservers for all.
 
@@ -7587,6 +7591,7 @@ def check_type(qtype: int) -> tuple[int, ...]:
 
 
 if TYPE_CHECKING:
+    SRVExpiresAt = Any  # the records of section 7, which the stub has
 
     class Resolve(Protocol):
         """What Resolver returns first."""
@@ -7734,6 +7739,46 @@ def Resolver(
 
     vars(resolve)['settings'] = settings  # for the guests
     return resolve, clear_cache
+
+
+def random_fraction() -> float:
+    """Returns a random number from 0 to less than 1."""
+    return (int.from_bytes(os.urandom(7), 'big') >> 3) / (1 << 53)
+
+
+def in_service_order(records: Iterable[Any], random: Callable[[], float]) -> list[Any]:
+    """Returns SRV rdata in the order in which to try the targets (RFC 2782).
+
+    Of one priority, the next is drawn from those that are left in proportion to the weights, and
+    has weight 0 with a chance of 1 in their sum plus 1. Random times of arrival, at a rate of the
+    weight, give this order in one sort: the sum of many weights need not be computed for each.
+    """
+    arrivals = []
+    last = 0.0  # of weight 0, which arrive at a rate of 1, one after the other
+    for each in sorted(records, key=lambda _: random()):
+        interval = -math.log(1.0 - random())  # exponentially distributed, at a rate of 1
+        if each.weight == 0:
+            last += interval
+        at = interval / each.weight if each.weight else last
+        arrivals.append((each.priority, at, each))
+    arrivals.sort(key=lambda arrival: arrival[:2])
+    return [each for _, _, each in arrivals]
+
+
+async def service_targets(resolve: Resolve, name: str | bytes) -> tuple[SRVExpiresAt, ...]:
+    """Returns the SRV records of a service, in the order in which a client tries them (RFC 2782).
+
+    `name` is that of the service, such as `_xmpp-client._tcp.example.com`. Of one priority the
+    order is random, by weight, and another one each time. Raises as `resolve` does; DoesNotExist
+    also if the domain says, by the root as the target, that it does not have the service.
+    """
+    records = [each for each in await resolve(name, TYPES.SRV) if each.target]
+    if not records:
+        what = describe(to_name(name), TYPES.SRV)
+        raise DoesNotExist(
+            f'{what}: the service is not available, its target is the root', RCODES.NOERROR
+        )
+    return tuple(in_service_order(records, random_fraction))
 
 
 # --- 21. Guests --------------------------------------------------------------

@@ -16318,6 +16318,95 @@ def test_accept_address_has_to_be_a_function():
         Resolver(accept_address=True)
 
 
+def srv(priority, weight, target):
+    return module.SRV(priority, weight, 5222, target)
+
+
+def shares_of(records, count=20_000):
+    """How often each target comes, by place, in many drawings that are the same in each run."""
+    generator = random.Random(2782)
+    orders = [module.in_service_order(records, generator.random) for _ in range(count)]
+    places = zip(*orders, strict=True)
+    return [
+        {each.target: share / count for each, share in collections.Counter(place).items()}
+        for place in places
+    ]
+
+
+def test_targets_come_by_priority():
+    records = [srv(priority, priority, b'x') for priority in (3, 0, 65535, 1, 2)]
+    ordered = module.in_service_order(records, random.Random(1).random)
+    assert [each.priority for each in ordered] == [0, 1, 2, 3, 65535]
+
+
+def test_targets_of_one_priority_are_drawn_by_weight():
+    first, second, _ = shares_of([srv(1, 60, b'a'), srv(1, 30, b'b'), srv(1, 10, b'c')])
+    assert first == pytest.approx({b'a': 0.6, b'b': 0.3, b'c': 0.1}, abs=0.01)
+    # The second is drawn from the others in the same way.
+    expected = {
+        b'a': 0.3 * 60 / 70 + 0.1 * 60 / 90,
+        b'b': 0.6 * 30 / 40 + 0.1 * 30 / 90,
+        b'c': 0.6 * 10 / 40 + 0.3 * 10 / 70,
+    }
+    assert second == pytest.approx(expected, abs=0.01)
+
+
+def test_targets_of_weight_0_have_a_small_chance_to_come_before_others():
+    zeros = [srv(1, 0, b'y'), srv(1, 0, b'z')]
+    first, *_ = shares_of([srv(1, 9, b'a'), *zeros])
+    assert first == pytest.approx({b'a': 0.9, b'y': 0.05, b'z': 0.05}, abs=0.01)
+    assert shares_of(zeros)[0] == pytest.approx({b'y': 0.5, b'z': 0.5}, abs=0.02)
+    # A single target of weight 0 is as good as any other.
+    assert shares_of(zeros[:1], 1) == [{b'y': 1}]
+
+
+def test_many_targets_are_put_in_order_in_linear_time():
+    records = [srv(number % 2, number % 3, b'%d' % number) for number in range(50_000)]
+    started = time.process_time()
+    assert len(module.in_service_order(records, module.random_fraction)) == len(records)
+    assert time.process_time() - started < 5  # in quadratic time it would be minutes
+
+
+def test_a_random_fraction_is_one():
+    drawn = [module.random_fraction() for _ in range(1000)]
+    assert all(0 <= each < 1 for each in drawn)
+    assert min(drawn) < 0.5 < max(drawn)  # else a coin has shown the same side a thousand times
+
+
+SERVICE = b'_xmpp-client._tcp.example.com'
+
+
+@on_every_loop
+async def test_the_targets_of_a_service_are_found_and_drawn_each_time():
+    records = [srv(2, 0, b'c.example'), srv(1, 5, b'a.example'), srv(1, 5, b'b.example')]
+    said = [rr(SERVICE, TYPES.SRV, each) for each in records]
+    async with Nameserver(answering(*said)) as server:
+        resolve, _ = resolver_of(server)
+        firsts = set()
+        for _ in range(200):
+            first, second, third = await module.service_targets(resolve, SERVICE.decode())
+            assert {first, second} == set(records[1:])
+            assert third == records[0]
+            assert third.expires_at > asyncio.get_running_loop().time()
+            firsts.add(first)
+        assert firsts == set(records[1:])
+        assert len(server.queries) == 1
+
+
+@on_every_loop
+async def test_a_service_whose_target_is_the_root_does_not_exist():
+    said = [rr(SERVICE, TYPES.SRV, srv(0, 0, b''))]
+    async with Nameserver(lambda query: reply_to(query, *said)) as server:
+        resolve, clear_cache = resolver_of(server)
+        with pytest.raises(DoesNotExist, match='root') as caught:
+            await module.service_targets(resolve, SERVICE)
+        assert caught.value.rcode == RCODES.NOERROR
+        said.append(rr(SERVICE, TYPES.SRV, srv(1, 0, b'a.example')))
+        clear_cache()
+        (target,) = await module.service_targets(resolve, SERVICE)
+        assert target.target == b'a.example'
+
+
 # --- Real nameservers --------------------------------------------------------
 #
 # Truth, on free ports of loopback: BIND has a zone with a record for each vector of section 7, NSD
@@ -19809,6 +19898,24 @@ def test_type_checkers_know_the_answer_to_each_type(checker, tmp_path):
 # --- The README --------------------------------------------------------------
 
 
+async def a_service_is_reached(scope):
+    """Connects to the only target of a service that somebody listens at."""
+    with contextlib.closing(socket.create_server(('127.0.0.1', 0))) as listener:
+        port = listener.getsockname()[1]
+        targets = [(0, closed_port()[1]), (1, port)]
+        records = [module.SRV(priority, 0, each, b'localhost') for priority, each in targets]
+        said = [rr(SERVICE, TYPES.SRV, each) for each in records]
+        async with Nameserver(answering(*said)) as server:
+            scope['resolve'], _ = resolver_of(server)
+            _, writer = await scope['connect_to_service'](SERVICE)
+            assert writer.get_extra_info('peername')[1] == port
+            writer.close()
+            server.answer = answering(said[0])
+            scope['resolve'], _ = resolver_of(server)
+            with pytest.raises(OSError):
+                await scope['connect_to_service'](SERVICE)
+
+
 @contextlib.contextmanager
 def leading_here(address, port):
     """Has connections to an address, which may be a public one, lead to this host."""
@@ -19889,7 +19996,7 @@ async def the_guard_holds(scope):
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 24
+    assert len(examples) == 25
 
     def answer(query):
         zone = {
@@ -19916,6 +20023,7 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
             assert await scope['seconds_left']('www.example.com') == 30
             assert texts(await scope['addresses_of']('localhost')) == ['127.0.0.1']
             assert asyncio.get_running_loop().getaddrinfo.__module__ == module.__name__
+            await a_service_is_reached(scope)
             await the_guard_holds(scope)
             resolve, _ = Resolver(scope['get_host'])
             assert texts(await resolve('database.internal', TYPES.A)) == ['127.0.0.1']
