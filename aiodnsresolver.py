@@ -28,8 +28,8 @@ The map. Each section, and each definition, uses only those above it.
     18  Cache                     answers by name and type, kept for their TTL
     19  Lookups                   one name and type: asking until a nameserver answers
     20  Resolver                  hosts, special names, search list, aliases, families, Resolver;
-                                  service_targets
-    21  Guests                    the resolver for aiohttp, and as getaddrinfo for all of asyncio
+                                  reverse_name, service_targets
+    21  Guests                    the resolver for aiohttp; getaddrinfo, getnameinfo for asyncio
     22  Command line              python -m aiodnsresolver
 
 The upper half never awaits; the lower half leaves the reading of messages to it.
@@ -116,6 +116,7 @@ __all__ = [
     'get_host_from_etc_hosts',
     'get_nameservers_from_etc_resolve_conf',
     'getaddrinfo',
+    'getnameinfo',
     'https',
     'inbound_xfr',
     'make_query',
@@ -125,6 +126,7 @@ __all__ = [
     'presentation',
     'receive_tcp',
     'receive_udp',
+    'reverse_name',
     'send_tcp',
     'send_udp',
     'service_targets',
@@ -3885,6 +3887,24 @@ def parse_hosts(lines: Iterable[str]) -> Hosts:
             # This is so without hosts, too: it does not take away the other family.
             hosts[name] = {qtype: found for qtype, found in known.items() if found}
     return hosts
+
+
+def parse_host_names(lines: Iterable[str]) -> dict[IPv4Address | IPv6Address, bytes]:
+    """Returns the names of the addresses in hosts(5): of each, the first in its first line.
+
+    As in the C library ::1 and IPv4-mapped addresses also stand for IPv4 ones. `parse_hosts` warns
+    of what is not valid.
+    """
+    names: dict[IPv4Address | IPv6Address, bytes] = {}
+    for line in lines:
+        words = WORD.findall(line.rstrip('\r\n').partition('#')[0])
+        with contextlib.suppress(InvalidName, IndexError):
+            address, name = to_address(words[0]), to_name(words[1])
+            names.setdefault(address, name)
+            if isinstance(address, IPv6Address):
+                mapped = LOOPBACK[TYPES.A] if int(address) == 1 else address.ipv4_mapped
+                names.setdefault(mapped or address, name)
+    return names
 
 
 class ConfigFile:
@@ -7741,6 +7761,23 @@ def Resolver(
     return resolve, clear_cache
 
 
+def reverse_name(address: IPv4Address | IPv6Address | str) -> bytes:
+    """Returns the name at which the PTR records of an address are, below in-addr.arpa or ip6.arpa.
+
+    An IPv4-mapped IPv6 address has that of the IPv4 address. A scope has no effect. Raises
+    InvalidName if a str is not an address, or TypeError.
+    """
+    address = to_address(address)
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if isinstance(address, IPv6Address):  # RFC 3596 2.5
+        return (
+            b'.'.join(b'%c' % digit for digit in address.packed.hex().encode()[::-1])
+            + b'.ip6.arpa'
+        )
+    return b'.'.join(b'%d' % octet for octet in address.packed[::-1]) + b'.in-addr.arpa'
+
+
 def random_fraction() -> float:
     """Returns a random number from 0 to less than 1."""
     return (int.from_bytes(os.urandom(7), 'big') >> 3) / (1 << 53)
@@ -7784,7 +7821,8 @@ async def service_targets(resolve: Resolve, name: str | bytes) -> tuple[SRVExpir
 # --- 21. Guests --------------------------------------------------------------
 #
 # The resolver with the interfaces of others: of aiohttp's resolvers, made at first use, which
-# imports aiohttp only then; and of asyncio's getaddrinfo, by the rules of the C library.
+# imports aiohttp only then; and of asyncio's getaddrinfo and getnameinfo, by the rules of the C
+# library.
 
 OTHER_FAMILY_SECONDS = 0.05  # RFC 8305 3: how long to wait for the other family
 NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
@@ -8243,6 +8281,121 @@ def getaddrinfo(resolve: Resolve) -> GetAddrInfo:
         return rows
 
     return getaddrinfo
+
+
+# What getnameinfo(3) takes; the last two are accepted, but have no effect.
+NI_IDN = getattr(socket, 'NI_IDN', 32)
+NAMEINFO_FLAGS = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV | socket.NI_NOFQDN
+NAMEINFO_FLAGS |= socket.NI_NAMEREQD | socket.NI_DGRAM | NI_IDN | 64 | 128
+ABSENCES = DoesNotExist, CnameChainTooLong  # with which an address has no name
+
+
+def parse_sockaddr(sockaddr: SockAddr) -> tuple[AnyAddress, int, int]:
+    """Returns the address, the port and the scope. Raises as socket.getnameinfo does."""
+    if not isinstance(sockaddr, tuple) or not 2 <= len(sockaddr) <= 4:
+        raise TypeError(f'The address of a socket has to be a tuple of 2 to 4, not {sockaddr!r}')
+    host, *numbers = sockaddr
+    if not isinstance(host, str) or not all([isinstance(each, int) for each in numbers]):
+        raise TypeError(f'The address of a socket has to be a str and numbers, not {sockaddr!r}')
+    port, flow, scope = [*numbers, 0, 0][:3]
+    if not 0 <= flow < 1 << 20:
+        raise OverflowError(f'{flow} is no flow of IPv6')
+    [(_, _, port)] = sockets_for(int(port), socket.SOCK_DGRAM, 0, 0)
+    literal = parse_literal(host, 0, 0)
+    if literal is None:
+        raise socket.gaierror(socket.EAI_NONAME, f'{host!r:.300} is not an address')
+    if literal[0].version == 4 and len(sockaddr) != 2:
+        raise OSError('The address of an IPv4 socket has to be a tuple of 2')
+    return literal[0], port, scope & 0xFFFF_FFFF
+
+
+def domain_of_this_host(hosts: Hosts) -> bytes:
+    """Returns the domain that NI_NOFQDN leaves out, in lower case: that of this host's name."""
+    name = socket.gethostname().lower().encode('utf-8', 'surrogateescape')
+    names = [hosts.get(b'localhost', {}), {CANONICAL_NAME: name}, hosts.get(name, {})]
+    domains = [each.get(CANONICAL_NAME, b'').lower().partition(b'.')[2] for each in names]
+    return next(filter(None, domains), b'')
+
+
+async def name_of_address(resolve: Resolve, address: AnyAddress) -> bytes | None:
+    """Returns the name of an address in hosts, or else in DNS. Raises ResolverError."""
+    hosts = settings_of(resolve).config.files[1]
+    if hosts is not None:
+        names = config_file(hosts.path, parse_host_names)
+        known: bytes | None = names.current(asyncio.get_running_loop().time()).get(address)
+        if known is not None:
+            return known
+    try:
+        records = await resolve(reverse_name(address) + b'.', TYPES.PTR)
+    except ABSENCES:
+        return None
+    # A name that no host can have may be an attack on what it is printed to, or compared with.
+    possible = [
+        each
+        for each in records
+        if isinstance(each, bytes) and HOST_NAME.fullmatch(each) and each[:1] != b'-'
+    ]
+    return possible[0] if possible else None
+
+
+if TYPE_CHECKING:
+
+    class GetNameInfo(Protocol):
+        """What getnameinfo returns: a coroutine function like loop.getnameinfo."""
+
+        async def __call__(self, sockaddr: SockAddr, flags: int = 0) -> tuple[str, str]: ...
+
+
+def getnameinfo(resolve: Resolve) -> GetNameInfo:
+    """Returns a coroutine function with the signature and the results of loop.getnameinfo.
+
+    It does what glibc does: the name of an address comes from hosts, else from its PTR record, and
+    if there is none it is the address. It raises socket.gaierror, whose `__cause__` is a
+    ResolverError if that is the reason, OSError, OverflowError and TypeError.
+    """
+    settings = settings_of(resolve)
+
+    async def getnameinfo(sockaddr: SockAddr, flags: int = 0) -> tuple[str, str]:
+        """Returns the name of a host and that of a service, or the numbers, as text."""
+        address, port, scope = parse_sockaddr(sockaddr)
+        flags = int(flags)
+        if flags & ~NAMEINFO_FLAGS:
+            raise socket.gaierror(socket.EAI_BADFLAGS, f'{flags:#x} are not valid flags')
+        name = None
+        if not flags & socket.NI_NUMERICHOST:
+            mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+            try:
+                name = await name_of_address(resolve, mapped or address)
+            except ResolverError as error:
+                raise to_gaierror(error) from error
+        if name is not None:
+            domain = (
+                domain_of_this_host(settings.config.hosts) if flags & socket.NI_NOFQDN else b''
+            )
+            if domain and name.lower().endswith(b'.' + domain):
+                name = name[: -len(domain) - 1]
+            host = name.decode('ascii')
+            if flags & NI_IDN:
+                with contextlib.suppress(UnicodeError):  # it stays as it is
+                    host = '.'.join(map(encodings.idna.ToUnicode, host.split('.')))
+        elif flags & socket.NI_NAMEREQD:
+            raise socket.gaierror(socket.EAI_NONAME, f'{address} has no name')
+        else:
+            family, (host, *_) = to_sockaddr((address, 0), 0)
+            if scope and family == socket.AF_INET6:
+                zone = str(scope)
+                if address.is_link_local or address.packed[:2] == b'\xff\x02':
+                    with contextlib.suppress(OSError):
+                        zone = socket.if_indextoname(scope)
+                host = f'{host}%{zone}'
+        service = str(port)
+        if not flags & socket.NI_NUMERICSERV:
+            with contextlib.suppress(OSError):  # it has no name
+                protocol = 'udp' if flags & socket.NI_DGRAM else 'tcp'
+                service = socket.getservbyport(port, protocol)
+        return host, service
+
+    return getnameinfo
 
 
 class HostResolver:

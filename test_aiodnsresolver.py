@@ -64,6 +64,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import dns.reversename
 import dns.tsig
 import dns.update
 import dns.xfr
@@ -19178,6 +19179,321 @@ async def test_httpx_uses_the_resolver(library):
         await settle()
 
 
+@pytest.mark.parametrize(
+    'address, expected',
+    [
+        ('192.0.2.1', b'1.2.0.192.in-addr.arpa'),
+        (IPv4Address('192.0.2.1'), b'1.2.0.192.in-addr.arpa'),
+        (module.IPv4AddressExpiresAt('192.0.2.1', 5.0), b'1.2.0.192.in-addr.arpa'),
+        ('::ffff:192.0.2.1', b'1.2.0.192.in-addr.arpa'),
+        # RFC 3596 2.5
+        (
+            '4321:0:1:2:3:4:567:89ab',
+            b'b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.0.0.0.0.1.2.3.4.ip6.arpa',
+        ),
+        ('fe80::1%lo', b'1' + b'.0' * 28 + b'.8.e.f.ip6.arpa'),
+        (module.IPv6AddressExpiresAt('fe80::1%lo', 5.0), b'1' + b'.0' * 28 + b'.8.e.f.ip6.arpa'),
+    ],
+)
+def test_a_reverse_name_is_that_of_the_ptr_records(address, expected):
+    assert module.reverse_name(address) == expected
+    assert dns.reversename.from_address(str(address).partition('%')[0]).to_text().encode() == (
+        expected + b'.'
+    )
+
+
+@pytest.mark.parametrize('address', ['', 'x', '127.1', '192.0.2.1/24', '::1::'])
+def test_only_an_address_has_a_reverse_name(address):
+    with pytest.raises(InvalidName):
+        module.reverse_name(address)
+    for other in (b'192.0.2.1', 5, None):
+        with pytest.raises(TypeError):
+            module.reverse_name(other)
+
+
+# As for getaddrinfo above, but with a host name, too.
+ETC_OF_NAMES = {
+    **ETC,
+    'services': 'http 80/tcp\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\nudp-name 99/udp\n',
+    'hosts': (
+        '127.0.0.1 localhost\n'
+        '192.0.2.10 ours.corp.example host\n'
+        '192.0.2.11 Canonical.Example alias\n'
+        '192.0.2.12 alias first.example\n'
+        '192.0.2.12 second.example\n'
+        '2001:db8::11 six.example # 2001:db8::12\n'
+        '::ffff:192.0.2.13 mapped.example\n'
+        '192.0.2.13 too-late.example\n'
+        '192.0.2.14\n'
+        '::1 loop.example\n'
+        '192.0.2.15 www.corp.example\n'
+        'fe80::5%lo scoped.example\n'
+    ),
+}
+PTR = {
+    '198.51.100.1': b'Host.Example',
+    '198.51.100.4': b'a\\032b.example',
+    '198.51.100.5': b'-x.example',
+    '198.51.100.6': b'under_score.x-.example',
+    '198.51.100.9': b'www.corp.example',
+    '198.51.100.11': b'corp.example',
+    '198.51.100.12': b'wwwcorp.example',
+    '198.51.100.13': b'x\\.y.example',
+    '198.51.100.14': b'www.CORP.example',
+    '2001:db8::1': b'v6.example',
+    '2001:db8::12': b'twelve.example',
+    '::1:2:3:4': b'x' * 63 + b'.example',
+}
+REVERSE_ZONE = [
+    *[rr(module.reverse_name(each), TYPES.PTR, name) for each, name in PTR.items()],
+    cname(module.reverse_name('198.51.100.7'), b'7.0-24.100.51.198.in-addr.arpa'),  # RFC 2317
+    rr(b'7.0-24.100.51.198.in-addr.arpa', TYPES.PTR, b'seven.example'),
+    rr(module.reverse_name('198.51.100.8'), TYPES.TXT, (b'no PTR',)),
+    # With the search list it would be found here:
+    rr(module.reverse_name('198.51.100.99') + b'.one.example', TYPES.PTR, b'wrong.example'),
+]
+FAILING = {
+    module.reverse_name('198.51.100.2'): RCODES.SERVFAIL,
+    module.reverse_name('198.51.100.3'): RCODES.REFUSED,
+}
+NAMEREQD, NUMERIC_HOST, NUMERIC_PORT = socket.NI_NAMEREQD, socket.NI_NUMERICHOST, 2
+SOCKADDRS = [
+    *[(f'192.0.2.{number}', 80) for number in range(10, 16)],
+    *[(f'198.51.100.{number}', 80) for number in range(1, 15)],
+    *[(each, 53) for each in ('127.0.0.1', '127.1', '::1', '2001:db8::1', '2001:db8::11')],
+    *[(each, 53) for each in ('2001:db8::12', '::ffff:198.51.100.1', '::ffff:192.0.2.13')],
+    *[(each, 99) for each in ('::1:2:3:4', '198.51.100.99', '::ffff:198.51.100.98')],
+    *[('fe80::5', 80, 0, scope) for scope in (0, 1, 99, -1, 1 << 32)],
+    *[('2001:db8::5', 80, 5, 1), ('ff02::1', 80, 0, 1), ('fe80::5%lo', 80), ('ff05::1', 0, 0, 1)],
+    *[('fe80::5%nosuch', 80), ('', 80), ('x', 80), ('localhost', 80), ('x', -1)],
+    *[('192.0.2.11', port) for port in (0, 1, 69, -1, 65536, 65616, 2**31 - 1, True)],
+]
+NAME_TABLE = [
+    *[(each, flags) for each in SOCKADDRS for flags in (0, NAMEREQD, NUMERIC_HOST | NUMERIC_PORT)],
+    *[(each, socket.NI_NOFQDN) for each in SOCKADDRS if each[1] == 80],
+    *[(('192.0.2.11', port), socket.NI_DGRAM) for port in (53, 69, 80, 99, 9)],
+    *[(('192.0.2.11', 80), flags) for flags in (64, 128, 256, 1 << 20, -1, NUMERIC_PORT)],
+    *[(each, NUMERIC_HOST | NAMEREQD) for each in (('192.0.2.11', 80), ('198.51.100.99', 80))],
+    (('x', 80), 1 << 20),
+]
+# As above, what ours gives where the two differ.
+NAMES_ON_PURPOSE = {
+    # The domain of this host is left out only at the end, whatever its letter case.
+    (('198.51.100.14', 80), socket.NI_NOFQDN): ('www', 'http'),
+    # A line of hosts without a name gives an address no name.
+    (('192.0.2.14', 80), 0): ('192.0.2.14', 'http'),
+    (('192.0.2.14', 80), socket.NI_NOFQDN): ('192.0.2.14', 'http'),
+    (('192.0.2.14', 80), NAMEREQD): 'EAI_NONAME',
+}
+
+
+def answer_for_names(query):
+    name = query.qd[0].name.lower()
+    if name in FAILING:
+        return reply_to(query, rcode=FAILING[name])
+    return knowing(*REVERSE_ZONE)(query)
+
+
+def outcome_of_getnameinfo(call, *row):
+    try:
+        return call(*row)
+    except socket.gaierror as error:
+        return plain(error)
+
+
+def compare_names_in_a_namespace(etc):
+    """Prints what the C library and ours give for each row of the table."""
+
+    def serve():
+        while True:
+            data, source = sock.recvfrom(65535)
+            sock.sendto(pack(answer_for_names(parse(data))), source)
+
+    change_lo(0x8914, struct.pack('16sH22x', b'lo', 0x1))  # SIOCSIFFLAGS, IFF_UP
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(('127.0.0.1', 53))
+    threading.Thread(target=serve, daemon=True).start()
+    subprocess.run(['mount', '--bind', etc, '/etc'], check=True)
+    socket.sethostname('host')  # of this namespace
+    loop = asyncio.new_event_loop()
+    call = module.getnameinfo(Resolver()[0])
+
+    def ours(*row):
+        return loop.run_until_complete(call(*row))
+
+    calls = socket.getnameinfo, ours
+    print([[outcome_of_getnameinfo(each, *row) for each in calls] for row in NAME_TABLE])
+    loop.close()
+
+
+@pytest.fixture(scope='module')
+def names_of_both_libraries(tmp_path_factory):
+    etc = tmp_path_factory.mktemp('etc')
+    for name, text in ETC_OF_NAMES.items():
+        (etc / name).write_text(text)
+    program = 'import sys, test_aiodnsresolver as t; t.compare_names_in_a_namespace(sys.argv[1])'
+    alone = ['unshare', '-mnu' if os.geteuid() == 0 else '-rmnu']
+    if subprocess.run([*alone, 'true'], capture_output=True).returncode:
+        pytest.skip('This user may not make namespaces')
+    ran = subprocess.run(
+        [*alone, sys.executable, '-X', 'dev', '-W', 'error', '-c', program, etc],
+        cwd=HERE,
+        env={k: v for k, v in os.environ.items() if k not in ('LOCALDOMAIN', 'RES_OPTIONS')},
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return dict(zip(map(repr, NAME_TABLE), ast.literal_eval(ran.stdout), strict=True))
+
+
+@pytest.mark.parametrize('row', NAME_TABLE, ids=repr)
+def test_getnameinfo_gives_what_the_c_library_gives(row, names_of_both_libraries):
+    of_c, ours = names_of_both_libraries[repr(row)]
+    assert ours == NAMES_ON_PURPOSE.get(row, of_c)
+    assert (ours != of_c) == (row in NAMES_ON_PURPOSE)
+
+
+def name_resolver_of(server, **arguments):
+    return module.getnameinfo(resolver_of(server, transform_fqdn=as_it_is, **arguments)[0])
+
+
+def ptr(address, *names):
+    """An `answer` with these names of an address, whatever is asked for."""
+    owner = module.reverse_name(address)
+    return answering(*[rr(owner, TYPES.PTR, name) for name in names])
+
+
+SOCKADDR = '198.51.100.1', 80
+
+
+@on_every_loop
+async def test_the_name_of_an_address_is_asked_for_once_and_without_the_search_list():
+    async with Nameserver(ptr(SOCKADDR[0], b'Host.Example')) as server:
+        call = name_resolver_of(server, search=SEARCH)
+        for address in (SOCKADDR[0], f'::ffff:{SOCKADDR[0]}'):
+            assert await call((address, 8080), socket.NI_NUMERICSERV) == ('Host.Example', '8080')
+        assert server.names == [module.reverse_name(SOCKADDR[0])]
+        assert await call(SOCKADDR, socket.NI_NUMERICHOST | 2) == (SOCKADDR[0], '80')
+        assert len(server.queries) == 1
+
+
+@on_every_loop
+async def test_hosts_has_the_name_of_an_address(tmp_path):
+    path = tmp_path / 'hosts'
+    path.write_text('a..b not.there\n198.51.100.1\nx y\n198.51.100.1 Web.Example other\n')
+    get_host = functools.partial(module.get_host_from_etc_hosts, path=path)
+    async with Nameserver(nowhere) as server:
+        call = name_resolver_of(server, get_host=get_host)
+        assert (await call(SOCKADDR))[0] == 'Web.Example'
+        assert server.queries == []
+        path.write_text('198.51.100.1 new.example\n')
+        turn(module.STAT_SECONDS + 0.1)
+        assert (await call(SOCKADDR))[0] == 'new.example'
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'names, expected',
+    [
+        ([b'a.example', b'b.example'], 'a.example'),
+        ([b'a b', b'b.example'], 'b.example'),
+        ([b''], SOCKADDR[0]),
+        ([b'a\\010b'], SOCKADDR[0]),
+        ([b'xn--bcher-kva.example'], 'b\xfccher.example'),
+        ([b'xn--a.example'], 'xn--a.example'),
+        ([b'x' * 63 + b'.example'], 'x' * 63 + '.example'),
+    ],
+)
+async def test_only_the_name_of_a_host_is_the_name_of_an_address(names, expected):
+    async with Nameserver(ptr(SOCKADDR[0], *names)) as server:
+        assert (await name_resolver_of(server)(SOCKADDR, module.NI_IDN))[0] == expected
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'answer, flags, expected, cause',
+    [
+        (nowhere, NAMEREQD, socket.EAI_NONAME, type(None)),
+        (no_data, NAMEREQD, socket.EAI_NONAME, type(None)),
+        (server_failure, 0, socket.EAI_AGAIN, ResponseCode),
+        (answering(ra=0), 0, socket.EAI_AGAIN, BadResponse),
+        (silent, 0, socket.EAI_AGAIN, QueryTimeout),
+        (silent, NAMEREQD | NUMERIC_HOST, socket.EAI_NONAME, type(None)),
+    ],
+)
+async def test_an_address_whose_name_cannot_be_found(answer, flags, expected, cause):
+    async with Nameserver(answer) as server:
+        with pytest.raises(socket.gaierror) as caught:
+            await in_time(name_resolver_of(server)(SOCKADDR, flags))
+        assert caught.value.errno == expected
+        assert isinstance(caught.value.__cause__, cause)
+
+
+@on_every_loop
+async def test_an_address_whose_name_is_an_alias_without_end_has_none():
+    def answer(query):
+        return reply_to(query, cname(query.qd[0].name, b'x.' + query.qd[0].name))
+
+    async with Nameserver(answer) as server:
+        assert (await name_resolver_of(server)(SOCKADDR, 2)) == (SOCKADDR[0], '80')
+
+
+@on_every_loop
+async def test_a_get_host_that_gives_addresses_for_a_name_gives_no_name():
+    async def get_host(fqdn, qtype):
+        return IPv4Address(SOCKADDR[0])
+
+    resolve, _ = Resolver(get_host=get_host)
+    assert (await module.getnameinfo(resolve)(SOCKADDR, 2)) == (SOCKADDR[0], '80')
+
+
+@on_every_loop
+@pytest.mark.parametrize(
+    'sockaddr',
+    [
+        *([*SOCKADDR], SOCKADDR[:1], SOCKADDR * 3, (b'192.0.2.1', 80), ('192.0.2.1', '80'), None),
+        *(('::1', 80, 1 << 20), ('::1', 80, -1, 0), ('::1', 80, 0, 'lo'), ('192.0.2.1', 80, 0)),
+        *(('\ud800', 80), ('::\ud800', 80), ('\xe9', 80)),
+    ],
+    ids=repr,
+)
+async def test_what_is_no_address_of_a_socket_is_the_error_of_asyncio(sockaddr):
+    call = module.getnameinfo(Resolver(get_host=no_host)[0])
+    kinds = TypeError, OverflowError, socket.gaierror, OSError, UnicodeError
+    kind = None
+    try:
+        socket.getnameinfo(sockaddr, NUMERIC_HOST)
+    except kinds as error:
+        kind = next(each for each in kinds if isinstance(error, each))
+    with pytest.raises(socket.gaierror if kind is UnicodeError else kind):
+        await call(sockaddr, NUMERIC_HOST)
+
+
+def test_getnameinfo_takes_a_resolve_that_resolver_made():
+    async def resolve(name, qtype):
+        return ()
+
+    with pytest.raises(TypeError, match='Resolver'):
+        module.getnameinfo(resolve)
+
+
+@on_every_loop
+async def test_the_domain_of_this_host_may_be_left_out(monkeypatch):
+    async with Nameserver(ptr(SOCKADDR[0], b'www.Corp.example')) as server:
+        call = name_resolver_of(server)
+        for host_name, expected in (
+            ('ours.corp.example', 'www'),
+            ('ours.example', 'www.Corp'),
+            ('ours', 'www.Corp.example'),
+            ('ours.orp.example', 'www.Corp.example'),
+            ('x.www.corp.example', 'www.Corp.example'),
+        ):
+            monkeypatch.setattr(socket, 'gethostname', lambda: host_name)  # noqa: B023
+            assert (await call(SOCKADDR, socket.NI_NOFQDN))[0] == expected
+            assert (await call(SOCKADDR))[0] == 'www.Corp.example'
+
+
 # --- 22. Command line --------------------------------------------------------
 
 COMMAND = [sys.executable, '-X', 'dev', '-W', 'error', '-m', 'aiodnsresolver']
@@ -19830,7 +20146,7 @@ def test_the_stub_has_public_names_only(tmp_path):
     answers = [f'{record}ExpiresAt' for record in records]
     # Three bases, what is returned first, an item of an answer of type APL, and `Zone.writer`.
     needed = ['Mnemonic', 'AddressExpiresAt', 'HostResolver', 'Resolve', 'AddressPrefix']
-    needed += ['ZoneWriter', 'GetAddrInfo']
+    needed += ['ZoneWriter', 'GetAddrInfo', 'GetNameInfo']
     assert sorted(defined) == sorted([*public, *records, *answers, *needed, 'AioHttpDnsResolver'])
 
 
@@ -19896,6 +20212,21 @@ def test_type_checkers_know_the_answer_to_each_type(checker, tmp_path):
 
 
 # --- The README --------------------------------------------------------------
+
+
+async def an_address_has_a_name(scope):
+    """Asks for the name of another end, and for the PTR records of an address."""
+    async with Nameserver(ptr('127.0.0.1', b'here.example')) as server:
+        resolve, _ = resolver_of(server)
+        loop = asyncio.get_running_loop()
+        assert loop.getnameinfo.__module__ == module.__name__
+        loop.getnameinfo = module.getnameinfo(resolve)
+        scope['resolve'] = resolve
+        with contextlib.closing(socket.create_server(('127.0.0.1', 0))) as listener:
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await scope['name_of'](writer) == 'here.example'
+            writer.close()
+        assert await scope['pointers']('127.0.0.1') == (b'here.example',)
 
 
 async def a_service_is_reached(scope):
@@ -19996,7 +20327,7 @@ async def the_guard_holds(scope):
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 25
+    assert len(examples) == 26
 
     def answer(query):
         zone = {
@@ -20023,6 +20354,7 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
             assert await scope['seconds_left']('www.example.com') == 30
             assert texts(await scope['addresses_of']('localhost')) == ['127.0.0.1']
             assert asyncio.get_running_loop().getaddrinfo.__module__ == module.__name__
+            await an_address_has_a_name(scope)
             await a_service_is_reached(scope)
             await the_guard_holds(scope)
             resolve, _ = Resolver(scope['get_host'])
