@@ -57,6 +57,7 @@ import socket
 import struct
 import sys
 import time
+import unicodedata
 from collections import OrderedDict, deque, namedtuple
 from collections.abc import (
     AsyncGenerator,
@@ -133,6 +134,7 @@ __all__ = [
     'sign',
     'tcp',
     'tls',
+    'to_unicode',
     'transfer',
     'udp',
     'udp_with_fallback',
@@ -753,7 +755,16 @@ LENGTH_OCTET = [bytes([length]) for length in range(256)]
 HOST_NAME = re.compile(rb'(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?')  # most names
 TOKEN = re.compile(rb'\\([0-9]{3}|[^0-9])|([^\\])', re.DOTALL)
 IDNA_DOTS = re.compile('[.\u3002\uff0e\uff61]')  # RFC 3490 3.1
-IDNA_DEVIATIONS = frozenset('\u00df\u1e9e\u03c2\u200c\u200d')  # sharp s, final sigma, joiners
+# What Unicode 3.2 knew and IDNA 2003 maps otherwise: sharp s, final sigma, joiners; fillers and
+# vowels that cannot be seen, and a hyphen; five ideographs whose normal form was corrected since.
+IDNA_DEVIATIONS = frozenset(
+    '\u00df\u03c2\u200c\u200d\u115f\u1160\u3164\uffa0\u17b4\u17b5\u1806\u3002'
+    '\U0002f868\U0002f874\U0002f91f\U0002f95f\U0002f9bf'
+)
+JOINERS = frozenset('\u200c\u200d')
+RIGHT_TO_LEFT = frozenset({'R', 'AL', 'AN'})  # bidirectional classes (RFC 5893 2)
+BESIDE_RIGHT_TO_LEFT = frozenset({'R', 'AL', 'EN', 'ES', 'CS', 'ET', 'ON', 'BN', 'NSM'})
+IDNA_EXTRA = "without IDNA 2008, for which there is the extra: pip install 'aiodnsresolver[idna]'"
 LETTERS_DIGITS_HYPHEN = re.compile(rb'[A-Za-z0-9_-]+')
 
 
@@ -806,27 +817,71 @@ def split_name(name: bytes) -> list[bytes]:
     return labels
 
 
+@functools.cache
+def idna_library() -> Any:
+    """Returns the module idna, or None where it is not installed. Raises SocketError."""
+    try:
+        with importing('idna'):
+            import idna.uts46data  # which the package itself would import later
+    except ImportError:
+        return None
+    return idna
+
+
+def map_uts46(idna: Any, label: str) -> str:
+    """Returns a label as UTS 46 maps it, non-transitional. Raises ValueError."""
+    mapped: str = idna.uts46_remap(label, std3_rules=False)
+    idna.check_bidi(mapped)
+    for at, character in enumerate(mapped):
+        if character in JOINERS and not idna.valid_contextj(mapped, at):
+            raise ValueError('a joiner is not between characters that it could join')
+    return mapped
+
+
+def map_idna_2003(label: str) -> str:
+    """Returns a label as RFC 3491 maps it, if UTS 46 maps it to the same. Raises ValueError."""
+    mapped = encodings.idna.nameprep(label)
+    characters = {*label, *mapped}
+    is_known = 'Cn' not in map(unicodedata.ucd_3_2_0.category, characters)
+    directions = {*map(unicodedata.bidirectional, mapped)}
+    is_ordered = directions.isdisjoint(RIGHT_TO_LEFT) or directions <= BESIDE_RIGHT_TO_LEFT
+    # Some letters have another case only since Unicode 3.2.
+    is_folded = mapped == mapped.lower()
+    if not (is_known and is_ordered and is_folded and IDNA_DEVIATIONS.isdisjoint(characters)):
+        raise ValueError('it may be another name in IDNA 2008')
+    return mapped
+
+
 def idna_label(label: str) -> bytes:
-    """Returns an ASCII label unchanged, any other as an A-label (RFC 3490). Raises InvalidName."""
+    """Returns an ASCII label unchanged, any other as an A-label (RFC 5890 2.3.2.1).
+
+    Raises InvalidName, or SocketError if there is no descriptor to import the package idna.
+    """
     if label.isascii():
         return label.encode('ascii')
-    # A label that is too long is refused here, because the codec is slow on it.
-    if len(label) > MAX_LABEL or not IDNA_DEVIATIONS.isdisjoint(label):
-        raise InvalidName(f'{label[:MAX_LABEL]!r} is too long, or would lose a character in IDNA')
+    # A label that is too long is refused here, because IDNA is slow on it (CVE-2024-3651).
+    if len(label) > MAX_LABEL:
+        raise InvalidName(f'{label[:MAX_LABEL]!r}... is too long')
+    idna = idna_library()
     try:
-        octets = encodings.idna.ToASCII(label)
-    except UnicodeError as error:
-        raise InvalidName(f'{label!r} cannot be encoded by IDNA: {error}') from error
-    # Normalisation turns some characters into dots, slashes or spaces: a boundary would move.
-    if not LETTERS_DIGITS_HYPHEN.fullmatch(octets):
-        raise InvalidName(f'{label!r} in IDNA has a character that no host name may have')
+        mapped = map_idna_2003(label) if idna is None else map_uts46(idna, label)
+        octets = mapped.encode() if mapped.isascii() else b'xn--' + mapped.encode('punycode')
+    except ValueError as error:  # UnicodeError, and those of the package, are such
+        hint = f' {IDNA_EXTRA}' if idna is None else ''
+        raise InvalidName(f'{label!r} cannot be encoded by IDNA{hint}: {error}') from error
+    # Normalisation turns some characters into dots, slashes or spaces: a boundary would move. A
+    # mark joins the dot before it. Two hyphens there are for A-labels (RFC 5891 4.2.3.1).
+    is_hyphenated = mapped.startswith('-') or mapped.endswith('-') or mapped[2:4] == '--'
+    starts_with_mark = mapped != '' and unicodedata.category(mapped[0]).startswith('M')
+    if is_hyphenated or starts_with_mark or not LETTERS_DIGITS_HYPHEN.fullmatch(octets):
+        raise InvalidName(f'{label!r} in IDNA has a character where no host name may have it')
     return octets
 
 
 def to_name(name: str | bytes) -> bytes:
     """Returns a caller's name in canonical presentation form, with its letter case.
 
-    Raises InvalidName, or TypeError if it is neither str nor bytes.
+    Raises InvalidName, TypeError if it is neither str nor bytes, or as `idna_label`.
     """
     if isinstance(name, str):
         if name.isascii():
@@ -840,6 +895,26 @@ def to_name(name: str | bytes) -> bytes:
     if len(name) < MAX_NAME - 1 and HOST_NAME.fullmatch(name):
         return name.removesuffix(b'.')
     return b'.'.join([escape_label(label) for label in split_name(name)])
+
+
+def to_unicode(name: str | bytes) -> str:
+    """Returns a name for people to read, without its final dot: A-labels as U-labels (RFC 5890).
+
+    An A-label that does not become itself again stays as it is, so nothing that IDNA refuses or
+    removes is in the result: no control characters, no bidirectional overrides. Other labels stay
+    in presentation form, with their escapes. Raises InvalidName or TypeError; and SocketError if
+    there is no descriptor to import the package idna for a str that is not ASCII.
+    """
+    labels = []
+    for label in map(escape_label, split_name(to_name(name))):
+        text = label.decode('ascii')
+        if label[:4].lower() == b'xn--':
+            with contextlib.suppress(UnicodeError, InvalidName, SocketError):
+                unicode = label[4:].lower().decode('punycode')
+                if idna_label(unicode) == label.lower():
+                    text = unicode
+        labels.append(text)
+    return '.'.join(labels)
 
 
 def ends_in_backslash(name: bytes) -> bool:

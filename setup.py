@@ -174,6 +174,7 @@ setup(
     extras_require={
         'aiohttp': ['aiohttp'],
         'https': ['h2'],
+        'idna': ['idna>=3.7'],  # CVE-2024-3651
         'test': [
             'pytest',
             'hypothesis',
@@ -182,6 +183,7 @@ setup(
             'aiohttp',
             'h2',
             'httpx',
+            'idna>=3.7',
             'trustme',
             'coverage',
             'mypy',

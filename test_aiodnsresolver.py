@@ -46,6 +46,8 @@ import threading
 import time
 import traceback
 import tracemalloc
+import types
+import unicodedata
 import warnings
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -1072,47 +1074,263 @@ def test_a_compressed_name_of_more_than_255_octets_is_malformed():
     assert len(parse(header(qd=2) + questions).qd[1].name) == 253
 
 
+@contextlib.contextmanager
+def importing_as_idna(what):
+    """Imports `what` as the package idna. None: as if it were not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, 'idna', what)
+        patch.delitem(sys.modules, 'idna.uts46data', raising=False)
+        module.idna_library.cache_clear()
+        yield
+    module.idna_library.cache_clear()
+
+
+@pytest.fixture(params=['with the package idna', 'without'])
+def idna_or_not(request):
+    """Whether the package idna can be imported."""
+    if request.param == 'without':
+        with importing_as_idna(None):
+            yield False
+    else:
+        yield True
+
+
 @pytest.mark.parametrize(
     'name, canonical',
     [
         ('bücher.example', b'xn--bcher-kva.example'),
         ('BÜCHER.Example', b'xn--bcher-kva.Example'),
         ('BÜX.Example', b'xn--bx-xka.Example'),
+        ('bu\u0308cher.example', b'xn--bcher-kva.example'),  # not composed
         ('例え。テスト', b'xn--r8jz45g.xn--zckzah'),
         ('www\uff0ebücher\uff61example', b'www.xn--bcher-kva.example'),
         ('\uff57\uff57\uff57.example', b'www.example'),
+        ('ﬁne\u00ad.example', b'fine.example'),  # a ligature, and a soft hyphen
         ('_dmarc.bücher.example', b'_dmarc.xn--bcher-kva.example'),
+        ('_bücher.example', b'xn--_bcher-4ya.example'),
         ('xn--bcher-kva.example', b'xn--bcher-kva.example'),
         ('xn--\\255.example', b'xn--\\255.example'),
         ('☃.example.', b'xn--n3h.example'),
+        ('بازار.example', b'xn--mgbab2bd.example'),
     ],
 )
-def test_only_labels_that_are_not_ascii_pass_through_idna(name, canonical):
+def test_only_labels_that_are_not_ascii_pass_through_idna(idna_or_not, name, canonical):
     assert module.to_name(name) == canonical
+
+
+@pytest.mark.parametrize(
+    'name, canonical',
+    [
+        ('straße.example', b'xn--strae-oqa.example'),  # would be strasse.example
+        ('STRAẞE.example', b'xn--strae-oqa.example'),
+        ('φίλος.example', b'xn--kxaymmq.example'),  # would end in another sigma
+        ('නම්\u200dබර.example', None),  # ZWJ, ZWNJ: would vanish
+        ('\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.example', b'xn--mgba3gch31f060k.example'),
+        ('😱.example', b'xn--s38h.example'),  # not in Unicode 3.2
+        ('ა\u1c90.example', None),  # a letter that has got a capital since
+        ('\u2c00.example', None),
+        ('\u04c0.example', None),
+        ('\U0002f868.example', None),  # an ideograph whose normal form was wrong
+        ('א1.example', b'xn--1-zhc.example'),
+    ],
+)
+def test_a_name_on_which_the_versions_of_idna_differ_needs_the_package(
+    idna_or_not, name, canonical
+):
+    if idna_or_not:
+        assert canonical is None or module.to_name(name) == canonical
+        assert module.to_name(name).startswith(b'xn--')
+    else:
+        with pytest.raises(InvalidName, match=r"pip install 'aiodnsresolver\[idna\]'"):
+            module.to_name(name)
 
 
 @pytest.mark.parametrize(
     'name',
     [
-        'straße.example',  # would be strasse.example
-        'STRAẞE.example',
-        'φιλος.example',  # would end in another sigma
-        'a\u200cb.example',  # ZWNJ, ZWJ: would vanish
+        'a\u200cb.example',  # ZWNJ, ZWJ: where they join nothing
         'a\u200db.example',
+        '\u200d.example',
         'a\u2024b.example',  # a dot once normalised
         'a\u2100b.example',  # a slash once normalised
         'a\u00a0b.example',  # a space once normalised
+        'a\u202eb.example',  # RIGHT-TO-LEFT OVERRIDE
+        'a\u2067b.example',  # RIGHT-TO-LEFT ISOLATE, which Unicode 3.2 did not know
+        'a\u0085b.example',
+        'aא.example',  # in both directions
+        'א\u0661a.example',
+        '\u0660\u05d01.example',
+        '\u0301a\u00fc.example',  # would join the dot before it
+        '\u00ad.example',  # nothing is left
+        '\ufeff.example',
         'a\\.ü.example',
         'ü' * 64 + '.example',
-        'ü' * 100_000,
+        'ü' * 1_000_000,
+        'a\u0301' * 1_000_000,
+        'ü.' * 500_000,
+        '\u3002' * 1_000_000,
         'ü..example',
         '\ud800.example',
+        '\ue000.example',
+        '\U0010ffff.example',
         'xn--ü.example',
+        'xn--\uff42cher-kva.example',  # would be an A-label
+        '\uff58n--a-ecp.example',
+        'ab--ü.example',
+        '-ü.example',
+        'ü-.example',
+    ],
+    ids=lambda name: ascii(name[:20]),
+)
+def test_a_name_that_idna_would_change_or_refuse_is_invalid(idna_or_not, name):
+    before = time.process_time()
+    with pytest.raises(InvalidName) as raised:
+        module.to_name(name)
+    assert time.process_time() - before < 0.5
+    assert len(str(raised.value)) < 800
+    assert str(raised.value).isprintable()
+
+
+def count_same_without_idna(labels):
+    """Counts those that are the same domain without the package idna, the others being invalid."""
+
+    def domain_of(label):
+        try:
+            return module.idna_label(label)
+        except InvalidName:
+            return None
+
+    domains = [domain_of(label) for label in labels]
+    with importing_as_idna(None):
+        same = 0
+        for label, domain in zip(labels, domains, strict=True):
+            without = domain_of(label)
+            assert without in (None, domain), ascii(label)
+            same += without is not None
+    return same
+
+
+def characters_of_idna_2003():
+    """All that Unicode 3.2 knew, save most of the ideographs and of the Korean syllables."""
+    blocks = [range(0x80, 0x3500), range(0xA000, 0xAC80), range(0xF900, 0x11000)]
+    blocks += [range(0x1D000, 0x1D800), range(0x2F800, 0x2FA20), range(0xE0000, 0xE0080)]
+    characters = [chr(number) for block in blocks for number in block]
+    known = unicodedata.ucd_3_2_0.category
+    return [character for character in characters if known(character) != 'Cn']
+
+
+@pytest.mark.long
+def test_without_the_package_idna_no_character_leads_to_another_domain():
+    contexts = ('%s', 'a%sa', '\u05d0%s\u05d0', '\u0627%s')
+    labels = [context % each for each in characters_of_idna_2003() for context in contexts]
+    assert count_same_without_idna(labels) > 20_000
+
+
+def test_without_the_package_idna_no_name_leads_to_another_domain():
+    draw = random.Random(7)
+    known = characters_of_idna_2003()
+    groups = [
+        [each for each in known if unicodedata.category(each).startswith('M')],
+        [each for each in known if unicodedata.decomposition(each)],
+        [each for each in known if each.lower() != each.upper()],
+        [each for each in known if unicodedata.bidirectional(each) in ('R', 'AL', 'AN', 'NSM')],
+        [chr(number) for number in [*range(0x1100, 0x1200), *range(0xAC00, 0xD7A4, 7)]],
+        [*'abAB01_-'],
+    ]
+    labels = [
+        ''.join(draw.choice(draw.choice(groups)) for _ in range(draw.randint(1, 4)))
+        for _ in range(3000)
+    ]
+    assert count_same_without_idna(labels) > 500
+
+
+@pytest.mark.parametrize(
+    'name, text',
+    [
+        (b'xn--bcher-kva.example', 'bücher.example'),
+        ('xn--bcher-kva.example.', 'bücher.example'),
+        (b'XN--BCHER-KVA.Example', 'bücher.Example'),
+        ('BÜCHER.例え。テスト', 'bücher.例え.テスト'),
+        (b'_x.xn--n3h', '_x.☃'),
+        (b'', ''),
+        (b'.', ''),
+        (b'a\\.xn--bcher-kva.b', 'a\\.xn--bcher-kva.b'),  # one label of another form
+        (b'a\\\\.xn--bcher-kva', 'a\\\\.bücher'),
+        (b'\\255\\000.xn--n3h', '\\255\\000.☃'),
+        (b'xn--bcher-kva\\000', 'xn--bcher-kva\\000'),
+        (b'xn--', 'xn--'),
+        (b'xn--a-', 'xn--a-'),
+        (b'xn--a', 'xn--a'),
+        (b'xn--99999999', 'xn--99999999'),  # past the end of Unicode
+        (b'xn--\\255', 'xn--\\255'),
     ],
 )
-def test_a_name_that_idna_would_change_or_refuse_is_invalid(name):
+def test_a_name_for_people_has_u_labels(idna_or_not, name, text):
+    assert module.to_unicode(name) == text
+
+
+@pytest.mark.parametrize('label', ['faß', '\u0646\u0627\u0645\u0647\u200c\u0627\u06cc', '😱'])
+def test_a_u_label_of_idna_2008_is_read_with_the_package(idna_or_not, label):
+    octets = b'xn--' + label.encode('punycode')
+    assert module.to_unicode(octets) == (label if idna_or_not else octets.decode())
+
+
+@pytest.mark.parametrize(
+    'hostile',
+    [
+        *'\x80\x85\u00a0\u00ad\u2028\u3000\ufeff\u200b\u200e\u202a\u202e\u2060\u2066\u2067\u2069',
+        *'\u061c\u180e\u115f\u3164\uffa0\ufe0f\ue000\ud800\uffff\ufffd\U000e0001\U000e0041',
+        *'\u3002\uff0e\uff61\u2024\u2100\uff0f\uff1a\ufe52',  # dots, slashes, a colon
+        *'Ü\uff42\u1e9e\u212a\u2126\u017f\ufb01',  # would become others
+        *'\u200c\u200d\u0301',
+    ],
+    ids=ascii,
+)
+def test_no_character_that_misleads_is_shown(idna_or_not, hostile):
+    for text in (hostile, f'{hostile}a', f'a{hostile}', f'ü{hostile}', f'א{hostile}א'):
+        # A mark after a letter is shown if the two have no other spelling.
+        if hostile == '\u0301' and not text.startswith(hostile) and text[0] != 'a':
+            continue
+        octets = b'xn--' + text.encode('punycode')
+        assert module.to_unicode(octets + b'.example') == f'{octets.decode()}.example'
+
+
+def test_a_name_for_people_is_the_same_name(idna_or_not):
+    draw = random.Random(8)
+    shown = 0
+    for _ in range(2000):
+        size = draw.randint(0, 12)
+        octets = b'xn--' + bytes(draw.choices(b'abcdefghijklmnopqrstuvwxyz0123456789-', k=size))
+        text = module.to_unicode(octets)
+        assert module.to_name(text) == octets
+        assert text.isprintable()
+        shown += not text.isascii()
+    assert shown > 10
+
+
+@pytest.mark.parametrize('name', [b'a..b', 'ü..b', b'a' * 64, 'a' * 1_000_000, '\\999', '\ud800'])
+def test_a_name_for_people_is_a_valid_one(idna_or_not, name):
     with pytest.raises(InvalidName):
-        module.to_name(name)
+        module.to_unicode(name)
+
+
+def test_a_broken_package_idna_is_none():
+    with importing_as_idna(types.ModuleType('idna')):  # without its tables
+        assert module.idna_library() is None
+        assert module.to_name('bücher') == b'xn--bcher-kva'
+    assert module.idna_library() is not None
+
+
+def test_who_has_ascii_names_does_not_import_idna():
+    script = (
+        'import sys, aiodnsresolver; aiodnsresolver.to_name("www.example");'
+        'aiodnsresolver.to_unicode(b"www.example"); print("idna" in sys.modules);'
+        'print(aiodnsresolver.to_unicode(b"xn--fa-hia") == "fa\\xdf", "idna" in sys.modules)'
+    )
+    ran = subprocess.run(
+        [sys.executable, '-c', script], cwd=HERE, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == 'False\nTrue True\n'
 
 
 @pytest.mark.parametrize('name', [None, 1, ['a'], bytearray(b'a')])
@@ -14122,7 +14340,7 @@ CALLS = {
     'resolv.conf': (lambda: Resolver()[0]('x.example', TYPES.A), ''),
     'hosts': (lambda: get_host_from_etc_hosts(b'x.example', TYPES.A), ''),
     'resolve': (resolving(('127.0.0.1', PORT)), ''),
-    'resolve, IDNA': (resolving(('127.0.0.1', PORT), 'b\u00fccher.example'), ''),
+    'resolve, IDNA': (resolving(('127.0.0.1', PORT), 'b\u00fccher.example'), 'idna'),
     'resolve, a scope': (resolving(('fe80::1%lo', PORT)), ''),
     'resolve, tcp': (resolving(f'tcp://127.0.0.1:{PORT}'), ''),
     'resolve, tls': (resolving(f'tls://127.0.0.1:{PORT}#dns.example'), ''),
@@ -14160,11 +14378,12 @@ async def main():
         except OSError:
             imported.clear()
         came = await outcome(call)
+        text = to_unicode(b'xn--bcher-kva') if what == 'resolve, IDNA' else 'xn--bcher-kva'
         others = [name for name in imported if name.partition('.')[0] != may_be_imported]
         for fd in taken:
             os.close(fd)
-        if came != ('SocketError', 24) or others:
-            print(what, came, others)
+        if came != ('SocketError', 24) or others or text != 'xn--bcher-kva':
+            print(what, came, others, text)
         if len(os.listdir('/proc/self/fd')) != everywhere:
             print(what, 'leaves a descriptor')
     # Nothing of it was remembered.
@@ -20327,7 +20546,7 @@ async def the_guard_holds(scope):
 def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 26
+    assert len(examples) == 27
 
     def answer(query):
         zone = {
@@ -20408,7 +20627,7 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
                 await settle()
 
     run(main())
-    printed = "127.0.0.1\n10 b'mail.example.com'\n10 mail.example.com.\n"
+    printed = "127.0.0.1\n10 b'mail.example.com'\n10 mail.example.com.\nb\u00fccher.example\n"
     assert capsys.readouterr().out == printed + "7 [IPv4Address('192.0.2.1')]\n"
 
 
