@@ -19,7 +19,7 @@ The map. Each section, and each definition, uses only those above it.
     10  TSIG                      Key, sign; messages signed and verified as octets
     11  Zone transfer rules       what the messages of a transfer change in a zone; Zone
     12  TLS and HTTP              TLS and HTTP without I/O; HTTP/2 itself comes from an extra
-    13  The system's files        resolv.conf and hosts
+    13  The system's files        resolv.conf, or the registry of Windows, and hosts
         ------------------------- nothing above this line awaits
     14  Event loop                readiness of sockets, timeouts, the limit on open sockets
     15  Exchanges                 a nameserver, and one query to it: as a datagram or on a stream
@@ -3775,10 +3775,14 @@ class Http:
 # --- 13. The system's files --------------------------------------------------
 #
 # resolv.conf and hosts: lines in, values out; and the notations of a nameserver. A line
-# that is not valid is skipped with a warning. Nothing here knows the resolver.
+# that is not valid is skipped with a warning. Nothing here knows the resolver. Windows has
+# its registry instead of resolv.conf.
 
-RESOLV_CONF = '/etc/resolv.conf'
-HOSTS = '/etc/hosts'
+CONTROL_SET = r'SYSTEM\CurrentControlSet'
+REGISTRY = 'HKEY_LOCAL_MACHINE\\' + CONTROL_SET  # the path of what is read of it
+TCPIP = [rf'{CONTROL_SET}\Services\{each}\Parameters' for each in ('Tcpip', 'Tcpip6')]
+ADAPTERS = rf'{CONTROL_SET}\Control\Network\{{4D36E972-E325-11CE-BFC1-08002BE10318}}'
+DISABLED = 1  # CONFIGFLAG_DISABLED of an adapter
 # As in the C library: other blanks, and CR within a line, belong to a word.
 WORD = re.compile('[^ \t\v\f\n]+')
 COMMENT = re.compile('(?:^|[ \t\v\f])[#;]')
@@ -3789,6 +3793,17 @@ FLAG_OPTIONS = frozenset({'rotate', 'use-vc', 'trust-ad', 'no-aaaa'})
 UNREADABLE = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.EPERM}
 )
+
+
+def system_paths(platform: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Returns the paths of resolv.conf, or what there is instead, and of hosts."""
+    if platform != 'win32':
+        return '/etc/resolv.conf', '/etc/hosts'
+    root = environ.get('SystemRoot', r'C:\Windows')
+    return REGISTRY, rf'{root}\System32\drivers\etc\hosts'
+
+
+RESOLV_CONF, HOSTS = system_paths(sys.platform, os.environ)
 AddressPort = tuple[Any, int]  # the address is an ipaddress object or str
 Nameserver = AddressPort | str  # a str is a URL
 Addresses = tuple[IPv4Address, ...] | tuple[IPv6Address, ...]
@@ -3904,7 +3919,7 @@ def parse_resolv_conf(
     for line in lines:
         keyword, *values = WORD.findall(COMMENT.split(line.rstrip('\r\n'))[0]) or ['options']
         if keyword == 'nameserver':
-            addresses = readable(to_address, values[:1] or [''], 'resolv.conf')
+            addresses = readable(to_address, values[:1] or [''], 'the nameservers')
             nameservers += [(address, 53) for address in addresses]
         elif keyword == 'options':
             options += values
@@ -4027,7 +4042,91 @@ class ConfigFile:
         return self.value
 
 
-config_file = functools.lru_cache(maxsize=64)(ConfigFile)
+def registry_key(path: str) -> tuple[Any, Any]:
+    """Returns the module winreg, and this key of it for a `with`. Raises OSError."""
+    import winreg  # built into the Python of Windows, so it needs no descriptor
+
+    registry: Any = winreg  # to mypy it is empty elsewhere
+    return registry, registry.OpenKey(registry.HKEY_LOCAL_MACHINE, path)
+
+
+def registry_value(path: str, name: str) -> Any:
+    """Returns a value of the registry, '' if it is missing. Raises OSError."""
+    try:
+        registry, opened = registry_key(path)
+        with opened as key:
+            return registry.QueryValueEx(key, name)[0]
+    except FileNotFoundError:
+        return ''
+
+
+def registry_words(path: str, *names: str) -> list[str]:
+    """Returns the words of the first of these values that has some: between blanks or commas."""
+    for name in names:
+        value = registry_value(path, name)
+        if not isinstance(value, str):
+            logger.warning('Skipped %s of the registry, %s: not text', name, path)
+        elif words := value.replace(',', ' ').split():
+            return words
+    return []
+
+
+def registry_lines() -> Iterator[str]:
+    """Yields what resolv.conf would say, of all interfaces whose adapter is not disabled.
+
+    Which of the others are connected is not in the registry (dnspython, too, reads this much).
+    """
+    nameservers = registry_words(TCPIP[0], 'NameServer')
+    domains = registry_words(TCPIP[0], 'Domain', 'DhcpDomain')
+    for interfaces in [rf'{path}\Interfaces' for path in TCPIP]:
+        with contextlib.suppress(FileNotFoundError):  # IPv6 may be missing
+            registry, opened = registry_key(interfaces)
+            with opened as key:
+                count = registry.QueryInfoKey(key)[0]
+                guids = [registry.EnumKey(key, index) for index in range(count)]
+            for guid in guids:
+                device = registry_value(rf'{ADAPTERS}\{guid}\Connection', 'PnpInstanceID')
+                flags = registry_value(rf'{CONTROL_SET}\Enum\{device}', 'ConfigFlags')
+                if not (isinstance(flags, int) and flags & DISABLED):
+                    path = rf'{interfaces}\{guid}'
+                    nameservers += registry_words(path, 'NameServer', 'DhcpNameServer')
+                    domains += registry_words(path, 'Domain', 'DhcpDomain')
+    yield from [f'nameserver {address}' for address in dict.fromkeys(nameservers)]
+    # DHCP may begin a domain with a dot.
+    domains = [each.lstrip('.') for each in registry_words(TCPIP[0], 'SearchList') or domains]
+    yield ' '.join(['search', *filter(None, domains)])
+
+
+class RegistryFile(ConfigFile):
+    """The registry of Windows as a parsed resolv.conf."""
+
+    lines: list[str] | None = None
+
+    def current(self, now: float) -> Any:
+        """Returns the parsed registry as of STAT_SECONDS ago at most.
+
+        If it cannot be read, it is as it was. Raises SocketError if it was never read.
+        """
+        if not 0 <= now - self.looked_at < STAT_SECONDS:
+            try:
+                lines = [*registry_lines()]
+            except OSError as error:
+                if self.lines is None:
+                    raise SocketError(error.errno, f'The registry: {error.strerror}') from error
+                logger.warning('Cannot read the registry: %s', str(error))
+                lines = self.lines
+            if lines != self.lines:
+                logger.debug('Reading %s', self.path)
+                self.value = self.parse(lines)
+                self.lines = lines
+            self.looked_at = now
+        return self.value
+
+
+@functools.lru_cache(maxsize=64)
+def config_file(path: str, parse: Callable[[Iterable[str]], Any]) -> ConfigFile:
+    """Returns the one file with this path that all resolvers share."""
+    return RegistryFile(path, parse) if path == REGISTRY else ConfigFile(path, parse)
 
 
 class SystemConfig:

@@ -1139,7 +1139,6 @@ def test_a_name_on_which_the_versions_of_idna_differ_needs_the_package(
 ):
     if idna_or_not:
         assert canonical is None or module.to_name(name) == canonical
-        assert module.to_name(name).startswith(b'xn--')
     else:
         with pytest.raises(InvalidName, match=r"pip install 'aiodnsresolver\[idna\]'"):
             module.to_name(name)
@@ -6587,6 +6586,193 @@ def test_a_file_that_cannot_be_read_for_the_moment_is_as_it_was(tmp_path, caplog
         assert known.current(2.0) == ['one\n']
         assert len(caplog.records) == 1
     assert new.current(2.0) == known.current(4.0) == ['two, longer\n']
+
+
+class StandInForWinreg:
+    """What the module uses of winreg: keys by path, each a dict of values by name.
+
+    An exception instead of a dict or of a value is raised.
+    """
+
+    HKEY_LOCAL_MACHINE = object()
+
+    def __init__(self, keys):
+        self.keys = keys
+        self.opened = 0  # keys that are not closed
+
+    @contextlib.contextmanager
+    def key_of(self, path):
+        self.opened += 1
+        try:
+            yield path
+        finally:
+            self.opened -= 1
+
+    def found(self, values, name):
+        if name not in values:
+            raise FileNotFoundError(errno.ENOENT, 'The system cannot find the file specified')
+        if isinstance(values[name], Exception):
+            raise values[name]
+        return values[name]
+
+    def OpenKey(self, root, path):
+        assert root is self.HKEY_LOCAL_MACHINE
+        if not any(each.startswith(f'{path}\\') for each in self.keys):
+            self.found(self.keys, path)
+        return self.key_of(path)
+
+    def names_below(self, path):
+        below = [each[len(path) + 1 :] for each in self.keys if each.startswith(f'{path}\\')]
+        return [*dict.fromkeys(each.partition('\\')[0] for each in below)]
+
+    def QueryInfoKey(self, path):
+        return len(self.names_below(path)), len(self.keys.get(path, ())), 0
+
+    def EnumKey(self, path, index):
+        return self.names_below(path)[index]
+
+    def QueryValueEx(self, path, name):
+        value = self.found(self.keys.get(path, {}), name)
+        return value, 1 if isinstance(value, str) else 4
+
+
+TCPIP = r'SYSTEM\CurrentControlSet\Services\Tcpip\Parameters'
+TCPIP6 = r'SYSTEM\CurrentControlSet\Services\Tcpip6\Parameters'
+NETWORK = r'SYSTEM\CurrentControlSet\Control\Network\{4D36E972-E325-11CE-BFC1-08002BE10318}'
+DEVICES = r'SYSTEM\CurrentControlSet\Enum'
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """The keys of a registry, to be filled."""
+    winreg = StandInForWinreg({TCPIP: {}})
+    monkeypatch.setitem(sys.modules, 'winreg', winreg)
+    module.config_file.cache_clear()
+    yield winreg.keys
+    module.config_file.cache_clear()
+    assert winreg.opened == 0
+
+
+def registry_conf():
+    lines = [*module.registry_lines()]
+    conf = module.parse_resolv_conf(lines, {}, 'host')
+    return [str(address) for address, _ in conf.nameservers], conf.search
+
+
+@pytest.mark.parametrize(
+    'keys, nameservers, search',
+    [
+        ({}, ['127.0.0.1'], ()),
+        ({TCPIP: {'NameServer': '', 'Domain': ''}}, ['127.0.0.1'], ()),
+        # What the administrator set comes before what DHCP said, for each interface.
+        (
+            {
+                rf'{TCPIP}\Interfaces\{{a}}': {
+                    'NameServer': '192.0.2.1,192.0.2.2',
+                    'DhcpNameServer': '192.0.2.3',
+                    'Domain': '',
+                    'DhcpDomain': 'a.example',
+                },
+                rf'{TCPIP}\Interfaces\{{b}}': {
+                    'NameServer': ' , ',
+                    'DhcpNameServer': '192.0.2.2 192.0.2.4',
+                    'Domain': 'b.example',
+                    'DhcpDomain': 'c.example',
+                },
+                rf'{TCPIP6}\Interfaces\{{a}}': {'NameServer': '2001:db8::1, fe80::1%4'},
+            },
+            ['192.0.2.1', '192.0.2.2', '192.0.2.4', '2001:db8::1', 'fe80::1%4'],
+            (b'a.example', b'b.example'),
+        ),
+        # What is set for all interfaces comes first; a list of suffixes replaces the others.
+        (
+            {
+                TCPIP: {'NameServer': '192.0.2.9', 'Domain': 'own.example'},
+                rf'{TCPIP}\Interfaces\{{a}}': {
+                    'DhcpNameServer': '192.0.2.1',
+                    'DhcpDomain': '.A.example',
+                },
+            },
+            ['192.0.2.9', '192.0.2.1'],
+            (b'own.example', b'a.example'),
+        ),
+        (
+            {
+                TCPIP: {'SearchList': 'x.example,y.example . z.example', 'Domain': 'own.example'},
+                rf'{TCPIP}\Interfaces\{{a}}': {'Domain': 'a.example'},
+            },
+            ['127.0.0.1'],
+            (b'x.example', b'y.example', b'z.example'),
+        ),
+        ({TCPIP: {'DhcpDomain': 'own.example'}}, ['127.0.0.1'], (b'own.example',)),
+        # An adapter that is disabled is not used. Of one that is not known nobody can say.
+        (
+            {
+                rf'{TCPIP}\Interfaces\{{a}}': {'NameServer': '192.0.2.1'},
+                rf'{TCPIP}\Interfaces\{{b}}': {'NameServer': '192.0.2.2'},
+                rf'{TCPIP}\Interfaces\{{c}}': {'NameServer': '192.0.2.3'},
+                rf'{NETWORK}\{{a}}\Connection': {'PnpInstanceID': r'PCI\1'},
+                rf'{NETWORK}\{{b}}\Connection': {'PnpInstanceID': r'PCI\2'},
+                rf'{DEVICES}\PCI\1': {'ConfigFlags': 1},
+                rf'{DEVICES}\PCI\2': {'ConfigFlags': 4},
+            },
+            ['192.0.2.2', '192.0.2.3'],
+            (),
+        ),
+    ],
+)
+def test_nameservers_and_search_list_are_those_of_the_registry(windows, keys, nameservers, search):
+    windows.update(keys)
+    assert registry_conf() == (nameservers, search)
+
+
+def test_what_is_not_valid_in_the_registry_costs_itself_and_a_warning(windows, caplog):
+    windows[TCPIP] = {'NameServer': ['192.0.2.8'], 'SearchList': 'a..b,c.example,\udc80'}
+    values = {'NameServer': 7, 'DhcpNameServer': '192.0.2.1 1.2.3 #x fe80::1%\0 192.0.2.2'}
+    windows[rf'{TCPIP}\Interfaces\{{a}}'] = values
+    windows[rf'{NETWORK}\{{a}}\Connection'] = {'PnpInstanceID': 9}
+    windows[rf'{DEVICES}\9'] = {'ConfigFlags': 'text'}
+    assert registry_conf() == (['192.0.2.1', '192.0.2.2'], (b'c.example',))
+    texts = [record.getMessage() for record in caplog.records]
+    assert [text.isprintable() for text in texts] == [True] * 7
+    for word in ("'a..b'", "'\\udc80'", "'1.2.3'", "''", "'fe80::1%\\x00'"):
+        assert sum(word in text for text in texts) == 1, word
+    assert sum('NameServer of the registry' in text for text in texts) == 2
+
+
+def test_the_registry_is_read_again_once_it_has_changed(windows, caplog):
+    file = module.config_file(module.REGISTRY, module.parse_resolv_conf)
+    assert file is module.config_file(module.REGISTRY, module.parse_resolv_conf)
+    first = file.current(0.0)
+    assert first == module.Conf(search=first.search)
+    windows[TCPIP] = {'NameServer': '192.0.2.1'}
+    assert file.current(1.9) is first
+    changed = file.current(2.0)
+    assert changed.nameservers == ((IPv4Address('192.0.2.1'), 53),)
+    assert file.current(4.0) is changed
+    windows[TCPIP] = OSError(errno.ENOMEM, 'Insufficient system resources')
+    assert file.current(6.0) is changed
+    assert 'Cannot read the registry' in caplog.text
+    windows[TCPIP] = {}
+    assert file.current(8.0) == first
+
+
+def test_a_registry_that_was_never_read_is_an_error(windows):
+    windows[TCPIP] = OSError(errno.ENOMEM, 'Insufficient system resources')
+    file = module.RegistryFile(module.REGISTRY, module.parse_resolv_conf)
+    with pytest.raises(SocketError, match='registry: Insufficient') as raised:
+        file.current(0.0)
+    assert raised.value.errno == errno.ENOMEM
+    windows[TCPIP] = {'NameServer': '192.0.2.1'}
+    assert file.current(0.0).nameservers == ((IPv4Address('192.0.2.1'), 53),)
+
+
+def test_windows_has_its_files_elsewhere():
+    assert module.system_paths('linux', {}) == ('/etc/resolv.conf', '/etc/hosts')
+    assert module.system_paths('linux', {'SystemRoot': 'D:'}) == module.system_paths('darwin', {})
+    hosts = r'D:\Windows\System32\drivers\etc\hosts'
+    assert module.system_paths('win32', {'SystemRoot': r'D:\Windows'}) == (module.REGISTRY, hosts)
+    assert module.system_paths('win32', {})[1] == hosts.replace('D:', 'C:')
 
 
 # --- 14. Event loop ----------------------------------------------------------
@@ -15745,6 +15931,20 @@ async def test_resolv_conf_is_read_again_once_it_changed_and_what_was_learned_is
     assert await nameserver_tried(resolve) == ('x.example', 'none-2')
     assert settings.cache == {}
     assert settings.config.conf.trust_ad
+
+
+@on_every_loop
+async def test_a_change_of_the_registry_takes_effect_as_one_of_resolv_conf_does(windows):
+    assert await yielded_for(module.REGISTRY) == [(0.5, (IPv4Address('127.0.0.1'), 53))] * 5
+    resolve, _ = Resolver(no_host, nameservers_at(module.REGISTRY))
+    windows[TCPIP] = {'NameServer': 'fe80::1%none-1'}
+    turn(2)
+    assert await nameserver_tried(resolve) == ('x.example', 'none-1')
+    windows[TCPIP] = {'NameServer': 'fe80::1%none-2', 'SearchList': 'a.example'}
+    turn(1.9)
+    assert await nameserver_tried(resolve, 'x') == ('x', 'none-1')
+    turn(0.1)
+    assert await nameserver_tried(resolve, 'x') == ('x.a.example', 'none-2')
 
 
 @on_every_loop
