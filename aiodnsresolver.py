@@ -764,7 +764,7 @@ IDNA_DEVIATIONS = frozenset(
 JOINERS = frozenset('\u200c\u200d')
 RIGHT_TO_LEFT = frozenset({'R', 'AL', 'AN'})  # bidirectional classes (RFC 5893 2)
 BESIDE_RIGHT_TO_LEFT = frozenset({'R', 'AL', 'EN', 'ES', 'CS', 'ET', 'ON', 'BN', 'NSM'})
-IDNA_EXTRA = "without IDNA 2008, for which there is the extra: pip install 'aiodnsresolver[idna]'"
+IDNA_EXTRA = "without the extra idna (pip install 'aiodnsresolver[idna]')"
 LETTERS_DIGITS_HYPHEN = re.compile(rb'[A-Za-z0-9_-]+')
 
 
@@ -4050,13 +4050,22 @@ def registry_key(path: str) -> tuple[Any, Any]:
     return registry, registry.OpenKey(registry.HKEY_LOCAL_MACHINE, path)
 
 
+@functools.lru_cache(maxsize=64)
+def warn_of_value(path: str, name: str, why: str) -> None:
+    """Logs a warning once, although the registry is read every STAT_SECONDS."""
+    logger.warning('Skipped %s of the registry, %s: %s', name, path, why)
+
+
 def registry_value(path: str, name: str) -> Any:
-    """Returns a value of the registry, '' if it is missing. Raises OSError."""
+    """Returns a value of the registry, '' if there is none to read. Raises OSError."""
     try:
         registry, opened = registry_key(path)
         with opened as key:
             return registry.QueryValueEx(key, name)[0]
     except FileNotFoundError:
+        return ''
+    except PermissionError as error:
+        warn_of_value(path, name, str(error))
         return ''
 
 
@@ -4065,7 +4074,7 @@ def registry_words(path: str, *names: str) -> list[str]:
     for name in names:
         value = registry_value(path, name)
         if not isinstance(value, str):
-            logger.warning('Skipped %s of the registry, %s: not text', name, path)
+            warn_of_value(path, name, 'not text')
         elif words := value.replace(',', ' ').split():
             return words
     return []
@@ -4079,18 +4088,19 @@ def registry_lines() -> Iterator[str]:
     nameservers = registry_words(TCPIP[0], 'NameServer')
     domains = registry_words(TCPIP[0], 'Domain', 'DhcpDomain')
     for interfaces in [rf'{path}\Interfaces' for path in TCPIP]:
+        guids = []
         with contextlib.suppress(FileNotFoundError):  # IPv6 may be missing
             registry, opened = registry_key(interfaces)
             with opened as key:
                 count = registry.QueryInfoKey(key)[0]
                 guids = [registry.EnumKey(key, index) for index in range(count)]
-            for guid in guids:
-                device = registry_value(rf'{ADAPTERS}\{guid}\Connection', 'PnpInstanceID')
-                flags = registry_value(rf'{CONTROL_SET}\Enum\{device}', 'ConfigFlags')
-                if not (isinstance(flags, int) and flags & DISABLED):
-                    path = rf'{interfaces}\{guid}'
-                    nameservers += registry_words(path, 'NameServer', 'DhcpNameServer')
-                    domains += registry_words(path, 'Domain', 'DhcpDomain')
+        for guid in guids:
+            device = registry_value(rf'{ADAPTERS}\{guid}\Connection', 'PnpInstanceID')
+            flags = registry_value(rf'{CONTROL_SET}\Enum\{device}', 'ConfigFlags')
+            if not (isinstance(flags, int) and flags & DISABLED):
+                path = rf'{interfaces}\{guid}'
+                nameservers += registry_words(path, 'NameServer', 'DhcpNameServer')
+                domains += registry_words(path, 'Domain', 'DhcpDomain')
     yield from [f'nameserver {address}' for address in dict.fromkeys(nameservers)]
     # DHCP may begin a domain with a dot.
     domains = [each.lstrip('.') for each in registry_words(TCPIP[0], 'SearchList') or domains]
