@@ -4122,9 +4122,16 @@ def test_an_opt_record_of_another_name_or_section_is_not_read():
 def test_an_error_tells_why_but_for_options_that_overrun():
     for options, text in ((b'\0\x0f\0\3\0\6!', '(DNSSEC-BOGUS: !)'), (b'\0\x0f\0\4\0\6!', '')):
         opt = octets_of(41, options, b'\0', 1232, 0)
-        outcome = module.read_reply(QUERY, put_together([], [], [opt], rcode=2), 0.0)
-        assert (type(outcome), outcome.rcode) == (ResponseCode, RCODES.SERVFAIL)
-        assert str(outcome).removeprefix('The nameserver answered with SERVFAIL').strip() == text
+        for trailing in (b'', bytes(20)):
+            reply = put_together([], [], [opt], rcode=2) + trailing
+            outcome = module.read_reply(QUERY, reply, 0.0)
+            assert (type(outcome), outcome.rcode) == (ResponseCode, RCODES.SERVFAIL)
+            said_more = str(outcome).removeprefix('The nameserver answered with SERVFAIL')
+            assert said_more.strip() == text
+    for length in (1, 40):
+        cut = octets_of(41, b'', b'\0', 1232, 0, length=length)
+        with pytest.raises(MalformedMessage):
+            module.read_reply(QUERY, put_together([FOUND], [], [cut]), 0.0)
 
 
 KEEPALIVE_OF_2_SECONDS = b'\0\x0b\0\2\0\x14'
@@ -4297,6 +4304,11 @@ def test_a_stream_is_cut_into_its_messages_however_it_comes(messages, size):
     assert frames.incoming == b''
     assert frames.take(octets + b'\1') == expected
     assert frames.incoming == b'\1'
+
+
+def test_a_header_alone_is_a_message_that_nobody_asked_for():
+    assert isinstance(module.unsolicited(header()), BadResponse)
+    assert isinstance(module.unsolicited(header()[:11]), MalformedMessage)
 
 
 def test_a_message_may_have_another_in_it():
@@ -4906,6 +4918,7 @@ def test_a_query_carries_its_key_until_it_is_signed():
     signed = sign(plain, KEY, time_signed=NOW)
     assert signed == sign(plain._replace(ar=()), KEY, time_signed=NOW)
     module.verify(signed[0], KEYRING, b'', NOW)
+    assert module.find_signature(signed[0])[:2] == (len(pack(plain._replace(ar=()))), KEY.name)
     for call in (lambda: pack(query), lambda: presentation(query.ar[-1])):
         with pytest.raises(TypeError, match='Key'):
             call()
@@ -5643,6 +5656,15 @@ def test_a_query_is_sent_as_far_as_there_is_room():
     assert pair.said() == []
     assert body_in(pair.heard()[1]) == (octets[12:], True)
     assert pair.http.uploads == []
+
+
+def test_a_connection_whose_streams_are_used_up_takes_no_query():
+    pair = HttpPair()
+    pair.http.connection.highest_outbound_stream_id = 2**31 - 1
+    pair.http.pack(QUERY.octets)
+    with pytest.raises(OSError) as raised:
+        pair.http.to_send()
+    assert raised.value.errno == errno.EPROTO
 
 
 @pytest.mark.parametrize('size', [16_384, 16_385, 40_000])
