@@ -1996,6 +1996,20 @@ def test_a_name_in_any_spelling_is_compressed_the_second_time():
         assert [record.name for record in parse(octets).an] == [module.to_name(name)] * 3
 
 
+@pytest.mark.parametrize(
+    'octets, name',
+    [
+        (b'\3a\xc0\x0c\0', b'a\\192\\012'),
+        (b'\2a\xc0\x0cbbbbbbbbbbbb\0', b'a\\192.bbbbbbbbbbbb'),
+        (b'\2\xc0\x0c\0', b'\\192\\012'),
+        (b'\1\xc0\x0cbbbbbbbbbbbb\0', b'\\192.bbbbbbbbbbbb'),
+    ],
+)
+def test_octets_of_a_label_are_no_pointer(octets, name):
+    octets = header(qd=2) + b'\1x\0\0\1\0\1' + octets + b'\0\1\0\1'
+    assert [question.name for question in parse(octets).qd] == [b'x', name]
+
+
 def test_a_pointer_may_lead_to_labels_that_no_name_began_with():
     before = wire_record(TYPES.NULL, b'rdata\1y\1z', name=b'\0')  # and then the next name
     octets = header(an=4) + before + wire_record(TYPES.NULL, b'', name=b'\1x\0')
@@ -2250,6 +2264,11 @@ def test_what_a_receiver_is_to_accept_is_accepted(mnemonic, octets, text, packed
     expected = octets if packed is None else bytes.fromhex(packed)
     assert pack(message) == header(an=1) + wire_record(TYPES[mnemonic], expected)
     assert parse(pack(message)) == message
+
+
+def test_the_keys_of_service_parameters_have_their_names():
+    keys = 'mandatory alpn no-default-alpn port ipv4hint ech ipv6hint dohpath ohttp key9 key65535'
+    assert ' '.join(map(module.present_key, (*range(10), 65535))) == keys
 
 
 def test_a_well_known_service_may_have_any_port():
