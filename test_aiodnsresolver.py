@@ -2010,6 +2010,14 @@ def test_octets_of_a_label_are_no_pointer(octets, name):
     assert [question.name for question in parse(octets).qd] == [b'x', name]
 
 
+def test_what_is_before_a_label_is_no_part_of_it():
+    before = wire_record(TYPES.NULL, b'text', name=b'\1x\0')
+    for size in (0x2D, 0x30, 0x3E):  # as a character a hyphen, a digit, and another
+        name = bytes([size]) + b'a' * size + b'\xc0\x0c'
+        message = parse(header(an=2) + before + wire_record(TYPES.NULL, b'', name=name))
+        assert message.an[1].name == b'a' * size + b'.x'
+
+
 def test_a_pointer_may_lead_to_labels_that_no_name_began_with():
     before = wire_record(TYPES.NULL, b'rdata\1y\1z', name=b'\0')  # and then the next name
     octets = header(an=4) + before + wire_record(TYPES.NULL, b'', name=b'\1x\0')
