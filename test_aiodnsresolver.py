@@ -3681,6 +3681,10 @@ def test_addresses_of_both_families_are_read():
     assert texts(read(a(b'www.example.com'), *ipv6).records) == ['192.0.2.1']
 
 
+def test_rdata_of_an_unknown_type_is_its_octets():
+    assert read(rr(b'www.example.com', 65280, b'abc'), qtype=65280).records == (b'abc',)
+
+
 def test_a_ttl_is_capped_at_seven_days():
     for ttl in (604801, 1 << 31, (1 << 32) - 1):
         assert read(a(b'www.example.com', ttl=ttl)).expires_at == 1000.0 + 604800
@@ -3993,7 +3997,7 @@ def test_a_pointer_in_a_reply_leads_anywhere_before_it(at):
     assert module.read_reply(QUERY, reply, 0.0).alias.name == b't'
     reserved = struct.pack('>H', 0x8000 | at)
     for owner in (reserved, b'\1v' + reserved):
-        record = octets_of(1, b'\1\2\3\4', owner)
+        record = octets_of(65280, b'', owner)
         with pytest.raises(MalformedMessage):
             module.read_reply(QUERY, put_together([filler, target, record]), 0.0)
 
