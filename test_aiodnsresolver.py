@@ -2010,6 +2010,19 @@ def test_octets_of_a_label_are_no_pointer(octets, name):
     assert [question.name for question in parse(octets).qd] == [b'x', name]
 
 
+@pytest.mark.parametrize('bit', range(7, 14))
+def test_each_bit_of_a_pointer_counts(bit):
+    first, second = 0x40, 0x40 | 1 << bit
+    octets = header(an=6) + wire_record(TYPES.NULL, bytes(first - 12 - 11), name=b'\0')
+    octets += wire_record(TYPES.NULL, bytes(second - first - 13), name=b'\1x\0')
+    octets += wire_record(TYPES.NULL, b'', name=b'\1y\0')
+    pointer = struct.pack('>H', 0xC000 | second)
+    for name in (pointer, b'\1a' + pointer, b'\1.' + pointer):
+        octets += wire_record(TYPES.NULL, b'', name=name)
+    names = [record.name for record in parse(octets).an]
+    assert names == [b'', b'x', b'y', b'y', b'a.y', b'\\..y']
+
+
 def test_what_is_before_a_label_is_no_part_of_it():
     before = wire_record(TYPES.NULL, b'text', name=b'\1x\0')
     for size in (0x2D, 0x30, 0x3E):  # as a character a hyphen, a digit, and another
@@ -4124,6 +4137,7 @@ def test_two_opt_records_are_malformed_if_the_root_owns_both(tc):
             with pytest.raises(MalformedMessage):
                 module.read_reply(QUERY, put_together([FOUND], [], pair, tc=tc), 0.0)
     elsewhere = octets_of(41, b'', b'\0', 1, 1 << 24)
+    assert is_found(put_together([FOUND]) + elsewhere)
     assert is_found(put_together([FOUND, elsewhere], [], [ROOT_OPT]))
     assert is_found(put_together([FOUND], [elsewhere], [ROOT_OPT]))
     assert is_found(put_together([FOUND, elsewhere, FOUND], [elsewhere], [ROOT_OPT]))
