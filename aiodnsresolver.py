@@ -8558,10 +8558,7 @@ def getnameinfo(resolve: Resolve) -> GetNameInfo:
             )
             if domain and name.lower().endswith(b'.' + domain):
                 name = name[: -len(domain) - 1]
-            host = name.decode('ascii')
-            if flags & NI_IDN:
-                with contextlib.suppress(UnicodeError):  # it stays as it is
-                    host = '.'.join(map(encodings.idna.ToUnicode, host.split('.')))
+            host = to_unicode(name) if flags & NI_IDN else name.decode('ascii')
         elif flags & socket.NI_NAMEREQD:
             raise socket.gaierror(socket.EAI_NONAME, f'{address} has no name')
         else:

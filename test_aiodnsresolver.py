@@ -19849,6 +19849,20 @@ def test_getnameinfo_gives_what_the_c_library_gives(row, names_of_both_libraries
     assert (ours != of_c) == (row in NAMES_ON_PURPOSE)
 
 
+@on_every_loop
+async def test_getnameinfo_gives_what_the_c_library_gives_without_a_nameserver():
+    call = module.getnameinfo(Resolver(get_host=no_host)[0])
+    numeric = NUMERIC_HOST | NUMERIC_PORT
+    for row in NAME_TABLE:
+        if row[1] == numeric or (row[1] & NUMERIC_HOST and row[1] & NAMEREQD):
+            try:
+                ours = await call(*row)
+            except socket.gaierror as error:
+                ours = plain(error)
+            assert ours == outcome_of_getnameinfo(socket.getnameinfo, *row)
+    assert await call(SOCKADDR, NUMERIC_HOST) == (SOCKADDR[0], 'http')
+
+
 def name_resolver_of(server, **arguments):
     return module.getnameinfo(resolver_of(server, transform_fqdn=as_it_is, **arguments)[0])
 
@@ -19876,15 +19890,22 @@ async def test_the_name_of_an_address_is_asked_for_once_and_without_the_search_l
 @on_every_loop
 async def test_hosts_has_the_name_of_an_address(tmp_path):
     path = tmp_path / 'hosts'
-    path.write_text('a..b not.there\n198.51.100.1\nx y\n198.51.100.1 Web.Example other\n')
+    path.write_text(
+        'a..b not.there\n198.51.100.1\nx y\n198.51.100.1 Web.Example other\n'
+        '::1 loop\n::ffff:192.0.2.1 mapped\n127.0.0.1 too-late\n'
+    )
     get_host = functools.partial(module.get_host_from_etc_hosts, path=path)
     async with Nameserver(nowhere) as server:
         call = name_resolver_of(server, get_host=get_host)
         assert (await call(SOCKADDR))[0] == 'Web.Example'
+        assert (await call(('127.0.0.1', 80)))[0] == (await call(('::1', 80)))[0] == 'loop'
+        assert (await call(('::ffff:192.0.2.1', 80)))[0] == 'mapped'
         assert server.queries == []
         path.write_text('198.51.100.1 new.example\n')
         turn(module.STAT_SECONDS + 0.1)
         assert (await call(SOCKADDR))[0] == 'new.example'
+        assert (await call(('198.51.100.2', 80)))[0] == '198.51.100.2'
+        assert server.names == [module.reverse_name('198.51.100.2')]
 
 
 @on_every_loop
@@ -19897,6 +19918,7 @@ async def test_hosts_has_the_name_of_an_address(tmp_path):
         ([b'a\\010b'], SOCKADDR[0]),
         ([b'xn--bcher-kva.example'], 'b\xfccher.example'),
         ([b'xn--a.example'], 'xn--a.example'),
+        ([b'XN--BCHER-KVA.Example'], 'b\xfccher.Example'),
         ([b'x' * 63 + b'.example'], 'x' * 63 + '.example'),
     ],
 )
