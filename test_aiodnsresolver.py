@@ -7095,6 +7095,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 async def main():
     loop = asyncio.get_running_loop()
+    loop.slow_callback_duration = 60  # the machine may be slow
     server = socket.socket(type=socket.SOCK_DGRAM)
     server.bind(('127.0.0.1', 0))
     server.setblocking(False)
