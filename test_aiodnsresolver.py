@@ -675,9 +675,15 @@ def texts(answers):
 
 def closed_port():
     """A nameserver where nobody listens."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(('127.0.0.1', 0))
-        return sock.getsockname()
+    for _ in range(100):
+        # Not of those that the system gives out: a query from this very port would answer itself.
+        address = '127.0.0.1', random.randrange(20000, 32768)
+        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            with contextlib.suppress(OSError):
+                udp.bind(address)
+                tcp.bind(address)
+                return address
+    raise RuntimeError('There is no free port on 127.0.0.1')
 
 
 # --- 1. Opening --------------------------------------------------------------
@@ -14979,10 +14985,15 @@ SEARCHING = {'search': ['one.example', 'two.example']}
 RESOLUTIONS = {
     'a name': (WWW, False, 'www.two.example', {}),
     'with get_host': (WWW, False, 'www.two.example', {'get_host': slow_host}),
-    'a search': (WWW, False, 'www', SEARCHING),
+    'a search': (WWW, False, 'www', {'transform_fqdn': as_it_is, **SEARCHING}),
     'an alias': (ALIAS, False, 'www.two.example', {}),
     'truncated': (WWW, True, 'www.two.example', {}),
-    'all of these': (ALIAS, True, 'www', {'get_host': slow_host, **SEARCHING}),
+    'all of these': (
+        ALIAS,
+        True,
+        'www',
+        {'get_host': slow_host, 'transform_fqdn': as_it_is, **SEARCHING},
+    ),
 }
 
 
