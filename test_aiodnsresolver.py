@@ -42,6 +42,7 @@ import struct
 import subprocess
 import symtable
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -55,6 +56,9 @@ from typing import NamedTuple
 
 import aiohttp
 import aiohttp.web
+import aiosmtpd.smtp
+import aiosmtplib
+import asyncpg
 import dns.asyncbackend
 import dns.asyncquery
 import dns.edns
@@ -74,6 +78,13 @@ import dns.zone
 import httpx
 import httpx2
 import pytest
+import redis.asyncio
+import redis.backoff
+import tornado.httpclient
+import tornado.httpserver
+import tornado.httputil
+import tornado.ioloop
+import tornado.netutil
 import trustme
 import uvloop
 from h2.config import H2Configuration
@@ -17235,10 +17246,15 @@ def find_program(name, package):
     return path
 
 
-def is_ready(process, server, zone):
-    """Whether a nameserver that was started answers for its zone. Pauses for a moment."""
+def is_ready(process, server, zone, log):
+    """Whether a nameserver that was started answers for its zone. Pauses for a moment.
+
+    A server of another kind has no zone, and writes into its log when it is ready.
+    """
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(0.02)
+    if zone is None:
+        return 'ready to accept connections' in log.read_text(errors='replace').lower()
     with contextlib.suppress(OSError):
         reply = parse(exchange(server, pack(make_query(f'ns.{zone}', TYPES.A)), 1))
         return reply.rcode == RCODES.NOERROR and reply.an
@@ -17248,7 +17264,7 @@ def is_ready(process, server, zone):
 def wait_until_ready(process, server, zone, log):
     until = time.monotonic() + STARTS_WITHIN
     while process.poll() is None and time.monotonic() < until:
-        if is_ready(process, server, zone):
+        if is_ready(process, server, zone, log):
             return
     told = log.read_text(errors='replace')[-3000:]
     raise RuntimeError(f'{process.args} did not start ({process.poll()}):\n{told}')
@@ -17256,7 +17272,7 @@ def wait_until_ready(process, server, zone, log):
 
 @contextlib.contextmanager
 def running(command, server, log, zone='servers.example'):
-    """Runs a nameserver until the end of the block, and no longer than this process lives."""
+    """Runs a server until the end of the block, and no longer than this process lives."""
     # A test that hangs ends this process before any `finally`: then the kernel ends the server.
     command = ['setpriv', '--pdeathsig', 'TERM', *command]
     with log.open('wb') as output:
@@ -19683,6 +19699,178 @@ async def test_httpx_uses_the_resolver(library):
             with pytest.raises(library.ConnectError):
                 await client.get(f'http://nowhere.example:{port}/')
         assert {b'web.example', b'nowhere.example'} == set(server.names)
+        await settle()
+
+
+@pytest.fixture(scope='session')
+def redis_server(tmp_path_factory):
+    """The port of Redis, which keeps nothing."""
+    folder = tmp_path_factory.mktemp('redis')
+    port = free_port()
+    command = [find_program('redis-server', 'redis-server'), '--bind', '127.0.0.1']
+    command += ['--port', str(port), '--save', '', '--dir', folder]
+    with running(command, ('127.0.0.1', port), folder / 'log', None):
+        yield port
+
+
+@pytest.fixture(scope='session')
+def postgresql(tmp_path_factory):
+    """The port of PostgreSQL, which asks for no password and syncs nothing to the disk."""
+    programs = max(Path('/usr/lib/postgresql').glob('*/bin/initdb'), default=None)
+    if programs is None:
+        raise FileNotFoundError('There is no initdb: install the Debian package postgresql')
+    port = free_port()
+    # It does not run as root, and another user cannot enter the folders of pytest's.
+    with tempfile.TemporaryDirectory() as folder:
+        user = []
+        if os.geteuid() == 0:
+            user = ['--reuid', 'postgres', '--regid', 'postgres', '--clear-groups']
+            shutil.chown(folder, 'postgres', 'postgres')
+        data = ['-D', f'{folder}/data']
+        options = ['-U', 'postgres', '-A', 'trust', '--no-locale', '-E', 'UTF8', '--no-sync']
+        subprocess.run(
+            ['setpriv', *user, programs, *data, *options],
+            stdin=subprocess.DEVNULL,
+            check=True,
+            cwd=folder,
+            timeout=STARTS_WITHIN,
+        )
+        command = [*user, programs.with_name('postgres'), *data, '-F', '-k', '']
+        command += ['-h', '127.0.0.1', '-p', str(port)]
+        log = tmp_path_factory.mktemp('postgresql') / 'log'
+        with running(command, ('127.0.0.1', port), log, None):
+            yield port
+
+
+@contextlib.asynccontextmanager
+async def smtp_server():
+    """The port of aiosmtpd, and the messages that it takes."""
+    taken = []
+
+    class Handler:
+        async def handle_DATA(self, server, session, envelope):
+            taken.append((envelope.rcpt_tos, envelope.content))
+            return '250 taken'
+
+    loop = asyncio.get_running_loop()
+    make = functools.partial(aiosmtpd.smtp.SMTP, Handler(), hostname='here.example', loop=loop)
+    server = await loop.create_server(make, '127.0.0.1', 0)
+    try:
+        yield server.sockets[0].getsockname()[1], taken
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+# Known to the nameserver only.
+THERE = knowing(rr(b'there.example', TYPES.A, IPv4Address('127.0.0.1')))
+
+
+async def host_for_its_own_connections(host):
+    """The host that a library is given that has the loop make its connections.
+
+    uvloop does not ask `loop.getaddrinfo` for those, and has to be given an address.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, uvloop.Loop):
+        host = (await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM))[0][4][0]
+    return host
+
+
+async def echo_of_redis(host, port):
+    host = await host_for_its_own_connections(host)
+    no_retry = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+    async with redis.asyncio.Redis(host=host, port=port, retry=no_retry) as client:
+        return await client.echo('hello')
+
+
+async def row_of_postgresql(host, port):
+    host = await host_for_its_own_connections(host)
+    connection = await asyncpg.connect(host=host, port=port, user='postgres')
+    try:
+        return await connection.fetchval("SELECT 'hello'")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.servers
+@in_real_time
+async def test_redis_py_uses_the_resolver(redis_server):
+    async with Nameserver(THERE) as server:
+        resolve, _ = resolver_of(server)
+        asyncio.get_running_loop().getaddrinfo = getaddrinfo(resolve)
+        assert await echo_of_redis('there.example', redis_server) == b'hello'
+        with pytest.raises((redis.ConnectionError, socket.gaierror), match=r'nowhere\.example'):
+            await echo_of_redis('nowhere.example', redis_server)
+        assert {b'there.example', b'nowhere.example'} == set(server.names)
+        await settle()
+
+
+@pytest.mark.servers
+@in_real_time
+async def test_asyncpg_uses_the_resolver(postgresql):
+    async with Nameserver(THERE) as server:
+        resolve, _ = resolver_of(server)
+        asyncio.get_running_loop().getaddrinfo = getaddrinfo(resolve)
+        assert await row_of_postgresql('there.example', postgresql) == 'hello'
+        with pytest.raises(socket.gaierror, match=r'nowhere\.example'):
+            await row_of_postgresql('nowhere.example', postgresql)
+        assert {b'there.example', b'nowhere.example'} == set(server.names)
+        await settle()
+
+
+@in_real_time
+async def test_tornado_uses_the_resolver():
+    def hello(request):
+        start = tornado.httputil.ResponseStartLine('HTTP/1.1', 200, 'OK')
+        said = f'hello {request.host} from {request.remote_ip}'.encode()
+        headers = tornado.httputil.HTTPHeaders({'Content-Length': str(len(said))})
+        request.connection.write_headers(start, headers, said)
+        request.connection.finish()
+
+    async with Nameserver(THERE) as server:
+        resolve, _ = resolver_of(server)
+        loop = asyncio.get_running_loop()
+        loop.getaddrinfo = getaddrinfo(resolve)
+        [listener] = tornado.netutil.bind_sockets(0, '127.0.0.1')
+        port = listener.getsockname()[1]
+        http = tornado.httpserver.HTTPServer(hello)
+        http.add_socket(listener)
+        client = tornado.httpclient.AsyncHTTPClient(force_instance=True)
+        try:
+            response = await client.fetch(f'http://there.example:{port}/')
+            assert response.body.decode() == f'hello there.example:{port} from 127.0.0.1'
+            with pytest.raises(socket.gaierror, match=r'nowhere\.example'):
+                await client.fetch(f'http://nowhere.example:{port}/')
+        finally:
+            client.close()
+            http.stop()
+            await http.close_all_connections()
+            # Else tornado keeps the loop, and so our epoll object, until it sees another.
+            del tornado.ioloop.IOLoop._ioloop_for_asyncio[loop]
+        assert {b'there.example', b'nowhere.example'} == set(server.names)
+        await settle()
+
+
+@in_real_time
+async def test_aiosmtplib_uses_the_resolver():
+    async def send(host):
+        host = await host_for_its_own_connections(host)
+        message = b'Subject: hello\r\n\r\n'
+        people = {'sender': 'us@here.example', 'recipients': ['you@there.example']}
+        # Else it asks the C library for the name of this host.
+        where = {'hostname': host, 'port': port, 'local_hostname': 'here.example'}
+        await aiosmtplib.send(message, **people, **where)
+
+    async with Nameserver(THERE) as server, smtp_server() as (port, taken):
+        resolve, _ = resolver_of(server)
+        asyncio.get_running_loop().getaddrinfo = getaddrinfo(resolve)
+        await send('there.example')
+        assert taken == [(['you@there.example'], b'Subject: hello\r\n\r\n')]
+        expected = aiosmtplib.SMTPConnectError, socket.gaierror
+        with pytest.raises(expected, match=r'nowhere\.example'):
+            await send('nowhere.example')
+        assert {b'there.example', b'nowhere.example'} == set(server.names)
         await settle()
 
 
