@@ -19371,6 +19371,12 @@ def compare_in_a_namespace(etc):
     for address in ('2001:db8::100', 'fd00:1::100', '2002:c000:264::100'):
         packed = IPv6Address(address).packed
         change_lo(0x8916, struct.pack('16sIi', packed, 64, 1), socket.AF_INET6)
+    until = time.monotonic() + ENDS_WITHIN
+    while any(  # IFA_F_TENTATIVE: until the kernel has taken them into use
+        int(line.split()[4], 16) & 0x40
+        for line in Path('/proc/net/if_inet6').read_text().splitlines()
+    ):
+        assert time.monotonic() < until
     compare('IPv4 and IPv6')
     loop.close()
     print(outcomes)
