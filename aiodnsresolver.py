@@ -4649,7 +4649,7 @@ class LetterCase:
         self.unanswered = 0  # names in a row that it answered only in lower case
         self.checked_at = (float('-inf'),) * 2  # when the last two checks began
         self.checking: tuple[Any, ...] = ()  # the lookups whose check is on its way
-        self.waiting: tuple[Any, ...] = ()  # lookups that wait for the outcome of these checks
+        self.waiting: dict[Any, None] = {}  # lookups that wait for the outcome of these checks
 
     def confirm(self, now: float) -> None:
         """Takes note that it gave records for a name with a capital."""
@@ -4673,19 +4673,26 @@ class LetterCase:
         """Has a lookup wait for the checks of others. Returns False if there are none."""
         # Those of a loop that has ended will never end.
         self.checking = tuple([each for each in self.checking if each.loop is lookup.loop])
-        self.waiting = tuple([each for each in self.waiting if each.loop is lookup.loop])
-        if self.checking and lookup not in self.waiting:
-            self.waiting += (lookup,)
+        if self.waiting and next(iter(self.waiting)).loop is not lookup.loop:
+            self.waiting = {}
+        if self.checking:
+            self.waiting[lookup] = None
         return bool(self.checking)
 
-    def end_check(self, lookup: Any) -> None:
-        """Takes note that a lookup has ended, and wakes those who wait for its check."""
-        self.waiting = tuple([each for each in self.waiting if each is not lookup])
+    def end_check(self, lookup: Any, is_vain: bool) -> None:
+        """Takes note that a lookup checks or waits no more, and wakes those who wait for it.
+
+        A check that `is_vain`, because the lookup ended before its outcome, may be made again.
+        """
+        self.waiting.pop(lookup, None)
         if lookup in self.checking:
             self.checking = tuple([each for each in self.checking if each is not lookup])
-            waiting, self.waiting = self.waiting, ()
+            if is_vain:
+                self.checked_at = float('-inf'), self.checked_at[0]
+            waiting, self.waiting = self.waiting, {}
             for each in waiting:
-                each.advance_soon()
+                if each.loop is lookup.loop:
+                    each.advance_soon()
 
 
 class Server:
@@ -6626,6 +6633,7 @@ class Tried:
     has_case_mismatch = False  # its reply was in another letter case
     lower_case = ''  # why it is asked in lower case: 'silent', 'absent' or 'mismatch'
     is_doubted = False  # it said that the name is absent, which is to be checked in lower case
+    denied_with: int | None = None  # the response code of that
     was_late = False  # it answered others, so this query is asked alone
 
 
@@ -6787,10 +6795,17 @@ class Lookup:
             ):
                 self.finish(self.fallback)  # the usable records of a truncated reply
             elif isinstance(self.fallback, NegativeAnswer):
+                # Its own checks are over, and whoever waits for them may be waited for by it.
+                for server in self.tried:
+                    server.letter_case.end_check(self, False)
                 if not self.check_absence():
                     self.finish(self.fallback)
                 elif not self.unsent:
-                    return  # until the checks of others have ended
+                    # It waits until the checks of others have ended, which may need its permits.
+                    self.release_permit()
+                    while self.exchanges:  # each turn closes one
+                        self.exchanges.pop().close()
+                    return
             elif self.taken == len(self.sets) < MAX_SETS:
                 return self.request_set()
             elif self.taken < MAX_SETS and (each := self.sets[self.taken]) is not None:
@@ -7108,8 +7123,8 @@ class Lookup:
                 case.confirmed_at = float('-inf')
                 case.unanswered += 1
                 is_proof = case.unanswered >= MAX_UNANSWERED
-            elif error is not None and isinstance(self.fallback, NegativeAnswer):
-                is_proof = error.rcode != self.fallback.error.rcode
+            elif error is not None:
+                is_proof = error.rcode != tried.denied_with
             if is_proof:
                 case.lower_until = now + LOWER_CASE_SECONDS
         is_alone = isinstance(exchange, StreamExchange) and exchange.stream.way == ALONE
@@ -7121,8 +7136,9 @@ class Lookup:
         if error is not None:
             self.explain(error, server, exchange.is_stream)
         may_be_wrong = is_absent and is_capital and not exchange.is_stream
-        if may_be_wrong and not case.is_confirmed(now):
+        if error is not None and may_be_wrong and not case.is_confirmed(now):
             tried = self.tried_with(server)
+            tried.denied_with = error.rcode
             tried.is_doubted = tried.lower_case != 'absent'  # else the check is on its way
             self.fallback = known
             if self.check_absence() or not tried.is_doubted:
@@ -7326,8 +7342,10 @@ class Lookup:
         if self.timer is not None:
             self.resources.timers.stop(self.timer, self, self.loop)
             self.timer = None
+        # A check says nothing if the caller left first, or another nameserver had records.
+        is_vain = not isinstance(self.outcome, NegativeAnswer)
         for server in self.tried:
-            server.letter_case.end_check(self)
+            server.letter_case.end_check(self, is_vain)
         limit = self.resources.limit
         if limit.queue:
             limit.queue.pop(self, None)

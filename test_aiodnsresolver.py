@@ -12642,10 +12642,132 @@ async def test_those_who_wait_for_a_check_go_on_when_it_is_given_up():
         for number in given_up:
             tasks[number].cancel()
         (last,) = waiting
+        await server.asked(7)  # the checks that were given up do not count
         with pytest.raises(DoesNotExist):
-            await tasks[last]
+            await in_time(tasks[last])
         await asyncio.gather(*tasks, return_exceptions=True)
-        await server.asked(6)
+        await server.asked(7)
+
+
+@on_every_loop
+async def test_two_lookups_do_not_wait_for_each_other_after_their_checks():
+    def nameserver(number):
+        def answer(query):
+            if not is_lower(query):
+                first = query.qd[0].name.lower().startswith(number)
+                return NXDOMAIN(query) if first else later(NXDOMAIN(query))
+            return None  # to the checks
+
+        return answer
+
+    async def later(reply):
+        await asyncio.sleep(0.1)
+        return reply
+
+    async with Nameserver(nameserver(b'1')) as one, Nameserver(nameserver(b'2')) as two:
+
+        async def get_nameservers(fqdn):
+            both = one.nameserver, two.nameserver
+            yield 0.5, *(both[int(fqdn[:1]) - 1 :][:1] if b'spent' in fqdn else both)
+
+        resolve, _ = Resolver(no_host, get_nameservers)
+        # Each nameserver has one check left. Both lookups make one, and want the other one, too.
+        spent = [f'{number}.spent.{FOLDING}' for number in (1, 2)]
+        for names in (spent, [f'1.{FOLDING}', f'2.{FOLDING}']):
+            outcomes = await outcomes_in_time(resolve, names, 4)
+            assert [type(outcome) for outcome in outcomes.values()] == [DoesNotExist] * 2
+
+
+@on_every_loop
+async def test_a_check_that_its_caller_gives_up_does_not_count():
+    def comparing(query):
+        return echo(query) if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(lambda query: None if is_lower(query) else NXDOMAIN(query)) as server:
+        resolve, _ = resolver_of(server)
+        for number in range(3):
+            task = asyncio.ensure_future(resolve(f'{number}.{FOLDING}', TYPES.A))
+            await server.asked(2 * number + 2)
+            task.cancel()
+            await settle()
+        server.answer = comparing
+        assert texts(await resolve(FOLDING, TYPES.A)) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_a_check_does_not_count_if_another_nameserver_has_records_first():
+    async def late(query):
+        await asyncio.sleep(0.1)
+        return echo(query)
+
+    def comparing(query):
+        return None if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(comparing) as one, Nameserver(late) as two:
+
+        async def get_nameservers(fqdn):
+            yield 0.5, one.nameserver, two.nameserver
+
+        resolve, _ = Resolver(no_host, get_nameservers)
+        for number in range(4):
+            records = await in_time(resolve(f'{number}.{FOLDING}', TYPES.A))
+            assert texts(records) == ['192.0.2.1']
+
+
+@on_every_loop
+async def test_the_absence_of_one_nameserver_is_not_compared_with_that_of_another():
+    async def late(query):
+        await asyncio.sleep(0.1 if is_lower(query) else 0.05)
+        return NXDOMAIN(query)
+
+    async with (
+        Nameserver(late) as one,
+        Nameserver(lambda query: None if is_lower(query) else later_still(query)) as two,
+    ):
+
+        async def later_still(query):
+            await asyncio.sleep(0.1)
+            return NODATA(query)
+
+        async def get_nameservers(fqdn):
+            yield 0.5, one.nameserver, two.nameserver
+
+        resolve, _ = Resolver(no_host, get_nameservers)
+        with pytest.raises(DoesNotExist):  # one, then two, then the check of one
+            await in_time(resolve(FOLDING, TYPES.A), step=0.05)
+        assert cases(one) == [False, True]
+        assert cases(two)[0] is False
+        one.queries.clear()
+        with pytest.raises(DoesNotExist):
+            await in_time(resolve(f'other.{FOLDING}', TYPES.A))
+        assert cases(one)[0] is False
+
+
+def test_who_waits_for_a_check_does_not_keep_the_next_loop_from_making_one():
+    class Lookup:
+        def __init__(self, loop):
+            self.loop = loop
+            self.advanced = 0
+
+        def advance_soon(self):
+            assert self.loop != 'ended'
+            self.advanced += 1
+
+    case = module.LetterCase()
+    first, second, waiting = [Lookup('ended') for _ in range(3)]
+    assert case.begin_check(first, 0.0)
+    assert case.begin_check(second, 0.0)
+    assert not case.begin_check(waiting, 0.0)
+    assert case.wait_for_checks(waiting)  # and the loop ends
+    third, fourth = Lookup('next'), Lookup('next')
+    assert not case.begin_check(third, 599.0)
+    assert not case.wait_for_checks(third)
+    assert case.begin_check(third, 600.0)
+    assert case.begin_check(second, 600.0)  # as if it had gone on
+    assert case.wait_for_checks(fourth)
+    case.end_check(third, False)
+    assert (waiting.advanced, fourth.advanced) == (0, 1)
+    assert (case.checking, case.waiting) == ((), {})
 
 
 @on_every_loop
