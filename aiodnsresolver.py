@@ -7123,8 +7123,11 @@ class Lookup:
                 case.confirmed_at = float('-inf')
                 case.unanswered += 1
                 is_proof = case.unanswered >= MAX_UNANSWERED
-            elif error is not None:
-                is_proof = error.rcode != tried.denied_with
+            elif tried.lower_case == 'absent':
+                # Whoever answers for one name may change the answer on purpose, so this proves
+                # nothing if the nameserver gave records for another name meanwhile.
+                is_same = error is not None and error.rcode == tried.denied_with
+                is_proof = not is_same and not case.is_confirmed(now)
             if is_proof:
                 case.lower_until = now + LOWER_CASE_SECONDS
         is_alone = isinstance(exchange, StreamExchange) and exchange.stream.way == ALONE

@@ -12743,6 +12743,30 @@ async def test_the_absence_of_one_nameserver_is_not_compared_with_that_of_anothe
         assert cases(one)[0] is False
 
 
+@on_every_loop
+async def test_a_difference_proves_nothing_if_a_capital_has_brought_records_meanwhile():
+    arrived = asyncio.Event()
+
+    def changing(query):
+        if query.qd[0].name.lower().startswith(b'changing'):
+            return late(query) if is_lower(query) else NXDOMAIN(query)
+        return echo(query)
+
+    async def late(query):
+        await arrived.wait()
+        return echo(query)
+
+    async with Nameserver(changing) as server:
+        resolve, _ = resolver_of(server)
+        task = asyncio.ensure_future(resolve(f'changing.{FOLDING}', TYPES.A))
+        await server.asked(2)
+        await resolve(f'first.{FOLDING}', TYPES.A)
+        arrived.set()
+        assert texts(await task) == ['192.0.2.1']
+        await resolve(f'second.{FOLDING}', TYPES.A)
+        assert cases(server) == [False, True, False, False]
+
+
 def test_who_waits_for_a_check_does_not_keep_the_next_loop_from_making_one():
     class Lookup:
         def __init__(self, loop):
