@@ -689,11 +689,14 @@ def closed_port():
     for _ in range(100):
         # Not of those that the system gives out: a query from this very port would answer itself.
         address = '127.0.0.1', random.randrange(20000, 32768)
-        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            with contextlib.suppress(OSError):
-                udp.bind(address)
-                tcp.bind(address)
-                return address
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(type=socket.SOCK_DGRAM) as udp,
+            socket.socket() as tcp,
+        ):
+            udp.bind(address)
+            tcp.bind(address)
+            return address
     raise RuntimeError('There is no free port on 127.0.0.1')
 
 
