@@ -7026,6 +7026,11 @@ class Lookup:
                 case.confirm(now)
             self.exchanges.remove(exchange)
             return self.finish(outcome)
+        self.take(exchange, outcome, now)
+
+    def take(self, exchange: Exchange, outcome: Any, now: float) -> None:
+        """Takes an outcome that says more than an answer, or something else."""
+        server, is_stream = exchange.server, exchange.is_stream
         is_last = is_stream or not isinstance(outcome, CaseMismatch)  # else the socket listens on
         if is_last and exchange in self.exchanges:
             self.exchanges.remove(exchange)
@@ -7581,24 +7586,28 @@ def join_alias(name: bytes, alias: Alias, qtype: int, outcome: Any) -> Any:
     return Answer(expires_at, records, last, False)
 
 
-def absence_of_name(cache: Cache, name: bytes, outcomes: Outcomes, now: float) -> Known | None:
-    """Returns the outcome for A if it is that the name does not exist: then it has no type at all.
+def spread_absence(cache: Cache, name: bytes, outcomes: Outcomes, now: float) -> None:
+    """Makes NXDOMAIN for A the outcome of types whose lookup failed (RFC 8020).
 
     It may be in the cache, also as that of an alias. Other types do not tell: some nameservers
     say NXDOMAIN where there is only no record of such a type.
     """
     known: Any = outcomes.get(TYPES.A)
+    owner = name
     for _ in range(MAX_CNAMES):
-        if isinstance(known, NegativeAnswer):
-            return known if known.error.rcode == RCODES.NXDOMAIN else None
-        if known is not None:
-            if not isinstance(known, Answer) or known.records or known.alias is None:
-                return None
-            name = known.alias.name
-        known = recall(cache, (name.lower().decode('ascii'), TYPES.A), now)
         if known is None:
-            return None
-    return None
+            known = recall(cache, (owner.lower().decode('ascii'), TYPES.A), now)
+        if not isinstance(known, Answer) or known.records or known.alias is None:
+            break
+        owner, known = known.alias.name, None
+    if not isinstance(known, NegativeAnswer) or known.error.rcode != RCODES.NXDOMAIN:
+        return
+    for qtype, outcome in outcomes.items():
+        if isinstance(outcome, OUTAGES):
+            what = f'{describe(name, qtype)}: '
+            error = negative_error(what, RCODES.NXDOMAIN, ', as the answer for A says')
+            error.__cause__ = outcome
+            outcomes[qtype] = NegativeAnswer(known.expires_at, (), known.alias, False, error)
 
 
 async def resolve_types(
@@ -7654,15 +7663,8 @@ async def resolve_types(
             elif isinstance(outcome, OUTAGES):
                 failures = True
         qtypes, found, is_given = tuple(aliases), {}, False
-    absence = absence_of_name(settings.cache, name, outcomes, loop.time()) if failures else None
-    if absence is None:
-        return
-    for qtype, outcome in outcomes.items():
-        if isinstance(outcome, OUTAGES):
-            what = f'{describe(name, qtype)}: '
-            error = negative_error(what, RCODES.NXDOMAIN, ', as the answer for A says')
-            error.__cause__ = outcome
-            outcomes[qtype] = NegativeAnswer(absence.expires_at, (), absence.alias, False, error)
+    if failures:
+        spread_absence(settings.cache, name, outcomes, loop.time())
 
 
 def found_as(name: bytes, found: Mapping[int, LookupOutcome]) -> Outcomes:
