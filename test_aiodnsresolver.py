@@ -12682,6 +12682,26 @@ async def test_two_lookups_do_not_wait_for_each_other_after_their_checks():
 
 
 @on_every_loop
+async def test_who_waits_for_a_check_holds_no_socket_that_it_needs():
+    def denying(query):
+        return SERVFAIL(query) if is_lower(query) else NXDOMAIN(query)
+
+    async with Nameserver(denying) as one, Nameserver(bare(RCODES.SERVFAIL)) as two:
+
+        async def get_nameservers(fqdn):
+            yield 0.5, one.nameserver, *[two.nameserver] * (not fqdn.startswith(b'spent'))
+
+        resolve, _ = Resolver(no_host, get_nameservers)
+        with pytest.raises(DoesNotExist):  # one check is left
+            await in_time(resolve(f'spent.{FOLDING}', TYPES.A))
+        # Both are denied. One checks, and is to ask the second nameserver, too. The other one does
+        # so while it waits for that check, and its socket goes on listening.
+        with permits(1):
+            outcomes = await outcomes_in_time(resolve, [f'1.{FOLDING}', f'2.{FOLDING}'], 4)
+        assert [type(outcome) for outcome in outcomes.values()] == [DoesNotExist] * 2
+
+
+@on_every_loop
 async def test_a_check_that_its_caller_gives_up_does_not_count():
     def comparing(query):
         return echo(query) if is_lower(query) else NXDOMAIN(query)
