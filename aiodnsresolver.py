@@ -7420,9 +7420,10 @@ class Waiter:
         """Gets the next set from the caller's get_nameservers, for the lookups that want one."""
         settings = self.settings
         each = None  # the end of the sets
+        is_new = self.generator is None
         token = FETCHING.set(self.fetching + self.lookups)
         try:
-            if self.generator is None:
+            if is_new:
                 self.generator = settings.get_nameservers(self.fqdn)
             each = to_set(settings, await anext(self.generator), self.fqdn)
         except StopAsyncIteration:
@@ -7435,7 +7436,10 @@ class Waiter:
         wanted, self.wanted = self.wanted, ()
         for lookup in self.lookups:  # one that does not need it now finds it later
             if lookup.outcome is None and (lookup in wanted or lookup.waiters[0] is self):
-                lookup.sets += (each,)
+                if each is not None or lookup.sets or is_new:
+                    lookup.sets += (each,)
+                else:  # it joined this one, whose fetcher left before the first set
+                    self.generator = None  # this one has ended: a new one has sets for it
         advance = Lookup.advance if len(settings.lookups) <= MIN_BATCH else Lookup.advance_soon
         for lookup in wanted:
             advance(lookup)

@@ -14508,6 +14508,33 @@ async def test_with_one_permit_all_is_answered_all_the_same():
 
 
 @on_every_loop
+async def test_a_lookup_whose_fetcher_left_before_the_first_set_gets_those_of_a_new_generator():
+    begun = []
+
+    async def get_nameservers(fqdn):
+        begun.append(fqdn)
+        if len(begun) == 1:
+            await asyncio.get_running_loop().create_future()
+        yield 0.5, server.nameserver
+
+    def answer(query):
+        return echo(query) if query.qd[0].qtype == TYPES.A else SERVFAIL(query)
+
+    async with Nameserver(answer) as server:
+        settings = module.to_settings(no_host, get_nameservers, mix_case)
+        both = TYPES.A, TYPES.AAAA
+        first = asyncio.ensure_future(outcomes_of(settings, b'x.example', both[:1]))
+        await settle()
+        second = asyncio.ensure_future(outcomes_of(settings, b'x.example', both))
+        await server.asked(1)
+        first.cancel()
+        outcomes = await in_time(second)
+        assert texts(outcomes[TYPES.A].records) == ['192.0.2.1']
+        assert type(outcomes[TYPES.AAAA]) is ResponseCode
+        assert len(begun) == 3
+
+
+@on_every_loop
 async def test_get_nameservers_may_resolve_when_all_permits_are_taken():
     def answer(query):
         return reply_to(query, a(query.qd[0].name))
