@@ -6633,7 +6633,7 @@ class Tried:
     has_case_mismatch = False  # its reply was in another letter case
     lower_case = ''  # why it is asked in lower case: 'silent', 'absent' or 'mismatch'
     is_doubted = False  # it said that the name is absent, which is to be checked in lower case
-    denied_with: int | None = None  # the response code of that
+    absence: NegativeAnswer | None = None  # that it said
     was_late = False  # it answered others, so this query is asked alone
 
 
@@ -6799,6 +6799,9 @@ class Lookup:
                 for server in self.tried:
                     server.letter_case.end_check(self, False)
                 if not self.check_absence():
+                    for server, tried in self.tried.items():
+                        if tried.absence is self.fallback:
+                            self.explain(self.fallback.error, server, False)
                     self.finish(self.fallback)
                 elif not self.unsent:
                     # It waits until the checks of others have ended, which may need its permits.
@@ -7131,7 +7134,8 @@ class Lookup:
             elif tried.lower_case == 'absent':
                 # Whoever answers for one name may change the answer on purpose, so this proves
                 # nothing if the nameserver gave records for another name meanwhile.
-                is_same = error is not None and error.rcode == tried.denied_with
+                before = tried.absence and tried.absence.error.rcode
+                is_same = error is not None and error.rcode == before
                 is_proof = not is_same and not case.is_confirmed(now)
             if is_proof:
                 case.lower_until = now + LOWER_CASE_SECONDS
@@ -7141,16 +7145,16 @@ class Lookup:
             if server.answered_alone >= MAX_ANSWERED_ALONE:
                 server.answered_alone = 0
                 server.one_at_a_time_until = now + ONE_AT_A_TIME_SECONDS
-        if error is not None:
-            self.explain(error, server, exchange.is_stream)
         may_be_wrong = is_absent and is_capital and not exchange.is_stream
-        if error is not None and may_be_wrong and not case.is_confirmed(now):
+        if isinstance(known, NegativeAnswer) and may_be_wrong and not case.is_confirmed(now):
             tried = self.tried_with(server)
-            tried.denied_with = error.rcode
+            tried.absence = known
             tried.is_doubted = tried.lower_case != 'absent'  # else the check is on its way
             self.fallback = known
             if self.check_absence() or not tried.is_doubted:
                 return self.advance()
+        if error is not None:
+            self.explain(error, server, exchange.is_stream)
         self.finish(known)
 
     def check_absence(self) -> bool:
@@ -7350,9 +7354,9 @@ class Lookup:
         if self.timer is not None:
             self.resources.timers.stop(self.timer, self, self.loop)
             self.timer = None
-        # A check says nothing if the caller left first, or another nameserver had records.
-        is_vain = not isinstance(self.outcome, NegativeAnswer)
         for server in self.tried:
+            # A check says nothing if the caller left first, or another nameserver had records.
+            is_vain = not isinstance(self.outcome, NegativeAnswer)
             server.letter_case.end_check(self, is_vain)
         limit = self.resources.limit
         if limit.queue:

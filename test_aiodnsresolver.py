@@ -12579,6 +12579,8 @@ async def test_an_absence_stands_if_its_check_brings_no_records(check, rcode):
             with pytest.raises(DoesNotExist) as raised:
                 await in_time(resolve(FOLDING, TYPES.A))
             assert raised.value.rcode == rcode
+        attempts = 2 + len(server.over_tcp)  # the check is one, too
+        assert str(raised.value).endswith(f' (attempts: {attempts})')
         assert asyncio.get_running_loop().time() <= began + 0.6
         by_datagram = [query for query in server.queries if query not in server.over_tcp]
         assert list(map(is_lower, by_datagram)) == [False, True]
