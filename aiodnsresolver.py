@@ -994,7 +994,7 @@ def parse_name(data: bytes, offset: int, _: int, names: Names) -> tuple[bytes, i
         offset = at + length
         label = data[at:offset]
         labels.append(label if label.isalnum() else escape_label(label))
-    above, size = b'', 1
+    size = 1
     after = offset + 1
     if length:
         target = (length & 0x3F) << 8 | data[after]
@@ -2060,7 +2060,7 @@ def parse_message(data: bytes, ignore_trailing: bool, may_be_cut: bool) -> Messa
             if data[offset] >= 0xC0:  # nearly always
                 pointer, number, ttl, length = unpack_pointed(data, offset)
                 target = pointer & 0x3FFF
-                if target in names and target < offset:
+                if target in names:  # only names before this one are in it
                     name = names[target][0]
                 else:
                     name, _ = parse_name(data, offset, size, names)
