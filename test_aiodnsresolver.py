@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 import copy
 import datetime
+import encodings.idna
 import errno
 import faulthandler
 import fcntl
@@ -38,6 +39,8 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
+import stringprep
 import struct
 import subprocess
 import symtable
@@ -1063,6 +1066,14 @@ def test_a_name_put_together_by_pointers_has_at_most_255_octets():
             parse(with_one_more(octets, wire_record(1, b'\1\2\3\4', name=too_long), 6))
 
 
+def test_no_name_of_more_than_255_octets_is_kept():
+    labels = b'\1a' * 200 + b'\0'
+    names = {}
+    with pytest.raises(MalformedMessage):
+        module.parse_name(labels + b'\xc0\0', len(labels), 0, names)
+    assert max(size for _, size in names.values()) == 255
+
+
 @pytest.mark.parametrize('size, is_label', [(1, True), (62, True), (63, True), (64, False)])
 def test_a_label_before_a_pointer_has_at_most_63_octets(size, is_label):
     octets = header(qd=2) + b'\1x\0\0\1\0\1' + bytes([size]) + b'a' * size + b'\xc0\x0c\0\1\0\1'
@@ -1071,6 +1082,38 @@ def test_a_label_before_a_pointer_has_at_most_63_octets(size, is_label):
     else:
         with pytest.raises(MalformedMessage):
             parse(octets)
+
+
+@pytest.mark.parametrize('size, is_label', [(1, True), (62, True), (63, True), (64, False)])
+def test_a_label_after_a_pointer_has_at_most_63_octets(size, is_label):
+    label = b'a' * size
+    octets = b'\1x' + bytes([size]) + label + b'\1y\0'
+    names = {}
+    if is_label:
+        name = b'x.' + label + b'.y', len(octets)
+        parsed = module.parse_name(octets + b'\xc0\0', len(octets), 0, names)
+        assert parsed == (name[0], len(octets) + 2)
+        above = {2: (label + b'.y', len(octets) - 2), 3 + size: (b'y', 3)}
+        assert names == {0: name, **above, len(octets): name}
+    else:
+        with pytest.raises(MalformedMessage):
+            module.parse_name(octets + b'\xc0\0', len(octets), 0, names)
+
+
+def test_a_pointer_leads_to_no_name_that_is_not_before_it():
+    with pytest.raises(MalformedMessage):
+        module.parse_name(b'\xc0\3\0\1a\0', 0, 0, {3: (b'a', 3)})
+
+
+def test_each_bit_of_a_pointer_that_is_an_owner_counts():
+    records = (
+        wire_record(2, b'\0', name=b'\2aa\0'),  # at 12; the root is at 26
+        wire_record(10, bytes(16384 - 27 - 13), name=b'\1b\0'),  # at 27
+        wire_record(10, b'', name=b'\1c\0'),  # at 16384
+        wire_record(10, b'', name=b'\xc0\x1b'),
+    )
+    message = parse(header(an=4) + b''.join(records))
+    assert [record.name for record in message.an] == [b'aa', b'b', b'c', b'b']
 
 
 def test_a_pointer_leads_anywhere_before_it():
@@ -1126,6 +1169,7 @@ def idna_or_not(request):
         ('www\uff0ebücher\uff61example', b'www.xn--bcher-kva.example'),
         ('\uff57\uff57\uff57.example', b'www.example'),
         ('ﬁne\u00ad.example', b'fine.example'),  # a ligature, and a soft hyphen
+        ('\u00ad' * 62 + 'ü.example', b'xn--tda.example'),
         ('_dmarc.bücher.example', b'_dmarc.xn--bcher-kva.example'),
         ('_bücher.example', b'xn--_bcher-4ya.example'),
         ('xn--bcher-kva.example', b'xn--bcher-kva.example'),
@@ -1177,6 +1221,7 @@ def test_a_name_on_which_the_versions_of_idna_differ_needs_the_package(
         'a\u2067b.example',  # RIGHT-TO-LEFT ISOLATE, which Unicode 3.2 did not know
         'a\u0085b.example',
         'aא.example',  # in both directions
+        'a\u0661.example',
         'א\u0661a.example',
         '\u0660\u05d01.example',
         '\u0301a\u00fc.example',  # would join the dot before it
@@ -1184,6 +1229,7 @@ def test_a_name_on_which_the_versions_of_idna_differ_needs_the_package(
         '\ufeff.example',
         'a\\.ü.example',
         'ü' * 64 + '.example',
+        '\u00ad' * 63 + 'ü.example',  # too long, although few octets would be left
         'ü' * 1_000_000,
         'a\u0301' * 1_000_000,
         'ü.' * 500_000,
@@ -1208,6 +1254,26 @@ def test_a_name_that_idna_would_change_or_refuse_is_invalid(idna_or_not, name):
     assert time.process_time() - before < 0.5
     assert len(str(raised.value)) < 800
     assert str(raised.value).isprintable()
+
+
+def test_the_most_characters_of_a_name_are_those_of_its_longest_spelling(idna_or_not):
+    labels = ['\u00ad' * 62 + 'ü'] * 15 + ['\u00ad' * 59 + 'ü']
+    name = '.'.join(labels)
+    assert len(name) == module.MAX_PRESENTATION
+    assert module.to_name(name) == b'.'.join([b'xn--tda'] * 16)
+    with pytest.raises(InvalidName):
+        module.to_name(f'\u00ad{name[63:]}{name[:63]}')
+
+
+@pytest.mark.parametrize('letter', ['\u04c0', '\u13a0'])
+def test_a_letter_with_another_case_since_unicode_3_2_needs_the_package(monkeypatch, letter):
+    with importing_as_idna(None):
+        for _ in range(2):
+            with pytest.raises(InvalidName, match='another name in IDNA 2008'):
+                module.to_name(letter)
+            # Newer versions of Python map it as Unicode 3.2 does: to itself.
+            monkeypatch.setitem(stringprep.b3_exceptions, ord(letter), letter)
+        assert encodings.idna.nameprep(letter) == letter
 
 
 def count_same_without_idna(labels):
@@ -1835,6 +1901,12 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
             ((0, (1, 4)), (1, (b'h2', b'h3-19')), (4, (IPv4Address('192.0.2.1'),))),
         ),
         '16 foo.example.org. mandatory=alpn,ipv4hint alpn="h2,h3-19" ipv4hint=192.0.2.1',
+    ),
+    (
+        'SVCB',
+        '0010 03666f6f00 0000 0002 0003 0003 0002 0035',
+        module.SVCB(16, b'foo', ((0, (3,)), (3, 53))),
+        '16 foo. mandatory=port port=53',
     ),
     (
         'SVCB',  # RFC 9460 D.2: escapes of a list within those of a string
@@ -2858,6 +2930,28 @@ def test_a_cut_message_is_malformed_truncated_or_not(tc):
         for ignore_trailing in (False, True):
             with pytest.raises(MalformedMessage):
                 parse(octets[:size], ignore_trailing)
+
+
+@pytest.mark.parametrize('size', range(9))
+def test_an_ipv4_address_has_four_octets_wherever_it_is(size):
+    octets = header(an=2) + wire_record(1, bytes(size)) + wire_record(1, b'\1\2\3\4')
+    with contextlib.nullcontext() if size == 4 else pytest.raises(MalformedMessage):
+        assert parse(octets).an[0].rdata == IPv4Address(0)
+
+
+def test_only_a_message_with_tc_may_end_after_any_record():
+    records = a(b'x'), rr(b'y', 65280, b'abc'), a(b'z')
+    query = make_query('x', TYPES.A)
+    assert query.rd
+    octets = pack(query._replace(an=records, ar=()))
+    ends = [12 + 7 + size for size in (0, 16, 16 + 16, 16 + 16 + 17)]
+    assert ends[-1] == len(octets)
+    for size in range(12, len(octets)):
+        with pytest.raises(MalformedMessage):
+            module.parse_message(octets[:size], False, True)
+        cut = octets[:2] + bytes([octets[2] | 2]) + octets[3:size]
+        message = module.parse_message(cut, False, True)
+        assert message.an == records[: sum(end <= size for end in ends[1:])]
 
 
 def test_a_message_may_be_nothing_but_a_header():
@@ -6659,6 +6753,39 @@ def test_a_file_that_cannot_be_read_is_as_if_empty(tmp_path, caplog):
     assert 'Cannot read' in caplog.text
 
 
+def test_a_file_whose_first_reading_fails_is_as_if_empty_until_it_can_be_read(
+    tmp_path, monkeypatch, caplog
+):
+    path = tmp_path / 'file'
+    path.write_text('one\n')
+    file = module.ConfigFile(str(path), list)
+
+    def fail(*args, **options):
+        raise OSError(errno.EIO, 'Input/output error')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'open', fail, raising=False)
+        assert file.current(0.0) == []
+    assert 'Input/output error' in caplog.text
+    assert file.current(2.0) == ['one\n']
+
+
+def test_a_file_has_changed_with_its_size_but_not_by_being_read(tmp_path, monkeypatch):
+    path = tmp_path / 'file'
+    path.write_text('one\n')
+    file = module.ConfigFile(str(path), list)
+    known = file.current(0.0)
+    status = os.stat(path)
+    # Of the same times: a clock may be coarse, and a file system need not keep the time of access.
+    times = {'st_mtime_ns': status.st_mtime_ns, 'st_ctime_ns': status.st_ctime_ns}
+    for field, is_same in ((stat.ST_ATIME, True), (stat.ST_SIZE, False)):
+        fields = [each + (number == field) for number, each in enumerate(status[:10])]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, 'stat', lambda _, fields=fields: os.stat_result(fields, times))
+            assert (file.current(2.0) is known) == is_same
+            file.looked_at = 0.0
+
+
 def test_a_file_that_cannot_be_read_for_the_moment_is_as_it_was(tmp_path, caplog):
     path = tmp_path / 'file'
     new = module.ConfigFile(str(path), list)
@@ -6673,6 +6800,55 @@ def test_a_file_that_cannot_be_read_for_the_moment_is_as_it_was(tmp_path, caplog
         assert known.current(2.0) == ['one\n']
         assert len(caplog.records) == 1
     assert new.current(2.0) == known.current(4.0) == ['two, longer\n']
+
+
+@pytest.mark.parametrize(
+    'line, families',
+    [
+        ('127.0.0.1', [TYPES.A]),
+        ('::1', [TYPES.AAAA]),
+        ('127.0.0.2', [TYPES.A, TYPES.AAAA]),
+        ('::2', [TYPES.A, TYPES.AAAA]),
+    ],
+)
+def test_a_loopback_address_of_localhost_says_nothing_of_the_other_family(line, families):
+    hosts = module.parse_hosts([f'{line} LocalHost app.localhost other\n'])
+    for name in (b'localhost', b'app.localhost'):
+        assert [*filter((TYPES.A, TYPES.AAAA).__contains__, hosts[name])] == families
+        assert hosts[name][module.CANONICAL_NAME] == b'LocalHost'
+    assert {TYPES.A, TYPES.AAAA} <= {*hosts[b'other']}
+
+
+def test_an_address_of_hosts_has_the_first_name_of_its_first_line():
+    lines = [
+        '\r\n',
+        '192.0.2.1 Www.Example other\r\n',
+        '192.0.2.2 # none\n',
+        '192.0.2.2 a..b good\n',
+        '192.0.2.2 two#three\n',
+        '192.0.2.1 again\n',
+        'none four\n',
+        '::1 Six\n',
+        '::2 more\n',
+        '::ffff:192.0.2.3 mapped\n',
+        'fe80::1%9 scoped\n',
+        '192.0.2.4 last\r',
+    ]
+    expected = {
+        '192.0.2.1': b'Www.Example',
+        '192.0.2.2': b'two',
+        '::1': b'Six',
+        '127.0.0.1': b'Six',
+        '::2': b'more',
+        '::ffff:192.0.2.3': b'mapped',
+        '192.0.2.3': b'mapped',
+        'fe80::1%9': b'scoped',
+        '192.0.2.4': b'last',
+    }
+    names = module.parse_host_names(lines)
+    assert names == {ip_address(address): name for address, name in expected.items()}
+    names = module.parse_host_names(['127.0.0.1 Four\n', '::1 Six\n'])
+    assert names == {IPv4Address('127.0.0.1'): b'Four', IPv6Address('::1'): b'Six'}
 
 
 class StandInForWinreg:
@@ -6842,15 +7018,20 @@ def test_the_registry_is_read_again_once_it_has_changed(windows, caplog):
     first = file.current(0.0)
     assert first == module.Conf(search=first.search)
     windows[TCPIP] = {'NameServer': '192.0.2.1'}
-    assert file.current(1.9) is first
+    assert file.current(0.0) is file.current(0.5) is file.current(1.9) is first
     changed = file.current(2.0)
     assert changed.nameservers == ((IPv4Address('192.0.2.1'), 53),)
+    windows[TCPIP] = {'NameServer': '192.0.2.2'}
+    assert file.current(3.9) is changed
+    windows[TCPIP] = {'NameServer': '192.0.2.1'}
     assert file.current(4.0) is changed
     windows[TCPIP] = OSError(errno.ENOMEM, 'Insufficient system resources')
     assert file.current(6.0) is changed
     assert 'Cannot read the registry' in caplog.text
     windows[TCPIP] = {}
     assert file.current(8.0) == first
+    windows[TCPIP] = {'NameServer': '192.0.2.1'}
+    assert file.current(7.5) == changed  # another clock
 
 
 def test_a_registry_that_was_never_read_is_an_error(windows):
