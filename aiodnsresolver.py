@@ -1676,7 +1676,7 @@ class Layout:
         made.__str__ = lambda rdata: self.present(rdata)  # type: ignore[method-assign]
         record: Any = globals().setdefault(self.mnemonic, made)  # another thread may be first
         name = f'{self.mnemonic}ExpiresAt'
-        expires: Any = type(name, (RecordExpiresAt, record), {'__module__': __name__})
+        expires: Any = type(name, (RecordExpiresAt, record), {})
         expires = globals().setdefault(name, expires)
         EXPIRING[record] = EXPIRING[expires] = expires
         return record
