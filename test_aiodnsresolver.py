@@ -1265,6 +1265,12 @@ def test_the_most_characters_of_a_name_are_those_of_its_longest_spelling(idna_or
         module.to_name(f'\u00ad{name[63:]}{name[:63]}')
 
 
+@pytest.mark.parametrize('between', [*'\u20aa\u05b0\u2603\u2212\u060c\u06f0'], ids=ascii)
+def test_what_has_no_direction_may_be_in_a_name_from_right_to_left(idna_or_not, between):
+    label = f'\u05d0{between}\u05d1'
+    assert module.to_name(label) == b'xn--' + label.encode('punycode')
+
+
 @pytest.mark.parametrize('letter', ['\u04c0', '\u13a0'])
 def test_a_letter_with_another_case_since_unicode_3_2_needs_the_package(monkeypatch, letter):
     with importing_as_idna(None):
@@ -1978,6 +1984,12 @@ READ_AS = {'MD': 'NS', 'MF': 'NS', 'MB': 'NS', 'MG': 'NS', 'MR': 'NS', 'MINFO': 
 for old, known in READ_AS.items():
     reader = dns.rdata.get_rdata_class(CLASSES.IN, TYPES[known])
     dns.rdata.register_type(reader, TYPES[old], old, rdclass=dns.rdataclass.ANY)
+
+
+def test_rdata_says_what_its_fields_are():
+    assert module.MX.__doc__ == 'Rdata of type MX: preference, exchange.'
+    expiring = module.expiring(module.MX(1, b'x'), 0.0)
+    assert type(module.MX(1, b'x')).__module__ == type(expiring).__module__ == 'aiodnsresolver'
 
 
 @pytest.mark.parametrize('mnemonic, octets, rdata, text', VECTORS)
