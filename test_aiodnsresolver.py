@@ -1915,6 +1915,19 @@ VECTORS = [  # type, octets of the rdata (not compressed), rdata, presentation f
         '16 foo. mandatory=port port=53',
     ),
     (
+        'SVCB',
+        '0001 00 0004 0008 c0000201 c0000202 0006 0020' + '20010db8' + '0' * 24 + '0' * 31 + '1',
+        module.SVCB(
+            1,
+            b'',
+            (
+                (4, (IPv4Address('192.0.2.1'), IPv4Address('192.0.2.2'))),
+                (6, (IPv6Address('2001:db8::'), IPv6Address('::1'))),
+            ),
+        ),
+        '1 . ipv4hint=192.0.2.1,192.0.2.2 ipv6hint=2001:db8::,::1',
+    ),
+    (
         'SVCB',  # RFC 9460 D.2: escapes of a list within those of a string
         '0010 03666f6f00 0001 000c 08 665c6f6f2c626172 02 6832',
         module.SVCB(16, b'foo', ((1, (b'f\\oo,bar', b'h2')),)),
@@ -1990,6 +2003,9 @@ def test_rdata_says_what_its_fields_are():
     assert module.MX.__doc__ == 'Rdata of type MX: preference, exchange.'
     expiring = module.expiring(module.MX(1, b'x'), 0.0)
     assert type(module.MX(1, b'x')).__module__ == type(expiring).__module__ == 'aiodnsresolver'
+    options = module.LAYOUTS[TYPES.OPT].fields['options'].hint
+    assert options == 'tuple[tuple[int, bytes], ...]'
+    assert module.LAYOUTS[TYPES.HTTPS].fields['svc_params'].hint == options.replace('bytes', 'Any')
 
 
 @pytest.mark.parametrize('mnemonic, octets, rdata, text', VECTORS)
