@@ -12720,7 +12720,7 @@ async def test_the_absences_of_a_search_cost_two_checks_in_ten_minutes(absence):
         for name, checks, seconds in (('x', 2, 0), ('y', 0, 599), ('z', 0, 1), ('v', 2, 0)):
             server.queries.clear()
             with pytest.raises(DoesNotExist):
-                await resolve(f'{name}.with-many-letters', TYPES.A)
+                await resolve(f'{name}.{FOLDING}', TYPES.A)
             assert cases(server).count(False) == 11
             assert cases(server).count(True) == checks
             turn(seconds)
@@ -12731,7 +12731,7 @@ async def test_the_absences_of_many_searches_at_once_cost_two_checks():
     async with Nameserver(NXDOMAIN) as server:
         domains = [f'domain-{number}.{FOLDING}' for number in range(5)]
         resolver = module.AioHttpDnsResolver(no_host, asking(server.nameserver), search=domains)
-        names = [f'{number}.with-many-letters' for number in range(20)]
+        names = [f'{number}.{FOLDING}' for number in range(20)]
         both = [resolver.resolve(name, 80, socket.AF_UNSPEC) for name in names]
         outcomes = await in_time(asyncio.gather(*both, return_exceptions=True))
         assert all([isinstance(outcome, OSError) for outcome in outcomes])
