@@ -71,7 +71,17 @@ from collections.abc import (
 from contextvars import Context, ContextVar, copy_context
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+)
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 if TYPE_CHECKING:
@@ -8703,22 +8713,45 @@ def __getattr__(name: str) -> Any:
 
 USAGE = """\
 Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @URL]
-       aiodnsresolver AXFR|IXFR=SERIAL ZONE @NAMESERVER|@URL [-y [HMAC:]KEY:SECRET]
+       aiodnsresolver AXFR|IXFR=SERIAL ZONE @NAMESERVER|@URL [-y KEY]
 
 Prints the records of each NAME and TYPE (A unless given), one a line. A word
-that is a type is a name in the first place or with a final dot. Without a final
-dot a NAME is looked for by the system's search list, unless a nameserver is named. A
-URL is tcp://ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME.
-
-AXFR prints a zone as a master file, as it comes; it is whole only if the exit status
-is 0. IXFR prints what is newer than SERIAL, each record after - or + where it goes or
-comes. HMAC is hmac-sha256 or the like, SECRET in base64.
-Exit status: 0 found, 1 does not exist, 2 failed, 64 usage.
+that is a type is a name in the first place or with a final dot. A URL is
+tcp://ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME. AXFR prints a
+zone, whole only if the exit status is 0; IXFR what is newer than SERIAL.
+"""
+EXAMPLES = """\
+Examples: aiodnsresolver www.example.com example.com MX AAAA
+          aiodnsresolver www.example.com @tls://192.0.2.1#dns.example
+          aiodnsresolver AXFR example.com @192.0.2.1 -y key.example:c2VjcmV0
+Exit status: 0 found, 1 does not exist, 2 failed, 64 usage, 130 interrupted.
 """
 
 
+def make_parser() -> Any:
+    """Returns the parser of options, which leaves other words. It raises InvalidName."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise InvalidName(message)
+
+    parser = Parser(
+        usage=argparse.SUPPRESS,
+        description=USAGE,
+        epilog=EXAMPLES,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, 4, 22, 80),
+        add_help=False,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument_group().add_argument
+    add('-y', dest='key', metavar='KEY', help='sign a transfer: [HMAC:]NAME:SECRET in base64')
+    add('-h', '--help', action='store_true', help='print this')
+    return parser
+
+
 def parse_words(words: list[str]) -> tuple[list[str], list[int], str | None]:
-    """Returns the names, types and nameserver of a command line; no names if it is for help.
+    """Returns the names, types and nameserver among the words that are not options.
 
     Raises InvalidName or MissingDependency.
     """
@@ -8726,8 +8759,6 @@ def parse_words(words: list[str]) -> tuple[list[str], list[int], str | None]:
     names: list[str] = []
     qtypes: list[int] = []
     nameserver = None
-    if not {'-h', '--help'}.isdisjoint(words):
-        return names, qtypes, nameserver
     for word in words:
         generic = re.fullmatch('TYPE([0-9]{1,5})', word.upper())
         if word.startswith('-') or (word.startswith('@') and nameserver):
@@ -8782,26 +8813,22 @@ class TransferWords(NamedTuple):
     key: Key | None
 
 
-def parse_transfer(words: list[str]) -> TransferWords | None:
+def parse_transfer(words: list[str], signed_with: str | None) -> TransferWords | None:
     """Returns a command line that asks for a transfer, or None if it does not.
 
     Raises InvalidName.
     """
     kinds = [re.fullmatch('AXFR|IXFR(?:=(.*))?', word.upper()) for word in words]
     found = [kind for kind in kinds if kind]
-    if not found or not {'-h', '--help'}.isdisjoint(words):
+    if not found:
         return None
     key = None
-    rest = []
-    others = iter([word for word, kind in zip(words, kinds, strict=True) if not kind])
-    for word in others:
-        if word.startswith('-y'):
-            parts = re.fullmatch('(?:([^@:]+):)?([^@:]+):([^:]+)', word[2:] or next(others, ''))
-            if not parts:
-                raise InvalidName('After -y comes [HMAC:]KEY:SECRET')
-            key = Key(parts[2], parts[3], parts[1] or 'hmac-sha256')
-        else:
-            rest.append(word)
+    if signed_with is not None:
+        parts = re.fullmatch('(?:([^@:]+):)?([^@:]+):([^:]+)', signed_with)
+        if not parts:
+            raise InvalidName('After -y comes [HMAC:]KEY:SECRET')
+        key = Key(parts[2], parts[3], parts[1] or 'hmac-sha256')
+    rest = [word for word, kind in zip(words, kinds, strict=True) if not kind]
     names, qtypes, nameserver = parse_words(rest)
     server = to_server(nameserver or '')
     if len(found + names) != 2 or qtypes != [TYPES.A] or server.path:
@@ -8863,23 +8890,31 @@ def main() -> int:
     """Runs the command line, and returns the exit status."""
     if sys.stdout is None or sys.stderr is None:
         return 2  # there is nowhere to write to
+    parser = make_parser()
     try:
-        words = sys.argv[1:]
-        asked = parse_transfer(words)
-        names, qtypes, nameserver = parse_words(words) if asked is None else ([], [], None)
+        options, words = parser.parse_known_args(sys.argv[1:])
+        if '--' in sys.argv[1:]:  # argparse may drop it
+            raise InvalidName("'--' is not a known option")
+        asked = None
+        if not options.help:
+            asked = parse_transfer(words, options.key)
+            if asked is None:
+                names, qtypes, nameserver = parse_words(words)
+                if options.key is not None:
+                    raise InvalidName('-y is for AXFR and IXFR')
     except InvalidName as error:
-        print(f'{error}\n{USAGE}', end='', file=sys.stderr)
+        print(f'{error}\n{parser.format_help()}', end='', file=sys.stderr)
         return 64
     except MissingDependency as error:
         print(error, file=sys.stderr)
         return 2
     try:
-        if asked is not None:
+        if options.help:
+            status = print(parser.format_help(), end='') or 0
+        elif asked is not None:
             status = asyncio.run(print_transfer(asked))
-        elif names:
-            status = asyncio.run(run(names, qtypes, nameserver))
         else:
-            status = print(USAGE, end='') or 0
+            status = asyncio.run(run(names, qtypes, nameserver))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # as shells do for SIGINT
