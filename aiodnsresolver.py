@@ -79,6 +79,7 @@ from typing import (
     NoReturn,
     Protocol,
     Self,
+    TextIO,
     TypeVar,
     overload,
 )
@@ -8709,10 +8710,11 @@ def __getattr__(name: str) -> Any:
 # --- 22. Command line --------------------------------------------------------
 #
 # Words in, lines and an exit status out. Imports beyond those of the core happen at first
-# use.
+# use. A question is a name and a type, and its outcome is printed as soon as it is there.
 
 USAGE = """\
-Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @URL]
+Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @URL] [OPTION...]
+       aiodnsresolver -x ADDRESS [TYPE...] [@NAMESERVER] [OPTION...]
        aiodnsresolver AXFR|IXFR=SERIAL ZONE @NAMESERVER|@URL [-y KEY]
 
 Prints the records of each NAME and TYPE (A unless given), one a line. A word
@@ -8740,20 +8742,27 @@ def make_parser() -> Any:
         usage=argparse.SUPPRESS,
         description=USAGE,
         epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, 4, 22, 80),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, 2, 24, 80),
         add_help=False,
         allow_abbrev=False,
     )
     add = parser.add_argument_group().add_argument
+    add('-x', dest='address', metavar='ADDRESS', help='the names of an address: its PTR records')
+    add('--tcp', action='store_true', help='ask over TCP')
+    add('--timeout', metavar='SECONDS', type=float, help='give a name up after so long')
+    add('--no-search', action='store_true', help='look for each NAME only as it is')
+    add('--ttl', action='store_true', help='print the seconds for which a record holds')
+    add('--json', action='store_true', help='print an object for each name and type, one a line')
     add('-y', dest='key', metavar='KEY', help='sign a transfer: [HMAC:]NAME:SECRET in base64')
     add('-h', '--help', action='store_true', help='print this')
     return parser
 
 
-def parse_words(words: list[str]) -> tuple[list[str], list[int], str | None]:
+def parse_words(words: list[str], are_types: bool) -> tuple[list[str], list[int], str | None]:
     """Returns the names, types and nameserver among the words that are not options.
 
-    Raises InvalidName or MissingDependency.
+    A word that is a type is one if a name is before it, or if `are_types`. Raises InvalidName or
+    MissingDependency.
     """
     mnemonics = {str(qtype): qtype for qtype in TYPES}
     names: list[str] = []
@@ -8766,42 +8775,143 @@ def parse_words(words: list[str]) -> tuple[list[str], list[int], str | None]:
         if word.startswith('@'):
             nameserver = word[1:] if '://' in word else f'udp://{word[1:]}'
             to_server(nameserver)
-        elif names and word.isascii() and word.upper() in mnemonics:
+        elif (names or are_types) and word.isascii() and word.upper() in mnemonics:
             qtypes.append(mnemonics[word.upper()])
-        elif names and generic:
+        elif (names or are_types) and generic:
             qtypes.append(int(generic[1]))
         else:
             names.append(word)
-    if not names or not all(names):
-        raise InvalidName('A name is missing or empty: write the root as a dot')
     for qtype in qtypes:
         check_type(qtype)
-    return names, qtypes or [TYPES.A], nameserver
+    return names, qtypes, nameserver
 
 
-async def run(names: Iterable[str], qtypes: Iterable[int], nameserver: str | None) -> int:
-    """Prints the records of names and types, or errors, and returns the exit status."""
+class QuestionWords(NamedTuple):
+    """A command line that asks for records, understood. `options` is of make_parser's."""
+
+    names: list[str]
+    qtypes: list[int]
+    nameserver: str | None
+    options: Any
+
+
+def parse_question_words(words: list[str], options: Any) -> QuestionWords:
+    """Returns a command line that asks for records. Raises InvalidName or MissingDependency."""
+    is_reverse = options.address is not None
+    names, qtypes, nameserver = parse_words(words, is_reverse)
+    if options.key is not None:
+        raise InvalidName('-y is for AXFR and IXFR')
+    if options.timeout is not None and not 0 < options.timeout <= MAX_TIMEOUT:
+        raise InvalidName(f'--timeout is more than 0 and at most {MAX_TIMEOUT:.0f} seconds')
+    if is_reverse and names:
+        raise InvalidName(f'The name comes from -x: {names[0]!r} is one too many')
+    if is_reverse:
+        names.append(f'{reverse_name(options.address).decode()}.')
+    if not names or not all(names):
+        raise InvalidName('A name is missing or empty: write the root as a dot')
+    if nameserver and options.tcp:
+        nameserver = re.sub('^udp:', 'tcp:', nameserver)
+    return QuestionWords(
+        names, qtypes or [TYPES.PTR if is_reverse else TYPES.A], nameserver, options
+    )
+
+
+class Printer:
+    """Prints the outcomes of questions, and counts them."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+        self.answered = self.absent = self.failed = 0
+
+    @property
+    def status(self) -> int:
+        return 2 if self.failed else min(self.absent, 1)
+
+    def write(self, stream: TextIO, text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    def print_json(self, name: str, qtype: int, status: str, **fields: Any) -> None:
+        import json
+
+        line = {'name': name, 'type': present_type(qtype), 'status': status, **fields}
+        self.write(sys.stdout, f'{json.dumps(line)}\n')
+
+    def print_records(self, name: str, qtype: int, records: Sequence[Any], now: float) -> None:
+        self.answered += 1
+        ttls = [max(0, round(record.expires_at - now)) for record in records]
+        texts = [present_rdata(qtype, CLASSES.IN, record) for record in records]
+        if self.options.json:
+            pairs = zip(ttls, texts, strict=True)
+            fields = [{'ttl': ttl, 'data': text} for ttl, text in pairs]
+            self.print_json(name, qtype, 'found', records=fields)
+            return
+        if self.options.ttl:
+            texts = [f'{ttl} {text}' for ttl, text in zip(ttls, texts, strict=True)]
+        self.write(sys.stdout, ''.join([f'{text}\n' for text in texts]))
+
+    def print_error(self, name: str, qtype: int, error: ResolverError) -> None:
+        is_absent = isinstance(error, DoesNotExist)
+        self.absent += is_absent
+        self.failed += not is_absent
+        kind = type(error).__name__
+        if self.options.json:
+            rcode = getattr(error, 'rcode', None)
+            said = {} if rcode is None else {'rcode': present_number(rcode, RCODE_OF, 'RCODE')}
+            status = 'absent' if is_absent else 'failed'
+            self.print_json(name, qtype, status, error=kind, text=str(error), **said)
+            return
+        # An error may quote what the user or a nameserver wrote.
+        text = ''.join([c if c.isprintable() else ascii(c)[1:-1] for c in str(error)])
+        self.write(sys.stderr, f'{text}\n' if is_absent else f'{kind}: {text}\n')
+
+
+def resolver_for(questions: QuestionWords) -> Resolve:
+    """Returns the resolver that a command line asks for."""
+    nameserver, options = questions.nameserver, questions.options
+    attempts = 5
+    seconds = options.timeout / attempts if options.timeout else 0.5
 
     async def get_host(fqdn: bytes, qtype: int) -> None:
         """Returns None: if a nameserver is named, hosts is not used."""
 
     async def get_nameservers(fqdn: bytes) -> AsyncGenerator[tuple[Any, ...], None]:
-        for _ in range(5):
-            yield 0.5, nameserver
+        for _ in range(attempts):
+            yield seconds, nameserver
 
-    resolve, _ = Resolver(get_host, get_nameservers) if nameserver else Resolver()
-    status = 0
-    for name, qtype in itertools.product(names, qtypes):
-        try:
-            for record in await resolve(name, qtype):
-                print(present_rdata(qtype, CLASSES.IN, record))
-        except DoesNotExist as error:
-            print(error, file=sys.stderr)
-            status = max(status, 1)
-        except ResolverError as error:
-            print(f'{type(error).__name__}: {error}', file=sys.stderr)
-            status = 2
-    return status
+    if nameserver:
+        return Resolver(get_host, get_nameservers)[0]
+    if options.tcp:
+        os.environ['RES_OPTIONS'] = f'{os.environ.get("RES_OPTIONS", "")} use-vc'
+    return Resolver(search=() if options.no_search else None)[0]
+
+
+async def resolve_and_print(resolve: Resolve, printer: Printer, name: str, qtype: int) -> None:
+    """Asks a question, and prints its outcome."""
+    loop = asyncio.get_running_loop()
+    seconds = printer.options.timeout
+    error: ResolverError
+    try:
+        async with asyncio.timeout(seconds):
+            records = await resolve(name, qtype)
+    except ResolverError as raised:
+        error = raised
+    except TimeoutError:
+        what = describe(to_name(name), qtype)
+        error = QueryTimeout(f'{what}: there was no answer in {seconds:g} s')
+    else:
+        printer.print_records(name, qtype, records, loop.time())
+        return
+    printer.print_error(name, qtype, error)
+
+
+async def run(questions: QuestionWords) -> int:
+    """Prints the outcomes of the questions in their order, and returns the exit status."""
+    resolve = resolver_for(questions)
+    printer = Printer(questions.options)
+    for name, qtype in itertools.product(questions.names, questions.qtypes):
+        await resolve_and_print(resolve, printer, name, qtype)
+    return printer.status
 
 
 class TransferWords(NamedTuple):
@@ -8813,7 +8923,7 @@ class TransferWords(NamedTuple):
     key: Key | None
 
 
-def parse_transfer(words: list[str], signed_with: str | None) -> TransferWords | None:
+def parse_transfer(words: list[str], options: Any) -> TransferWords | None:
     """Returns a command line that asks for a transfer, or None if it does not.
 
     Raises InvalidName.
@@ -8823,15 +8933,18 @@ def parse_transfer(words: list[str], signed_with: str | None) -> TransferWords |
     if not found:
         return None
     key = None
-    if signed_with is not None:
-        parts = re.fullmatch('(?:([^@:]+):)?([^@:]+):([^:]+)', signed_with)
+    if options.key is not None:
+        parts = re.fullmatch('(?:([^@:]+):)?([^@:]+):([^:]+)', options.key)
         if not parts:
             raise InvalidName('After -y comes [HMAC:]KEY:SECRET')
         key = Key(parts[2], parts[3], parts[1] or 'hmac-sha256')
     rest = [word for word, kind in zip(words, kinds, strict=True) if not kind]
-    names, qtypes, nameserver = parse_words(rest)
+    names, qtypes, nameserver = parse_words(rest, False)
     server = to_server(nameserver or '')
-    if len(found + names) != 2 or qtypes != [TYPES.A] or server.path:
+    others = {field: value for field, value in vars(options).items() if field != 'key'}
+    if any(others.values()):
+        raise InvalidName('-y is the only option of a transfer')
+    if len(found + names) != 2 or qtypes not in ([], [TYPES.A]) or server.path:
         raise InvalidName('A transfer is of one ZONE, from one NAMESERVER over TCP or TLS')
     serial = None
     if found[0][0] != 'AXFR':
@@ -8895,13 +9008,10 @@ def main() -> int:
         options, words = parser.parse_known_args(sys.argv[1:])
         if '--' in sys.argv[1:]:  # argparse may drop it
             raise InvalidName("'--' is not a known option")
-        asked = None
+        asked = questions = None
         if not options.help:
-            asked = parse_transfer(words, options.key)
-            if asked is None:
-                names, qtypes, nameserver = parse_words(words)
-                if options.key is not None:
-                    raise InvalidName('-y is for AXFR and IXFR')
+            asked = parse_transfer(words, options)
+            questions = None if asked else parse_question_words(words, options)
     except InvalidName as error:
         print(f'{error}\n{parser.format_help()}', end='', file=sys.stderr)
         return 64
@@ -8913,8 +9023,8 @@ def main() -> int:
             status = print(parser.format_help(), end='') or 0
         elif asked is not None:
             status = asyncio.run(print_transfer(asked))
-        else:
-            status = asyncio.run(run(names, qtypes, nameserver))
+        elif questions is not None:
+            status = asyncio.run(run(questions))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # as shells do for SIGINT

@@ -21069,6 +21069,146 @@ def test_a_terminal_is_shown_how_far_a_transfer_is(main, monkeypatch, is_termina
     assert errors.endswith('\r\x1b[K')
 
 
+def test_help_fits_a_terminal_and_has_three_examples(main):
+    lines = main('--help')[1].splitlines()
+    assert len(lines) <= 26
+    assert max(map(len, lines)) <= 80
+    [start] = [number for number, line in enumerate(lines) if line.startswith('Examples: ')]
+    for line in lines[start : start + 3]:
+        words = shlex.split(line.removeprefix('Examples:'))
+        assert words[0] == 'aiodnsresolver'
+        options, rest = module.make_parser().parse_known_args(words[1:])
+        assert module.parse_transfer(rest, options) or module.parse_question_words(rest, options)
+    assert len(lines) - start == 4
+
+
+def test_argparse_is_imported_at_first_use():
+    script = 'import sys, aiodnsresolver; sys.exit("argparse" in sys.modules)'
+    subprocess.run([sys.executable, '-S', '-c', script], cwd=HERE, check=True)
+
+
+@pytest.mark.servers
+def test_the_ttl_is_printed_before_the_record(main, bind):
+    assert main('www.servers.example', '--ttl', at(bind)) == (0, f'{ZONE_TTL} 192.0.2.1\n', '')
+    status, output, errors = main('--ttl', 'servers.example', 'SOA', at(bind))
+    assert (status, errors) == (0, '')
+    assert output.startswith('900 ns.servers.example. root.ns.servers.example. 7 ')
+
+
+@pytest.mark.servers
+def test_each_type_is_printed_as_one_object_that_has_all(main, bind):
+    for name, (qtype, _, text) in SERVED.items():
+        mnemonic = module.present_type(qtype)
+        status, output, errors = main(name, mnemonic, '--json', at(bind))
+        assert (status, errors, output.count('\n')) == (0, '', 1)
+        assert json.loads(output) == {
+            'name': name,
+            'type': mnemonic,
+            'status': 'found',
+            'records': [{'ttl': ZONE_TTL, 'data': text}],
+        }
+
+
+@pytest.mark.servers
+def test_absences_and_failures_are_objects_too(main, bind):
+    names = 'nothing.servers.example', 'www.elsewhere.example', 'x..example', 'b\x1b.\u202e'
+    status, output, errors = main(*names, '--json', at(bind))
+    assert (status, errors) == (2, '')
+    said = [json.loads(line) for line in output.splitlines()]
+    assert [each['name'] for each in said] == list(names)
+    assert [each['status'] for each in said] == ['absent', 'failed', 'failed', 'failed']
+    assert [each.get('rcode') for each in said] == ['NXDOMAIN', 'REFUSED', None, None]
+    kinds = ['DoesNotExist', 'ResponseCode', 'InvalidName', 'InvalidName']
+    assert [each['error'] for each in said] == kinds
+    assert all(each['text'] for each in said)
+    assert output.isascii()
+
+
+@pytest.mark.parametrize(
+    'name', ['b\x1b[2J\x07\x7f', 'b\x9b2J\u202e', '\udcff.example', 'b\nc', '\ud800']
+)
+def test_nothing_that_is_printed_controls_the_terminal(main, name):
+    with in_a_thread(lambda query: reply_to(query, rcode=RCODES.REFUSED)) as server:
+        for options in ([], ['--json']):
+            status, output, errors = main(name, at(server.nameserver), *options)
+            assert status == 2
+            assert (output + errors).count('\n') == 1
+            assert (output + errors).replace('\n', '').isprintable()
+
+
+@pytest.mark.parametrize('address', ['192.0.2.1', '2001:db8::1'])
+@pytest.mark.parametrize('qtype', ['PTR', 'TXT'])
+def test_an_address_is_asked_for_by_its_reverse_name(main, address, qtype):
+    name = module.reverse_name(address)
+    zone = {'PTR': b'x.example', 'TXT': (b'x',)}
+    printed = {'PTR': 'x.example.\n', 'TXT': '"x"\n'}
+    answer = answering(rr(name, TYPES[qtype], zone[qtype]))
+    with in_a_thread(answer) as server:
+        types = [] if qtype == 'PTR' else [qtype]
+        asked = main('-x', address, *types, at(server.nameserver))
+        assert asked == (0, printed[qtype], '')
+        assert main(f'-x{address}', *types, at(server.nameserver)) == asked
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        '-x 192.0.2.1 x.example',
+        '-x 192.0.2',
+        'x.example --timeout 0',
+        'x.example --timeout -1',
+        'x.example --timeout nan',
+        'x.example --timeout inf',
+        'x.example --timeout x',
+        'x.example --timeout',
+        'x.example --jso',
+        'x.example --json=1',
+        'x.example -y key.example:QUJD',
+        'AXFR x.example @127.0.0.1 --json',
+        'AXFR x.example @127.0.0.1 --timeout 1',
+        '-1',
+        '-',
+        '-x-1',
+    ],
+)
+def test_options_that_cannot_be_meant_are_answered_with_the_usage(main, words):
+    test_what_the_command_line_cannot_mean_is_answered_with_the_usage(main, words)
+
+
+def test_over_tcp_nothing_is_asked_by_datagram(main, tmp_path, monkeypatch):
+    path = tmp_path / 'resolv.conf'
+    path.write_text(NO_INTERFACE.format('none'))
+    monkeypatch.setattr(get_nameservers_from_etc_resolve_conf, '__defaults__', (str(path),))
+    monkeypatch.setenv('RES_OPTIONS', 'attempts:1')
+    with in_a_thread(answering(a(b'x.example'))) as server:
+        assert main('x.example', '--tcp', at(server.nameserver)) == (0, '192.0.2.1\n', '')
+        assert server.over_tcp == server.queries != []
+    assert os.environ['RES_OPTIONS'] == 'attempts:1'
+    assert main('x.example', '--tcp')[0] == 2
+    assert os.environ['RES_OPTIONS'] == 'attempts:1 use-vc'
+
+
+def test_without_search_a_name_is_asked_for_as_it_is(main, tmp_path, monkeypatch):
+    path = tmp_path / 'resolv.conf'
+    path.write_text(NO_INTERFACE.format('none') + 'search servers.example\n')
+    monkeypatch.setattr(get_nameservers_from_etc_resolve_conf, '__defaults__', (str(path),))
+    status, output, errors = main('www', '--no-search')
+    assert (status, output) == (2, '')
+    assert ' www. A from [fe80::1%none]:53: ' in errors
+
+
+@pytest.mark.parametrize('options', [[], ['--tcp']])
+def test_a_silent_nameserver_takes_no_longer_than_the_timeout(main, options):
+    with in_a_thread(silent) as server:
+        began = time.monotonic()
+        words = 'x.example', '--timeout', '0.2', at(server.nameserver), *options
+        status, output, errors = main(*words)
+        assert 0.1 < time.monotonic() - began < ENDS_WITHIN
+        assert (status, output) == (2, '')
+        assert errors.startswith('QueryTimeout: ')
+        assert ' x.example. A' in errors.lower().replace('. a', '. A')
+
+
 # --- The benchmark -----------------------------------------------------------
 #
 # Whether it does what it says, of very few queries; what it measures is nothing for a test.
