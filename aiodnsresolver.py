@@ -8712,9 +8712,14 @@ def __getattr__(name: str) -> Any:
 # Words in, lines and an exit status out. Imports beyond those of the core happen at first
 # use. A question is a name and a type, and its outcome is printed as soon as it is there.
 
+CONCURRENCY = 200  # questions at a time, as other tools have it
+MAX_CONCURRENCY = 100_000  # more is a mistake: each takes some kilobytes
+MAX_LINE = 4 * MAX_PRESENTATION  # octets: no character has more in UTF-8
+READ_OCTETS = 65536  # of a file at a time: thousands of names, and less than a millisecond
+
 USAGE = """\
 Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @URL] [OPTION...]
-       aiodnsresolver -x ADDRESS [TYPE...] [@NAMESERVER] [OPTION...]
+       aiodnsresolver -x ADDRESS | -f FILE [TYPE...] [@NAMESERVER] [OPTION...]
        aiodnsresolver AXFR|IXFR=SERIAL ZONE @NAMESERVER|@URL [-y KEY]
 
 Prints the records of each NAME and TYPE (A unless given), one a line. A word
@@ -8723,8 +8728,8 @@ tcp://ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME. AXFR prints a
 zone, whole only if the exit status is 0; IXFR what is newer than SERIAL.
 """
 EXAMPLES = """\
-Examples: aiodnsresolver www.example.com example.com MX AAAA
-          aiodnsresolver www.example.com @tls://192.0.2.1#dns.example
+Examples: aiodnsresolver www.example.com AAAA A @tls://192.0.2.1#dns.example
+          aiodnsresolver -f names.txt MX --json --concurrency 1000
           aiodnsresolver AXFR example.com @192.0.2.1 -y key.example:c2VjcmV0
 Exit status: 0 found, 1 does not exist, 2 failed, 64 usage, 130 interrupted.
 """
@@ -8748,6 +8753,9 @@ def make_parser() -> Any:
     )
     add = parser.add_argument_group().add_argument
     add('-x', dest='address', metavar='ADDRESS', help='the names of an address: its PTR records')
+    add('-f', dest='file', metavar='FILE', help='names, one a line; - is standard input')
+    text = f'with -f: questions at a time ({CONCURRENCY})'
+    add('--concurrency', metavar='N', type=int, help=text)
     add('--tcp', action='store_true', help='ask over TCP')
     add('--timeout', metavar='SECONDS', type=float, help='give a name up after so long')
     add('--no-search', action='store_true', help='look for each NAME only as it is')
@@ -8797,17 +8805,21 @@ class QuestionWords(NamedTuple):
 
 def parse_question_words(words: list[str], options: Any) -> QuestionWords:
     """Returns a command line that asks for records. Raises InvalidName or MissingDependency."""
-    is_reverse = options.address is not None
-    names, qtypes, nameserver = parse_words(words, is_reverse)
+    is_reverse, is_bulk = options.address is not None, options.file is not None
+    names, qtypes, nameserver = parse_words(words, is_reverse or is_bulk)
     if options.key is not None:
         raise InvalidName('-y is for AXFR and IXFR')
     if options.timeout is not None and not 0 < options.timeout <= MAX_TIMEOUT:
         raise InvalidName(f'--timeout is more than 0 and at most {MAX_TIMEOUT:.0f} seconds')
-    if is_reverse and names:
-        raise InvalidName(f'The name comes from -x: {names[0]!r} is one too many')
+    if (is_reverse or is_bulk) and (names or is_reverse == is_bulk):
+        raise InvalidName('The names come from -x, from -f or from the words, and not from two')
+    if options.concurrency is not None and not (
+        is_bulk and 0 < options.concurrency <= MAX_CONCURRENCY
+    ):
+        raise InvalidName(f'--concurrency is for -f, and at most {MAX_CONCURRENCY}')
     if is_reverse:
         names.append(f'{reverse_name(options.address).decode()}.')
-    if not names or not all(names):
+    if not all(names) or not (names or is_bulk):
         raise InvalidName('A name is missing or empty: write the root as a dot')
     if nameserver and options.tcp:
         nameserver = re.sub('^udp:', 'tcp:', nameserver)
@@ -8816,20 +8828,48 @@ def parse_question_words(words: list[str], options: Any) -> QuestionWords:
     )
 
 
+def discard(stream: TextIO) -> None:
+    """Has all that is still written to a stream, as at exit, go nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
 class Printer:
     """Prints the outcomes of questions, and counts them."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
         self.answered = self.absent = self.failed = 0
+        self.began = time.monotonic()
+        self.writing_to: TextIO | None = None
 
     @property
     def status(self) -> int:
         return 2 if self.failed else min(self.absent, 1)
 
+    def summary(self) -> str:
+        counts = f'{self.answered} answered, {self.absent} absent, {self.failed} failed'
+        return f'{counts}, {time.monotonic() - self.began:.1f} s'
+
     def write(self, stream: TextIO, text: str) -> None:
-        stream.write(text)
-        stream.flush()
+        """Writes what can be read at once. An interrupt ends a write to a pipe that is full."""
+        try:
+            self.writing_to = stream
+            stream.write(text)
+            stream.flush()
+        except KeyboardInterrupt:
+            discard(stream)
+            raise asyncio.CancelledError from None
+        finally:
+            self.writing_to = None
+
+    def is_blocked(self) -> bool:
+        """Whether a write has to wait: asked by a signal handler, which comes in the middle."""
+        poll = select.poll()
+        if self.writing_to is not None:
+            poll.register(self.writing_to, select.POLLOUT)
+        return self.writing_to is not None and not poll.poll(0)
 
     def print_json(self, name: str, qtype: int, status: str, **fields: Any) -> None:
         import json
@@ -8846,8 +8886,13 @@ class Printer:
             fields = [{'ttl': ttl, 'data': text} for ttl, text in pairs]
             self.print_json(name, qtype, 'found', records=fields)
             return
+        if self.options.file is not None:  # lines of a master file, in which the TTL may be absent
+            owner = present_name(to_name(name))
+            texts = [f'IN {present_type(qtype)} {text}' for text in texts]
         if self.options.ttl:
             texts = [f'{ttl} {text}' for ttl, text in zip(ttls, texts, strict=True)]
+        if self.options.file is not None:
+            texts = [f'{owner} {text}'.rstrip() for text in texts]
         self.write(sys.stdout, ''.join([f'{text}\n' for text in texts]))
 
     def print_error(self, name: str, qtype: int, error: ResolverError) -> None:
@@ -8905,13 +8950,127 @@ async def resolve_and_print(resolve: Resolve, printer: Printer, name: str, qtype
     printer.print_error(name, qtype, error)
 
 
-async def run(questions: QuestionWords) -> int:
+async def run_names(questions: QuestionWords) -> int:
     """Prints the outcomes of the questions in their order, and returns the exit status."""
     resolve = resolver_for(questions)
     printer = Printer(questions.options)
     for name, qtype in itertools.product(questions.names, questions.qtypes):
         await resolve_and_print(resolve, printer, name, qtype)
     return printer.status
+
+
+class NameReader:
+    """Reads names from a file, one a line, as they are asked for.
+
+    It holds those of one read. Blank lines are skipped. A line that is too long is cut, but
+    remains too long to be a name. Raises SocketError if the file cannot be opened or read.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.is_own = file != '-'
+        self.descriptor = 0
+        try:
+            if self.is_own:  # a named pipe is opened without waiting for its other end
+                self.descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+            elif sys.stdin is None:  # then the descriptor may be anybody's
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        except OSError as error:
+            raise self.failure(error) from error
+        self.names: deque[str] = deque()
+        self.rest = b''
+        self.is_over = False
+        self.lock = asyncio.Lock()
+        self.poll = select.poll()
+        self.poll.register(self.descriptor, select.POLLIN)
+
+    def failure(self, error: OSError) -> SocketError:
+        return SocketError(error.errno, f'The names cannot be read: {error.strerror}')
+
+    def close(self) -> None:
+        if self.is_own:
+            os.close(self.descriptor)
+
+    async def next(self) -> str | None:
+        """Returns the next name, or None after the last."""
+        while not self.names and not self.is_over:
+            async with self.lock:
+                if not self.names and not self.is_over:
+                    await self.read()
+        return self.names.popleft() if self.names else None
+
+    async def read(self) -> None:
+        if self.poll.poll(0):
+            await asyncio.sleep(0)  # the loop has its turn, however many lines are blank
+        else:
+            loop = asyncio.get_running_loop()
+            readable = asyncio.Event()
+            loop.add_reader(self.descriptor, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(self.descriptor)
+        try:
+            data = os.read(self.descriptor, READ_OCTETS)
+        except OSError as error:
+            raise self.failure(error) from error
+        *lines, self.rest = (self.rest + data).split(b'\n')
+        if not data:
+            self.is_over = True
+            lines.append(self.rest)
+        self.rest = self.rest[: MAX_LINE + 1]
+        for line in lines:
+            if name := line.strip() if len(line) <= MAX_LINE else line[: MAX_LINE + 1]:
+                # As in words of a command line; what is not UTF-8 is not a valid name.
+                self.names.append(name.decode(errors='surrogateescape'))
+
+
+async def run_file(questions: QuestionWords) -> int:
+    """Prints the outcomes for the names in a file as they come, and returns the exit status.
+
+    The names are not held: some tasks take one after the other. An interrupt ends it in order.
+    """
+    import signal
+
+    resolve = resolver_for(questions)
+    printer = Printer(questions.options)
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        if printer.is_blocked() or task is None or task.cancelling():
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(task.cancel)
+
+    async def work(reader: NameReader) -> None:
+        while (name := await reader.next()) is not None:
+            for qtype in questions.qtypes:
+                await resolve_and_print(resolve, printer, name, qtype)
+                await asyncio.sleep(0)  # the loop has its turn, also if no outcome needs a query
+
+    previous = signal.getsignal(signal.SIGINT)
+    try:
+        if callable(previous):
+            signal.signal(signal.SIGINT, on_interrupt)
+        with contextlib.closing(NameReader(questions.options.file)) as reader:
+            count = questions.options.concurrency or CONCURRENCY
+            workers = [loop.create_task(work(reader)) for _ in range(count)]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+        status = printer.status
+    except asyncio.CancelledError:
+        status = 130  # as shells do for SIGINT, and nothing else cancels this task
+    except ResolverError as error:
+        printer.write(sys.stderr, f'{error}\n')
+        status = 2
+    finally:
+        if callable(previous):
+            signal.signal(signal.SIGINT, previous)
+    printer.write(sys.stderr, f'{printer.summary()}\n')
+    return status
 
 
 class TransferWords(NamedTuple):
@@ -9024,14 +9183,16 @@ def main() -> int:
         elif asked is not None:
             status = asyncio.run(print_transfer(asked))
         elif questions is not None:
+            run = run_names if questions.options.file is None else run_file
             status = asyncio.run(run(questions))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # as shells do for SIGINT
     except OSError as error:
-        with contextlib.suppress(OSError):  # it may be this that cannot be written
-            print(f'Cannot write the output: {error}', file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit
+        if not isinstance(error, BrokenPipeError):  # then who reads it has had enough
+            with contextlib.suppress(OSError):  # it may be this that cannot be written
+                print(f'Cannot write the output: {error}', file=sys.stderr)
+        discard(sys.stdout)
         return 2
     return status
 

@@ -21169,6 +21169,16 @@ def test_an_address_is_asked_for_by_its_reverse_name(main, address, qtype):
         '-1',
         '-',
         '-x-1',
+        '-f',
+        '-f - x.example',
+        '-f - -x 192.0.2.1',
+        '-f - ANY',
+        '-f - --concurrency 0',
+        '-f - --concurrency -1',
+        '-f - --concurrency x',
+        '-f - --concurrency 1000000',
+        'x.example --concurrency 2',
+        'AXFR x.example @127.0.0.1 -f -',
     ],
 )
 def test_options_that_cannot_be_meant_are_answered_with_the_usage(main, words):
@@ -21207,6 +21217,234 @@ def test_a_silent_nameserver_takes_no_longer_than_the_timeout(main, options):
         assert (status, output) == (2, '')
         assert errors.startswith('QueryTimeout: ')
         assert ' x.example. A' in errors.lower().replace('. a', '. A')
+
+
+def told(errors):
+    """The lines on standard error; asyncio in debug mode complains of a slow machine."""
+    return [line for line in errors.splitlines() if not line.startswith('Executing ')]
+
+
+def summarised(errors):
+    """The numbers of the summary, and the lines before it."""
+    *lines, last = told(errors)
+    summary = re.fullmatch(r'(\d+) answered, (\d+) absent, (\d+) failed, \d+\.\d s', last)
+    return [int(number) for number in summary.groups()], lines
+
+
+@contextlib.contextmanager
+def looking_up(*words, **arguments):
+    """The command line as a process of its own, which is ended."""
+    pipes = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.PIPE) | arguments
+    with subprocess.Popen([*COMMAND, *words], cwd=HERE, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(is_so):
+    until = time.monotonic() + ENDS_WITHIN
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def of_numbers(query):
+    """Has an address for each name, none for x, and refuses y."""
+    name = query.qd[0].name
+    first = name[:1].lower()
+    if first == b'y':
+        return reply_to(query, rcode=RCODES.REFUSED)
+    return nxdomain(query) if first == b'x' else reply_to(query, a(name, '192.0.2.7'))
+
+
+def nxdomain(query):
+    return reply_to(query, rcode=RCODES.NXDOMAIN)
+
+
+@pytest.mark.parametrize('options', [[], ['--concurrency', '1'], ['--concurrency', '1000']])
+def test_names_come_from_a_file(main, tmp_path, options):
+    names = [f'n{number}.example' for number in range(300)]
+    path = tmp_path / 'names'
+    path.write_text('\n'.join(['', *names, '  x.example\r', 'y.example.', ' ', 'x..']))
+    with in_a_thread(of_numbers) as server:
+        status, output, errors = main('-f', str(path), at(server.nameserver), *options)
+    assert status == 2
+    lines = output.splitlines()
+    assert sorted(lines) == sorted(f'{name}. IN A 192.0.2.7' for name in names)
+    assert options != ['--concurrency', '1'] or lines == [f'{n}. IN A 192.0.2.7' for n in names]
+    counts, lines = summarised(errors)
+    assert counts == [300, 1, 2]
+    assert len(lines) == 3
+
+
+def test_types_follow_a_file(main, tmp_path):
+    path = tmp_path / 'names'
+    path.write_text('localhost\n')
+    status, output, errors = main('-f', str(path), 'AAAA', 'A', '--ttl')
+    assert (status, output) == (0, 'localhost. 0 IN AAAA ::1\nlocalhost. 0 IN A 127.0.0.1\n')
+    assert summarised(errors) == ([2, 0, 0], [])
+
+
+def test_an_answer_is_printed_before_the_next_name_is_known():
+    with (
+        in_a_thread(of_numbers) as server,
+        looking_up('-f', '-', at(server.nameserver)) as process,
+    ):
+        for name in (b'a.example', b'b.example'):
+            process.stdin.write(name + b'\n')
+            process.stdin.flush()
+            assert process.stdout.readline() == name + b'. IN A 192.0.2.7\n'
+        output, errors = process.communicate(b'c.example')
+        assert output == b'c.example. IN A 192.0.2.7\n'
+        assert process.returncode == 0
+        assert summarised(errors.decode()) == ([3, 0, 0], [])
+
+
+def test_no_more_questions_are_on_their_way_than_are_wanted(main, tmp_path):
+    path = tmp_path / 'names'
+    path.write_text(''.join(f'n{number}.example\n' for number in range(100)))
+    pending, most = set(), 0
+
+    async def answer(query):
+        nonlocal most
+        pending.add(query.qd[0].name.lower())
+        most = max(most, len(pending))
+        await asyncio.sleep(0)
+        pending.discard(query.qd[0].name.lower())
+        return of_numbers(query)
+
+    with in_a_thread(answer) as server:
+        words = '--concurrency', '7', '--timeout', '60', at(server.nameserver)
+        status, output, _ = main('-f', str(path), *words)
+    assert (status, output.count('\n')) == (0, 100)
+    assert most <= 7
+
+
+HOSTILE = {
+    'no newline': (b'x' * 10_000_000, 1),
+    'blank': (b' ' * 10_000_000, 1),
+    'blank lines': (b'\n' * 10_000_000, 0),
+    'NUL': (b'\0' * 300, 1),
+    'not UTF-8': (b'\xff\xfe\n\xc3.example', 2),
+    'controls': (b'\xc2\x9b2J.example\n\xe2\x80\xae.example', 2),
+    'binary': (bytes(range(256)) * 40, None),
+    'long labels': (b'\n'.join([b'a' * 64, b'a.' * 128, b'a..b', b'\\', b'\\999']), 5),
+}
+
+
+@pytest.mark.parametrize('data, failures', HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize('options', [[], ['--json']])
+def test_what_is_no_name_is_a_failure_of_its_own(main, tmp_path, data, failures, options):
+    path = tmp_path / 'names'
+    path.write_bytes(data + b'\nlocalhost\n')
+    status, output, errors = main('-f', str(path), *options, at(closed_port()), '--no-search')
+    [answered, absent, failed], lines = summarised(errors)
+    lines = output.splitlines() if options else lines
+    assert (answered, absent) == (1, 0)
+    assert failures is None or failed == failures
+    assert len(lines) - len(options) == failed
+    assert all(line.isprintable() and len(line) < 10_000 for line in lines)
+    assert status == (2 if failed else 0)
+    if options:
+        assert [json.loads(line)['status'] for line in lines].count('found') == 1
+    else:
+        assert output == 'localhost. IN A 127.0.0.1\n'
+
+
+@pytest.mark.parametrize('words', ['-f /nowhere/at/all', '-f /', '-f - <&-'])
+def test_names_that_cannot_be_read_are_status_2(words):
+    ran = subprocess.run(
+        f'exec {shlex.join(COMMAND)} {words}', shell=True, cwd=HERE, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (2, '')
+    counts, [line] = summarised(ran.stderr)
+    assert counts == [0, 0, 0]
+    assert 'The names cannot be read: ' in line
+
+
+def test_names_that_nobody_answers_for_fail_one_by_one(main, tmp_path):
+    path = tmp_path / 'names'
+    path.write_text('a.example\nb.example\nlocalhost\n')
+    with in_a_thread(silent) as server:
+        words = '-f', str(path), at(server.nameserver), '--timeout', '0.3'
+        status, output, errors = main(*words)
+    assert (status, output) == (2, 'localhost. IN A 127.0.0.1\n')
+    counts, lines = summarised(errors)
+    assert counts == [1, 0, 2]
+    assert [line.partition(':')[0] for line in lines] == ['QueryTimeout'] * 2
+
+
+def test_an_interrupt_ends_a_file_with_the_summary():
+    with in_a_thread(silent) as server, looking_up('-f', '-', at(server.nameserver)) as process:
+        process.stdin.write(b'localhost\na.example\n')
+        process.stdin.flush()
+        assert process.stdout.readline() == b'localhost. IN A 127.0.0.1\n'
+        wait_until(lambda: server.queries)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(ENDS_WITHIN) == 130
+        assert summarised(process.stderr.read().decode()) == ([1, 0, 0], [])
+
+
+def test_an_interrupt_comes_through_though_no_name_needs_a_query(tmp_path):
+    path = tmp_path / 'names'
+    path.write_bytes(b'localhost\n' * 1_000_000)
+    with looking_up('-f', str(path), '--concurrency', '3', bufsize=0) as process:
+        assert process.stdout.readline() == b'localhost. IN A 127.0.0.1\n'
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=ENDS_WITHIN)
+        assert process.returncode == 130
+        [answered, *others], lines = summarised(errors.decode())
+        assert answered == output.count(b'\n') + 1
+        assert (others, lines) == ([0, 0], [])
+
+
+def test_one_interrupt_ends_a_file_whose_output_nobody_reads(tmp_path):
+    path = tmp_path / 'names'
+    path.write_bytes(b'localhost\n' * 1_000_000)
+    with looking_up('-f', str(path)) as process:
+        syscall = Path(f'/proc/{process.pid}/syscall')
+        wait_until(lambda: syscall.read_text().split()[1:2] == ['0x1'])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(ENDS_WITHIN) == 130
+        assert summarised(process.stderr.read().decode())[0][0] > 0
+
+
+@pytest.mark.parametrize('words', [['-f', 'names'], ['localhost', 'localhost']])
+def test_a_closed_pipe_ends_it_quietly(tmp_path, words):
+    path = tmp_path / 'names'
+    path.write_bytes(b'localhost\n' * 1000)
+    words = [str(path) if word == 'names' else word for word in words]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with looking_up(*words, stdout=write_end) as process:
+        os.close(write_end)
+        assert told(process.stderr.read().decode()) == []
+        assert process.wait(ENDS_WITHIN) == 2
+
+
+LARGE = """
+import resource, sys
+import aiodnsresolver
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+sys.argv[1:] = '-f', '-', '--json'
+status = aiodnsresolver.main()
+print(status, peak() - before, file=sys.stderr)
+"""
+
+
+def test_a_large_file_takes_no_more_memory_than_a_small_one():
+    names = b''.join(b'n%d.invalid\n' % number for number in range(100_000))
+    ran = subprocess.run(
+        [sys.executable, '-c', LARGE], cwd=HERE, input=names, capture_output=True, timeout=60
+    )
+    assert ran.stdout.count(b'"absent"') == 100_000
+    *errors, last = ran.stderr.decode().splitlines()
+    assert summarised('\n'.join(errors)) == ([0, 100_000, 0], [])
+    status, kilobytes = map(int, last.split())
+    assert status == 1
+    assert kilobytes < 15_000
 
 
 # --- The benchmark -----------------------------------------------------------
