@@ -438,7 +438,11 @@ STALE_SECONDS = 30.0  # RFC 8767 4: the TTL with which an expired answer is retu
 FUDGE = 300  # seconds that two clocks may differ (RFC 8945 10)
 MAX_UNSIGNED = 99  # messages of a stream between two that are signed (RFC 8945 5.3.1)
 UDP_SECONDS = 2.0  # for a transfer in a datagram, before TCP is tried: longer than any round trip
-PROGRESS_SECONDS = 0.2  # between two updates of the line that shows the progress of a transfer
+PROGRESS_SECONDS = 0.2  # between two updates of the line of a terminal that shows the progress
+CONCURRENCY = 200  # questions of the command line at a time, unless it says another number
+MAX_CONCURRENCY = 100_000  # more is a mistake: each takes some kilobytes
+MAX_LINE = 4 * MAX_PRESENTATION  # octets of a name in a file: no character has more in UTF-8
+READ_OCTETS = 65536  # of such a file at a time: thousands of names, in less than a millisecond
 STAT_SECONDS = 2.0  # between two checks whether a system file has changed
 
 
@@ -8712,11 +8716,6 @@ def __getattr__(name: str) -> Any:
 # Words in, lines and an exit status out. Imports beyond those of the core happen at first
 # use. A question is a name and a type, and its outcome is printed as soon as it is there.
 
-CONCURRENCY = 200  # questions at a time, as other tools have it
-MAX_CONCURRENCY = 100_000  # more is a mistake: each takes some kilobytes
-MAX_LINE = 4 * MAX_PRESENTATION  # octets: no character has more in UTF-8
-READ_OCTETS = 65536  # of a file at a time: thousands of names, and less than a millisecond
-
 USAGE = """\
 Usage: aiodnsresolver NAME... [TYPE...] [@NAMESERVER[:PORT] | @URL] [OPTION...]
        aiodnsresolver -x ADDRESS | -f FILE [TYPE...] [@NAMESERVER] [OPTION...]
@@ -8754,8 +8753,8 @@ def make_parser() -> Any:
     add = parser.add_argument_group().add_argument
     add('-x', dest='address', metavar='ADDRESS', help='the names of an address: its PTR records')
     add('-f', dest='file', metavar='FILE', help='names, one a line; - is standard input')
-    text = f'with -f: questions at a time ({CONCURRENCY})'
-    add('--concurrency', metavar='N', type=int, help=text)
+    text = 'with -f: questions at a time (%(default)s)'
+    add('--concurrency', metavar='N', type=int, default=CONCURRENCY, help=text)
     add('--tcp', action='store_true', help='ask over TCP')
     add('--timeout', metavar='SECONDS', type=float, help='give a name up after so long')
     add('--no-search', action='store_true', help='look for each NAME only as it is')
@@ -8769,8 +8768,7 @@ def make_parser() -> Any:
 def parse_words(words: list[str], are_types: bool) -> tuple[list[str], list[int], str | None]:
     """Returns the names, types and nameserver among the words that are not options.
 
-    A word that is a type is one if a name is before it, or if `are_types`. Raises InvalidName or
-    MissingDependency.
+    Types come after a name, or anywhere if `are_types`. Raises InvalidName or MissingDependency.
     """
     mnemonics = {str(qtype): qtype for qtype in TYPES}
     names: list[str] = []
@@ -8794,17 +8792,11 @@ def parse_words(words: list[str], are_types: bool) -> tuple[list[str], list[int]
     return names, qtypes, nameserver
 
 
-class QuestionWords(NamedTuple):
-    """A command line that asks for records, understood. `options` is of make_parser's."""
+def parse_questions_of(words: list[str], options: Any) -> None:
+    """Adds `names`, `qtypes` and `nameserver` to the options of a command line for records.
 
-    names: list[str]
-    qtypes: list[int]
-    nameserver: str | None
-    options: Any
-
-
-def parse_question_words(words: list[str], options: Any) -> QuestionWords:
-    """Returns a command line that asks for records. Raises InvalidName or MissingDependency."""
+    Raises InvalidName or MissingDependency.
+    """
     is_reverse, is_bulk = options.address is not None, options.file is not None
     names, qtypes, nameserver = parse_words(words, is_reverse or is_bulk)
     if options.key is not None:
@@ -8813,63 +8805,44 @@ def parse_question_words(words: list[str], options: Any) -> QuestionWords:
         raise InvalidName(f'--timeout is more than 0 and at most {MAX_TIMEOUT:.0f} seconds')
     if (is_reverse or is_bulk) and (names or is_reverse == is_bulk):
         raise InvalidName('The names come from -x, from -f or from the words, and not from two')
-    if options.concurrency is not None and not (
-        is_bulk and 0 < options.concurrency <= MAX_CONCURRENCY
-    ):
-        raise InvalidName(f'--concurrency is for -f, and at most {MAX_CONCURRENCY}')
+    if not 0 < options.concurrency <= MAX_CONCURRENCY:
+        raise InvalidName(f'--concurrency is more than 0 and at most {MAX_CONCURRENCY}')
     if is_reverse:
         names.append(f'{reverse_name(options.address).decode()}.')
     if not all(names) or not (names or is_bulk):
         raise InvalidName('A name is missing or empty: write the root as a dot')
+    if options.file == '-' and sys.stdin is None:
+        raise InvalidName('Standard input is closed')
     if nameserver and options.tcp:
         nameserver = re.sub('^udp:', 'tcp:', nameserver)
-    return QuestionWords(
-        names, qtypes or [TYPES.PTR if is_reverse else TYPES.A], nameserver, options
-    )
-
-
-def discard(stream: TextIO) -> None:
-    """Has all that is still written to a stream, as at exit, go nowhere."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
+    options.names, options.nameserver = names, nameserver
+    options.qtypes = qtypes or [TYPES.PTR if is_reverse else TYPES.A]
 
 
 class Printer:
-    """Prints the outcomes of questions, and counts them."""
+    """Prints the outcomes of questions, counts them, and shows on a terminal how far it is."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
         self.answered = self.absent = self.failed = 0
         self.began = time.monotonic()
         self.writing_to: TextIO | None = None
-
-    @property
-    def status(self) -> int:
-        return 2 if self.failed else min(self.absent, 1)
-
-    def summary(self) -> str:
-        counts = f'{self.answered} answered, {self.absent} absent, {self.failed} failed'
-        return f'{counts}, {time.monotonic() - self.began:.1f} s'
+        self.is_shown = False
 
     def write(self, stream: TextIO, text: str) -> None:
         """Writes what can be read at once. An interrupt ends a write to a pipe that is full."""
         try:
             self.writing_to = stream
+            if self.is_shown and stream.isatty():  # standard output may be the same terminal
+                text = f'\r\x1b[K{text}'
+                self.is_shown = False
             stream.write(text)
             stream.flush()
         except KeyboardInterrupt:
-            discard(stream)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # the flush at exit
             raise asyncio.CancelledError from None
         finally:
             self.writing_to = None
-
-    def is_blocked(self) -> bool:
-        """Whether a write has to wait: asked by a signal handler, which comes in the middle."""
-        poll = select.poll()
-        if self.writing_to is not None:
-            poll.register(self.writing_to, select.POLLOUT)
-        return self.writing_to is not None and not poll.poll(0)
 
     def print_json(self, name: str, qtype: int, status: str, **fields: Any) -> None:
         import json
@@ -8882,49 +8855,54 @@ class Printer:
         ttls = [max(0, round(record.expires_at - now)) for record in records]
         texts = [present_rdata(qtype, CLASSES.IN, record) for record in records]
         if self.options.json:
-            pairs = zip(ttls, texts, strict=True)
-            fields = [{'ttl': ttl, 'data': text} for ttl, text in pairs]
-            self.print_json(name, qtype, 'found', records=fields)
+            said = [{'ttl': ttl, 'data': text} for ttl, text in zip(ttls, texts, strict=True)]
+            self.print_json(name, qtype, 'found', records=said)
             return
-        if self.options.file is not None:  # lines of a master file, in which the TTL may be absent
-            owner = present_name(to_name(name))
-            texts = [f'IN {present_type(qtype)} {text}' for text in texts]
-        if self.options.ttl:
-            texts = [f'{ttl} {text}' for ttl, text in zip(ttls, texts, strict=True)]
-        if self.options.file is not None:
-            texts = [f'{owner} {text}'.rstrip() for text in texts]
-        self.write(sys.stdout, ''.join([f'{text}\n' for text in texts]))
+        owner = kind = ''
+        if self.options.file is not None:  # a line of a master file, where the TTL may be left out
+            owner, kind = f'{present_name(to_name(name))} ', f'IN {present_type(qtype)} '
+        shown = [f'{ttl} ' if self.options.ttl else '' for ttl in ttls]
+        lines = [f'{owner}{ttl}{kind}{text}' for ttl, text in zip(shown, texts, strict=True)]
+        self.write(sys.stdout, ''.join([f'{line.rstrip()}\n' for line in lines]))
 
     def print_error(self, name: str, qtype: int, error: ResolverError) -> None:
         is_absent = isinstance(error, DoesNotExist)
         self.absent += is_absent
         self.failed += not is_absent
-        kind = type(error).__name__
+        kind, status = type(error).__name__, 'absent' if is_absent else 'failed'
         if self.options.json:
             rcode = getattr(error, 'rcode', None)
             said = {} if rcode is None else {'rcode': present_number(rcode, RCODE_OF, 'RCODE')}
-            status = 'absent' if is_absent else 'failed'
             self.print_json(name, qtype, status, error=kind, text=str(error), **said)
             return
         # An error may quote what the user or a nameserver wrote.
         text = ''.join([c if c.isprintable() else ascii(c)[1:-1] for c in str(error)])
         self.write(sys.stderr, f'{text}\n' if is_absent else f'{kind}: {text}\n')
 
+    def show(self, total: int | None, format_meter: Callable[..., str] | None) -> None:
+        """Shows how many questions of `total` are over, with a bar of tqdm's if there is one."""
+        count = self.answered + self.absent + self.failed
+        seconds = time.monotonic() - self.began
+        width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+        failed = f'{self.failed} failed'
+        text = f'{count} names, {count / seconds:.0f} names/s, {failed}'
+        if format_meter:
+            text = format_meter(count, total, seconds, width, '', True, ' names', postfix=failed)
+        self.write(sys.stderr, f'\r{text[:width]}\x1b[K')
+        self.is_shown = True
 
-def resolver_for(questions: QuestionWords) -> Resolve:
+
+def resolver_for(options: Any) -> Resolve:
     """Returns the resolver that a command line asks for."""
-    nameserver, options = questions.nameserver, questions.options
-    attempts = 5
-    seconds = options.timeout / attempts if options.timeout else 0.5
 
     async def get_host(fqdn: bytes, qtype: int) -> None:
         """Returns None: if a nameserver is named, hosts is not used."""
 
     async def get_nameservers(fqdn: bytes) -> AsyncGenerator[tuple[Any, ...], None]:
-        for _ in range(attempts):
-            yield seconds, nameserver
+        for _ in range(5):
+            yield (options.timeout or 2.5) / 5, options.nameserver
 
-    if nameserver:
+    if options.nameserver:
         return Resolver(get_host, get_nameservers)[0]
     if options.tcp:
         os.environ['RES_OPTIONS'] = f'{os.environ.get("RES_OPTIONS", "")} use-vc'
@@ -8933,62 +8911,34 @@ def resolver_for(questions: QuestionWords) -> Resolve:
 
 async def resolve_and_print(resolve: Resolve, printer: Printer, name: str, qtype: int) -> None:
     """Asks a question, and prints its outcome."""
-    loop = asyncio.get_running_loop()
     seconds = printer.options.timeout
-    error: ResolverError
     try:
         async with asyncio.timeout(seconds):
             records = await resolve(name, qtype)
-    except ResolverError as raised:
-        error = raised
+    except ResolverError as error:
+        printer.print_error(name, qtype, error)
     except TimeoutError:
-        what = describe(to_name(name), qtype)
-        error = QueryTimeout(f'{what}: there was no answer in {seconds:g} s')
+        text = f'{describe(to_name(name), qtype)}: there was no answer in {seconds:g} s'
+        printer.print_error(name, qtype, QueryTimeout(text))
     else:
-        printer.print_records(name, qtype, records, loop.time())
-        return
-    printer.print_error(name, qtype, error)
-
-
-async def run_names(questions: QuestionWords) -> int:
-    """Prints the outcomes of the questions in their order, and returns the exit status."""
-    resolve = resolver_for(questions)
-    printer = Printer(questions.options)
-    for name, qtype in itertools.product(questions.names, questions.qtypes):
-        await resolve_and_print(resolve, printer, name, qtype)
-    return printer.status
+        printer.print_records(name, qtype, records, asyncio.get_running_loop().time())
 
 
 class NameReader:
     """Reads names from a file, one a line, as they are asked for.
 
     It holds those of one read. Blank lines are skipped. A line that is too long is cut, but
-    remains too long to be a name. Raises SocketError if the file cannot be opened or read.
+    remains too long to be a name.
     """
 
-    def __init__(self, file: str) -> None:
-        self.is_own = file != '-'
-        self.descriptor = 0
-        try:
-            if self.is_own:  # a named pipe is opened without waiting for its other end
-                self.descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-            elif sys.stdin is None:  # then the descriptor may be anybody's
-                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        except OSError as error:
-            raise self.failure(error) from error
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
         self.names: deque[str] = deque()
         self.rest = b''
         self.is_over = False
         self.lock = asyncio.Lock()
         self.poll = select.poll()
-        self.poll.register(self.descriptor, select.POLLIN)
-
-    def failure(self, error: OSError) -> SocketError:
-        return SocketError(error.errno, f'The names cannot be read: {error.strerror}')
-
-    def close(self) -> None:
-        if self.is_own:
-            os.close(self.descriptor)
+        self.poll.register(descriptor, select.POLLIN)
 
     async def next(self) -> str | None:
         """Returns the next name, or None after the last."""
@@ -9009,81 +8959,94 @@ class NameReader:
                 await readable.wait()
             finally:
                 loop.remove_reader(self.descriptor)
-        try:
-            data = os.read(self.descriptor, READ_OCTETS)
-        except OSError as error:
-            raise self.failure(error) from error
-        *lines, self.rest = (self.rest + data).split(b'\n')
-        if not data:
-            self.is_over = True
-            lines.append(self.rest)
-        self.rest = self.rest[: MAX_LINE + 1]
+        data = os.read(self.descriptor, READ_OCTETS)
+        self.is_over = not data  # and with it the last line
+        *lines, rest = (self.rest + (data or b'\n')).split(b'\n')
+        self.rest = rest[: MAX_LINE + 1]
         for line in lines:
             if name := line.strip() if len(line) <= MAX_LINE else line[: MAX_LINE + 1]:
                 # As in words of a command line; what is not UTF-8 is not a valid name.
                 self.names.append(name.decode(errors='surrogateescape'))
 
 
-async def run_file(questions: QuestionWords) -> int:
-    """Prints the outcomes for the names in a file as they come, and returns the exit status.
+async def run_file(options: Any, printer: Printer) -> None:
+    """Prints the outcomes for the names in a file as they come. Raises OSError.
 
-    The names are not held: some tasks take one after the other. An interrupt ends it in order.
+    The names are not held: some tasks take one after the other.
     """
-    import signal
+    resolve = resolver_for(options)
+    total = format_meter = None
+    if is_terminal := sys.stderr.isatty():
+        if os.path.isfile(options.file):
+            with open(options.file, 'rb') as file:
+                blocks = iter(functools.partial(file.read, READ_OCTETS), b'')
+                total = sum([block.count(b'\n') for block in blocks]) * len(options.qtypes)
+        with contextlib.suppress(ImportError), importing('tqdm'):
+            format_meter = __import__('tqdm').tqdm.format_meter
 
-    resolve = resolver_for(questions)
-    printer = Printer(questions.options)
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-
-    def on_interrupt(number: int, frame: Any) -> None:
-        if printer.is_blocked() or task is None or task.cancelling():
-            raise KeyboardInterrupt
-        loop.call_soon_threadsafe(task.cancel)
-
-    async def work(reader: NameReader) -> None:
+    async def work() -> None:
         while (name := await reader.next()) is not None:
-            for qtype in questions.qtypes:
+            for qtype in options.qtypes:
                 await resolve_and_print(resolve, printer, name, qtype)
                 await asyncio.sleep(0)  # the loop has its turn, also if no outcome needs a query
 
+    # A named pipe is opened without waiting for its other end.
+    descriptor = 0 if options.file == '-' else os.open(options.file, os.O_RDONLY | os.O_NONBLOCK)
+    reader = NameReader(descriptor)
+    workers = [asyncio.create_task(work()) for _ in range(options.concurrency)]
+    gathered = asyncio.gather(*workers)
+    try:
+        seconds = PROGRESS_SECONDS if is_terminal else None
+        while (await asyncio.wait([gathered], timeout=seconds))[1]:
+            printer.show(total, format_meter)
+        await gathered
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(gathered, *workers, return_exceptions=True)
+        if descriptor:
+            os.close(descriptor)
+
+
+async def run(options: Any) -> int:
+    """Prints outcomes, of a file also a summary, and returns the exit status."""
+    import signal
+
+    printer = Printer(options)
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if options.file is None:
+        resolve = resolver_for(options)
+        for name, qtype in itertools.product(options.names, options.qtypes):
+            await resolve_and_print(resolve, printer, name, qtype)
+        return 2 if printer.failed else min(printer.absent, 1)
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        stream = printer.writing_to
+        is_blocked = stream is not None and not select.select([], [stream], [], 0)[1]
+        if is_blocked or task is None or task.cancelling():
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(task.cancel)
+
     previous = signal.getsignal(signal.SIGINT)
     try:
-        if callable(previous):
+        if callable(previous):  # else it is ignored
             signal.signal(signal.SIGINT, on_interrupt)
-        with contextlib.closing(NameReader(questions.options.file)) as reader:
-            count = questions.options.concurrency or CONCURRENCY
-            workers = [loop.create_task(work(reader)) for _ in range(count)]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
-        status = printer.status
+        await run_file(options, printer)
+        status = 2 if printer.failed else min(printer.absent, 1)
     except asyncio.CancelledError:
         status = 130  # as shells do for SIGINT, and nothing else cancels this task
-    except ResolverError as error:
-        printer.write(sys.stderr, f'{error}\n')
-        status = 2
     finally:
         if callable(previous):
             signal.signal(signal.SIGINT, previous)
-    printer.write(sys.stderr, f'{printer.summary()}\n')
+    counts = f'{printer.answered} answered, {printer.absent} absent, {printer.failed} failed'
+    printer.write(sys.stderr, f'{counts}, {time.monotonic() - printer.began:.1f} s\n')
     return status
 
 
-class TransferWords(NamedTuple):
-    """A command line that asks for a transfer, understood."""
-
-    origin: str
-    serial: int | None
-    server: Server
-    key: Key | None
-
-
-def parse_transfer(words: list[str], options: Any) -> TransferWords | None:
-    """Returns a command line that asks for a transfer, or None if it does not.
+def parse_transfer(
+    words: list[str], options: Any
+) -> tuple[str, int | None, Server, Key | None] | None:
+    """Returns what print_transfer needs, or None for a command line that asks for records.
 
     Raises InvalidName.
     """
@@ -9100,8 +9063,8 @@ def parse_transfer(words: list[str], options: Any) -> TransferWords | None:
     rest = [word for word, kind in zip(words, kinds, strict=True) if not kind]
     names, qtypes, nameserver = parse_words(rest, False)
     server = to_server(nameserver or '')
-    others = {field: value for field, value in vars(options).items() if field != 'key'}
-    if any(others.values()):
+    others = vars(options) | {'key': None, 'concurrency': None}
+    if not all([value is None or value is False for value in others.values()]):
         raise InvalidName('-y is the only option of a transfer')
     if len(found + names) != 2 or qtypes not in ([], [TYPES.A]) or server.path:
         raise InvalidName('A transfer is of one ZONE, from one NAMESERVER over TCP or TLS')
@@ -9111,17 +9074,16 @@ def parse_transfer(words: list[str], options: Any) -> TransferWords | None:
             raise InvalidName('IXFR needs the SERIAL of the zone as it is here: IXFR=SERIAL')
         serial = int(found[0][1])
     transfer_query(names[0], serial, key)
-    return TransferWords(names[0], serial, server, key)
+    return names[0], serial, server, key
 
 
-async def print_transfer(words: TransferWords) -> int:
+async def print_transfer(origin: str, serial: int | None, server: Server, key: Key | None) -> int:
     """Prints a zone, or what is new in it, as it comes, and returns the exit status.
 
     How far it is, is shown on standard error if that is a terminal.
     """
     import signal
 
-    origin, serial, server, key = words
     host, port = server.address
     where = f'{host}%{server.scope}' if server.scope else host
     name = server.name if server.scheme == 'tls' else None
@@ -9167,10 +9129,9 @@ def main() -> int:
         options, words = parser.parse_known_args(sys.argv[1:])
         if '--' in sys.argv[1:]:  # argparse may drop it
             raise InvalidName("'--' is not a known option")
-        asked = questions = None
-        if not options.help:
-            asked = parse_transfer(words, options)
-            questions = None if asked else parse_question_words(words, options)
+        asked = None if options.help else parse_transfer(words, options)
+        if not options.help and asked is None:
+            parse_questions_of(words, options)
     except InvalidName as error:
         print(f'{error}\n{parser.format_help()}', end='', file=sys.stderr)
         return 64
@@ -9181,18 +9142,17 @@ def main() -> int:
         if options.help:
             status = print(parser.format_help(), end='') or 0
         elif asked is not None:
-            status = asyncio.run(print_transfer(asked))
-        elif questions is not None:
-            run = run_names if questions.options.file is None else run_file
-            status = asyncio.run(run(questions))
+            status = asyncio.run(print_transfer(*asked))
+        else:
+            status = asyncio.run(run(options))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # as shells do for SIGINT
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # then who reads it has had enough
             with contextlib.suppress(OSError):  # it may be this that cannot be written
-                print(f'Cannot write the output: {error}', file=sys.stderr)
-        discard(sys.stdout)
+                print(f'Cannot read names or write the output: {error}', file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit
         return 2
     return status
 

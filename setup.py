@@ -175,6 +175,7 @@ setup(
         'aiohttp': ['aiohttp'],
         'https': ['h2'],
         'idna': ['idna>=3.7'],  # CVE-2024-3651
+        'progress': ['tqdm'],
         'test': [
             'pytest',
             'hypothesis',
@@ -189,6 +190,7 @@ setup(
             'idna>=3.7',
             'redis',
             'tornado',
+            'tqdm',
             'trustme',
             'coverage',
             'mypy',

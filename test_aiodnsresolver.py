@@ -46,6 +46,7 @@ import subprocess
 import symtable
 import sys
 import tempfile
+import termios
 import threading
 import time
 import traceback
@@ -21078,7 +21079,7 @@ def test_help_fits_a_terminal_and_has_three_examples(main):
         words = shlex.split(line.removeprefix('Examples:'))
         assert words[0] == 'aiodnsresolver'
         options, rest = module.make_parser().parse_known_args(words[1:])
-        assert module.parse_transfer(rest, options) or module.parse_question_words(rest, options)
+        assert module.parse_transfer(rest, options) or options
     assert len(lines) - start == 4
 
 
@@ -21177,7 +21178,7 @@ def test_an_address_is_asked_for_by_its_reverse_name(main, address, qtype):
         '-f - --concurrency -1',
         '-f - --concurrency x',
         '-f - --concurrency 1000000',
-        'x.example --concurrency 2',
+        'x.example --concurrency 0',
         'AXFR x.example @127.0.0.1 -f -',
     ],
 )
@@ -21352,15 +21353,19 @@ def test_what_is_no_name_is_a_failure_of_its_own(main, tmp_path, data, failures,
         assert output == 'localhost. IN A 127.0.0.1\n'
 
 
-@pytest.mark.parametrize('words', ['-f /nowhere/at/all', '-f /', '-f - <&-'])
-def test_names_that_cannot_be_read_are_status_2(words):
-    ran = subprocess.run(
-        f'exec {shlex.join(COMMAND)} {words}', shell=True, cwd=HERE, capture_output=True, text=True
-    )
-    assert (ran.returncode, ran.stdout) == (2, '')
-    counts, [line] = summarised(ran.stderr)
-    assert counts == [0, 0, 0]
-    assert 'The names cannot be read: ' in line
+@pytest.mark.parametrize('file', ['/nowhere/at/all', '/'])
+def test_names_that_cannot_be_read_are_status_2(file):
+    status, output, errors = command('-f', file)
+    assert (status, output) == (2, '')
+    [line] = told(errors)
+    assert line.startswith('Cannot read names ')
+
+
+def test_without_standard_input_no_names_come_from_it():
+    words = f'exec {shlex.join(COMMAND)} -f - <&-'
+    ran = subprocess.run(words, shell=True, cwd=HERE, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (64, '')
+    assert ran.stderr.startswith('Standard input is closed\n')
 
 
 def test_names_that_nobody_answers_for_fail_one_by_one(main, tmp_path):
@@ -21445,6 +21450,111 @@ def test_a_large_file_takes_no_more_memory_than_a_small_one():
     status, kilobytes = map(int, last.split())
     assert status == 1
     assert kilobytes < 15_000
+
+
+# Without tqdm if its first argument says so.
+ON_A_TERMINAL = """
+import sys
+if sys.argv.pop(1) == 'plain':
+    sys.modules['tqdm'] = None
+import aiodnsresolver
+sys.exit(aiodnsresolver.main())
+"""
+BARS = {
+    'plain': rb'[1-9]\d* names, \d+ names/s, \d+ failed',
+    'tqdm': rb'(?: +\d+%\|[ #\d]*\| [1-9]\d*/1000000 \[\d|[1-9]\d* names \[\d).* failed\]?',
+}
+
+
+@contextlib.contextmanager
+def on_a_terminal(*words, stdout=None, stdin=None):
+    """The command line with standard error, or both, on a pseudo-terminal, and what it shows."""
+    terminal, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack('4H', 24, 100, 0, 0))
+    arguments = {'stdin': stdin or subprocess.DEVNULL, 'stdout': stdout or end, 'stderr': end}
+    words = [sys.executable, '-c', ON_A_TERMINAL, *words]
+    with subprocess.Popen(words, cwd=HERE, start_new_session=True, **arguments) as process:
+        os.close(end)
+        try:
+            yield process, terminal
+        finally:
+            process.kill()
+            os.close(terminal)
+
+
+def shown_by(terminal, until=None):
+    """What is shown on a terminal, to the end or until a pattern is there."""
+    shown = b''
+    with contextlib.suppress(OSError):  # EIO, at the end
+        while until is None or not re.search(until, shown):
+            assert select.select([terminal], [], [], ENDS_WITHIN)[0], shown
+            piece = os.read(terminal, 65536)
+            if not piece:
+                break
+            shown += piece
+    return shown
+
+
+def screen(shown):
+    """The lines on a terminal after all that was shown."""
+    lines = []
+    for line in shown.decode().split('\r\n'):
+        text = ''
+        for piece in re.split('(\r|\x1b\\[K)', line):
+            # The module goes to the start and clears the line, or clears the rest of it.
+            if piece == '\r':
+                text = ''
+            elif piece != '\x1b[K':
+                text += piece
+        lines.append(text)
+    return lines
+
+
+@pytest.mark.parametrize('bar', BARS)
+def test_a_terminal_is_shown_how_far_a_file_is(tmp_path, bar):
+    path = tmp_path / 'names'
+    path.write_bytes(b'x..\n' + b'localhost\n' * 999_999)
+    with on_a_terminal(bar, '-f', str(path), stdout=subprocess.DEVNULL) as (process, terminal):
+        shown = shown_by(terminal, rb'\r' + BARS[bar] + rb'\x1b\[K')
+        process.send_signal(signal.SIGINT)
+        shown += shown_by(terminal)
+        assert process.wait(ENDS_WITHIN) == 130
+    assert b', 1 failed' in shown
+    failure, summary, rest = screen(shown)
+    assert failure.startswith('InvalidName: ')  # and nothing of a bar is left
+    assert re.fullmatch(r'\d+ answered, 0 absent, 1 failed, \d+\.\d s', summary)
+    assert rest == ''
+
+
+@pytest.mark.parametrize('bar', BARS)
+def test_the_bar_is_not_in_the_way_of_answers_on_the_same_terminal(bar):
+    read_end, write_end = os.pipe()
+    with (
+        on_a_terminal(bar, '-f', '-', stdin=read_end) as (process, terminal),
+        open(write_end, 'wb', 0) as names,
+    ):
+        os.close(read_end)
+        shown = b''
+        for name in (b'localhost', b'a.localhost', b'b.localhost'):
+            names.write(name + b'\n')
+            shown += shown_by(terminal, name + rb'[.] IN A 127[.]0[.]0[.]1\r\n(?s:.*)' + BARS[bar])
+        names.close()
+        shown += shown_by(terminal)
+        assert process.wait(ENDS_WITHIN) == 0
+    *answers, summary, rest = screen(shown)
+    names = 'localhost', 'a.localhost', 'b.localhost'
+    assert answers == [f'{name}. IN A 127.0.0.1' for name in names]
+    assert summary.startswith('3 answered, 0 absent, 0 failed, ')
+    assert rest == ''
+
+
+def test_a_pipe_gets_no_bar():
+    names = b'localhost\n' * 30_000
+    words = [sys.executable, '-m', 'aiodnsresolver', '-f', '-']
+    ran = subprocess.run(words, cwd=HERE, input=names, capture_output=True)
+    assert ran.stdout == b'localhost. IN A 127.0.0.1\n' * 30_000
+    assert summarised(ran.stderr.decode()) == ([30_000, 0, 0], [])
+    assert b'\r' not in ran.stderr
 
 
 # --- The benchmark -----------------------------------------------------------
