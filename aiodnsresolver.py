@@ -8792,7 +8792,7 @@ def parse_words(words: list[str], are_types: bool) -> tuple[list[str], list[int]
     return names, qtypes, nameserver
 
 
-def parse_questions_of(words: list[str], options: Any) -> None:
+def add_questions(words: list[str], options: Any) -> None:
     """Adds `names`, `qtypes` and `nameserver` to the options of a command line for records.
 
     Raises InvalidName or MissingDependency.
@@ -8982,7 +8982,7 @@ async def run_file(options: Any, printer: Printer) -> None:
                 blocks = iter(functools.partial(file.read, READ_OCTETS), b'')
                 total = sum([block.count(b'\n') for block in blocks]) * len(options.qtypes)
         with contextlib.suppress(ImportError), importing('tqdm'):
-            format_meter = __import__('tqdm').tqdm.format_meter
+            format_meter = __import__('tqdm').tqdm.format_meter  # it has no types to import
 
     async def work() -> None:
         while (name := await reader.next()) is not None:
@@ -9131,7 +9131,7 @@ def main() -> int:
             raise InvalidName("'--' is not a known option")
         asked = None if options.help else parse_transfer(words, options)
         if not options.help and asked is None:
-            parse_questions_of(words, options)
+            add_questions(words, options)
     except InvalidName as error:
         print(f'{error}\n{parser.format_help()}', end='', file=sys.stderr)
         return 64
