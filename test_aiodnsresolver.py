@@ -744,6 +744,20 @@ def test_a_definition_uses_only_those_above_it():
     assert below == []
 
 
+@pytest.mark.parametrize(
+    'path', [SOURCE, HERE / 'test_aiodnsresolver.py'], ids=['module', 'tests']
+)
+def test_each_name_is_defined_once(path):
+    names = collections.Counter()
+    for node in ast.parse(path.read_text()).body:
+        if hasattr(node, 'name'):
+            names[node.name] += 1
+        elif isinstance(node, ast.Assign):
+            targets = itertools.chain(*map(ast.walk, node.targets))
+            names.update({t.id for t in targets if isinstance(t, ast.Name) and is_stored(t)})
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def is_stored(name):
     return isinstance(name.ctx, ast.Store)
 
@@ -3487,7 +3501,7 @@ def test_random_letter_case_does_not_reach_an_answer():
 
 
 OPT = ResourceRecord(b'', TYPES.OPT, 4096, 0, ())
-NAMES = st.sampled_from(
+FEW_NAMES = st.sampled_from(
     [b'www.example.com'] * 6
     + [b'WWW.example.com', b'example.com', b'Com', b'', b'a.example', b'b.example', b'example']
     + [rb'www\.example.com', b'www.a.example', b'www.b.example', b'.'.join([b'a' * 60] * 4)]
@@ -3495,11 +3509,11 @@ NAMES = st.sampled_from(
 ANSWERED = {
     TYPES.A: st.sampled_from([IPv4Address('192.0.2.1'), IPv4Address('192.0.2.2')]),
     TYPES.AAAA: st.sampled_from([IPv6Address('2001:db8::1'), IPv6Address('2001:db8::2')]),
-    TYPES.MX: st.builds(module.MX, st.integers(0, 1), NAMES),
+    TYPES.MX: st.builds(module.MX, st.integers(0, 1), FEW_NAMES),
     TYPES.TXT: st.just((b'a',)) | st.just((b'b', b'')),
-    TYPES.SOA: st.builds(module.SOA, NAMES, NAMES, u32, u32, u32, u32, u32),
+    TYPES.SOA: st.builds(module.SOA, FEW_NAMES, FEW_NAMES, u32, u32, u32, u32, u32),
     65280: st.binary(max_size=2),
-    **dict.fromkeys([TYPES.NS, TYPES.CNAME, TYPES.DNAME], NAMES),
+    **dict.fromkeys([TYPES.NS, TYPES.CNAME, TYPES.DNAME], FEW_NAMES),
 }
 
 
@@ -3507,12 +3521,12 @@ def some_records(*types, max_size):
     record = st.sampled_from(types).flatmap(
         lambda qtype: st.builds(
             ResourceRecord,
-            *(NAMES, st.just(qtype), st.just(CLASSES.IN), u32 | st.integers(0, 9)),
+            *(FEW_NAMES, st.just(qtype), st.just(CLASSES.IN), u32 | st.integers(0, 9)),
             ANSWERED[qtype],
         )
     )
     in_chaos = st.builds(
-        ResourceRecord, NAMES, st.sampled_from(types), st.just(CLASSES.CH), u32, st.just(b'')
+        ResourceRecord, FEW_NAMES, st.sampled_from(types), st.just(CLASSES.CH), u32, st.just(b'')
     ).filter(lambda record: record.qtype in (TYPES.A, TYPES.AAAA))
     either = st.one_of(record, record, record, in_chaos) if TYPES.A in types else record
     return st.lists(either, max_size=max_size).map(tuple)
@@ -16541,7 +16555,7 @@ async def test_the_search_goes_on_after_an_absence_of_either_kind(absence):
             assert server.names == [b'www.one.example', b'www.two.example']
 
 
-NODATA = answering(ns=(soa(b''),))
+NODATA_BELOW_ROOT = answering(ns=(soa(b''),))
 # Searches in the tests of Go's net and c-ares below one.example, two.example and three.example:
 # what the nameserver says of some names, the rest does not exist; the address or the error, and
 # below which domains it is looked for. `-` is the name itself.
@@ -16550,14 +16564,18 @@ FOREIGN_SEARCHES = {
     'the name itself': ('www', {'www': echo}, ['192.0.2.1'], 'one two three -'),
     'no such record twice': (
         'www',
-        {'www.one.example': NODATA, 'www.two.example': NODATA, 'www.three.example': echo},
+        {
+            'www.one.example': NODATA_BELOW_ROOT,
+            'www.two.example': NODATA_BELOW_ROOT,
+            'www.three.example': echo,
+        },
         ['192.0.2.1'],
         'one two three',
     ),
     'no such record at all': (
         'www',
         {
-            f'www{below}': NODATA
+            f'www{below}': NODATA_BELOW_ROOT
             for below in ('', '.one.example', '.two.example', '.three.example')
         },
         RCODES.NOERROR,
@@ -16566,7 +16584,7 @@ FOREIGN_SEARCHES = {
     # c-ares remembers that one of them has been there; here the error is that of the name itself.
     'no such record, no such name': (
         'www',
-        {'www.one.example': NODATA, 'www.two.example': NODATA},
+        {'www.one.example': NODATA_BELOW_ROOT, 'www.two.example': NODATA_BELOW_ROOT},
         RCODES.NXDOMAIN,
         'one two three -',
     ),
@@ -21446,7 +21464,7 @@ def test_a_closed_pipe_ends_it_quietly(tmp_path, words):
         assert process.wait(ENDS_WITHIN) == 2
 
 
-LARGE = """
+PEAK_MEMORY = """
 import resource, sys
 import aiodnsresolver
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -21460,7 +21478,7 @@ print(status, peak() - before, file=sys.stderr)
 def test_a_large_file_takes_no_more_memory_than_a_small_one():
     names = b''.join(b'n%d.invalid\n' % number for number in range(100_000))
     ran = subprocess.run(
-        [sys.executable, '-c', LARGE], cwd=HERE, input=names, capture_output=True, timeout=60
+        [sys.executable, '-c', PEAK_MEMORY], cwd=HERE, input=names, capture_output=True, timeout=60
     )
     assert ran.stdout.count(b'"absent"') == 100_000
     *errors, last = ran.stderr.decode().splitlines()
