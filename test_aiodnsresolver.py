@@ -2791,6 +2791,7 @@ CHANGED_BY_DNSPYTHON = {
 # Why it does not read our text as the same. Besides, it has no text for an empty field at the end.
 OTHER_TEXT_TO_DNSPYTHON = {
     TYPES.TKEY: lambda rdata: True,  # which has no text in any RFC: ours is BIND's
+    TYPES.TSIG: lambda rdata: not rdata.mac,  # BIND writes no word for an empty MAC
     TYPES.KEY: lambda rdata: rdata.flags >> 14 == 3,  # RFC 2535 3.1.2: no key
     **dict.fromkeys([TYPES.NSEC, TYPES.NSEC3, TYPES.CSYNC], lambda rdata: 0 in rdata[-1]),
     TYPES.WKS: lambda rdata: rdata.bit_map[-1:] == b'\0',  # which text cannot say
