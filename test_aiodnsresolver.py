@@ -19809,14 +19809,12 @@ def compare_in_a_namespace(etc):
     print(outcomes)
 
 
-@pytest.fixture(scope='module')
-def both_libraries(tmp_path_factory):
-    """What the C library and ours give, by row."""
-    etc = tmp_path_factory.mktemp('etc')
-    for name, text in ETC.items():
+def in_namespaces(kinds, compare, files, rows, etc):
+    """What both libraries give by row: `compare` runs in namespaces of its own, with this /etc."""
+    for name, text in files.items():
         (etc / name).write_text(text)
-    program = 'import sys, test_aiodnsresolver as t; t.compare_in_a_namespace(sys.argv[1])'
-    alone = ['unshare', '-mn' if os.geteuid() == 0 else '-rmn']
+    program = f'import sys, test_aiodnsresolver as t; t.{compare.__name__}(sys.argv[1])'
+    alone = ['unshare', f'-{kinds}' if os.geteuid() == 0 else f'-r{kinds}']
     if subprocess.run([*alone, 'true'], capture_output=True).returncode:
         pytest.skip('This user may not make namespaces')
     ran = subprocess.run(
@@ -19828,7 +19826,13 @@ def both_libraries(tmp_path_factory):
         timeout=HANGS_AFTER,
     )
     assert ran.returncode == 0, ran.stderr
-    return dict(zip(map(repr, TABLE), ast.literal_eval(ran.stdout), strict=True))
+    return dict(zip(map(repr, rows), ast.literal_eval(ran.stdout), strict=True))
+
+
+@pytest.fixture(scope='module')
+def both_libraries(tmp_path_factory):
+    etc = tmp_path_factory.mktemp('etc')
+    return in_namespaces('mn', compare_in_a_namespace, ETC, TABLE, etc)
 
 
 @pytest.mark.parametrize('row', TABLE, ids=repr)
@@ -20457,22 +20461,7 @@ def compare_names_in_a_namespace(etc):
 @pytest.fixture(scope='module')
 def names_of_both_libraries(tmp_path_factory):
     etc = tmp_path_factory.mktemp('etc')
-    for name, text in ETC_OF_NAMES.items():
-        (etc / name).write_text(text)
-    program = 'import sys, test_aiodnsresolver as t; t.compare_names_in_a_namespace(sys.argv[1])'
-    alone = ['unshare', '-mnu' if os.geteuid() == 0 else '-rmnu']
-    if subprocess.run([*alone, 'true'], capture_output=True).returncode:
-        pytest.skip('This user may not make namespaces')
-    ran = subprocess.run(
-        [*alone, sys.executable, '-X', 'dev', '-W', 'error', '-c', program, etc],
-        cwd=HERE,
-        env={k: v for k, v in os.environ.items() if k not in ('LOCALDOMAIN', 'RES_OPTIONS')},
-        capture_output=True,
-        text=True,
-        timeout=HANGS_AFTER,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return dict(zip(map(repr, NAME_TABLE), ast.literal_eval(ran.stdout), strict=True))
+    return in_namespaces('mnu', compare_names_in_a_namespace, ETC_OF_NAMES, NAME_TABLE, etc)
 
 
 @pytest.mark.parametrize('row', NAME_TABLE, ids=repr)
