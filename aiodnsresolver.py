@@ -7047,7 +7047,7 @@ class Lookup:
         self.take(exchange, outcome, now)
 
     def take(self, exchange: Exchange, outcome: Any, now: float) -> None:
-        """Takes an outcome that says more than an answer, or something else."""
+        """Takes an outcome that is no answer, or an answer that teaches something."""
         server, is_stream = exchange.server, exchange.is_stream
         is_last = is_stream or not isinstance(outcome, CaseMismatch)  # else the socket listens on
         if is_last and exchange in self.exchanges:
