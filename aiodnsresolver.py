@@ -2326,7 +2326,7 @@ def to_query(name: bytes, qtype: int, form: QueryForm) -> Query:
     question = pack_canonical(name) + QUESTION_TAIL.pack(qtype, 1)
     header, additional = form
     octets = os.urandom(2) + header + question + additional
-    return Query(octets, HEADER.size + len(question), name.lower(), qtype)
+    return tuple.__new__(Query, (octets, HEADER.size + len(question), name.lower(), qtype))
 
 
 def mixed_query(fqdn: bytes, qtype: int, form: QueryForm) -> Query:
@@ -2613,7 +2613,7 @@ def explanation(data: bytes, opts: list[Span]) -> str:
 
 def keepalive_of(reply: bytes) -> float | None:
     """Returns for how many seconds a stream may be idle, if the reply says so (RFC 7828)."""
-    if KEEPALIVE not in reply:  # nearly always
+    if reply.rfind(KEEPALIVE) < 0:  # nearly always; through padding `in` takes three times as long
         return None
     try:
         _, _, qd, *counts = HEADER.unpack_from(reply)
