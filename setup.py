@@ -185,6 +185,7 @@ setup(
             'aiosmtpd',
             'aiosmtplib',
             'asyncpg',
+            'distributed',
             'h2',
             'httpx',
             'idna>=3.7',

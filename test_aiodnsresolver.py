@@ -21969,9 +21969,17 @@ async def the_guard_holds(scope):
         await runner.cleanup()
 
 
-def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
+def examples_of_the_readme():
+    """Those that continue one another, and the program for a cluster."""
     text = (HERE / 'README.md').read_text()
     examples = re.findall(r'^```python\n(.+?)^```', text, re.MULTILINE | re.DOTALL)
+    [program] = [each for each in examples if 'from distributed import' in each]
+    examples.remove(program)
+    return examples, program
+
+
+def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
+    examples, _ = examples_of_the_readme()
     assert len(examples) == 27
 
     def answer(query):
@@ -22055,6 +22063,144 @@ def test_the_examples_of_the_readme_run(authority, monkeypatch, capsys):
     run(main())
     printed = "127.0.0.1\n10 b'mail.example.com'\n10 mail.example.com.\nb\u00fccher.example\n"
     assert capsys.readouterr().out == printed + "7 [IPv4Address('192.0.2.1')]\n"
+
+
+# Dask has processes and threads, and no clock by hand, so it is given a process. The resolvers
+# that it makes ask over TCP, for no query is lost so, and write down what they ask a nameserver
+# for: process, loop and name. Whoever asks for kill.example is killed.
+ON_A_CLUSTER = """
+import asyncio, json, os, runpy, signal, subprocess, sys
+import dask
+from distributed import Client, LocalCluster
+
+example, log, nameserver, names = sys.argv[1:]
+
+
+async def no_host(fqdn, qtype):
+    return None
+
+
+async def get_nameservers(fqdn):
+    with open(log, 'ab', buffering=0) as file:
+        file.write(b'%d %d %s\\n' % (os.getpid(), id(asyncio.get_running_loop()), fqdn))
+    if fqdn == b'kill.example':
+        os.kill(os.getpid(), signal.SIGKILL)
+    for _ in range(5):
+        yield 5.0, nameserver
+
+
+def pids():
+    return set(client.run(os.getpid, on_error='ignore').values())
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+    while len(pids() - {pid}) < 2:  # until the nanny has another
+        pass
+
+
+names_read = 0
+
+
+def read():
+    global names_read
+    with open(names) as lines:
+        for line in lines:
+            names_read += 1
+            yield line.strip()
+
+
+scope = runpy.run_path(example, run_name='example')
+cluster = LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None)
+with cluster, Client(cluster) as client:
+    settings = {'get_host': no_host, 'get_nameservers': get_nameservers}
+    client.register_plugin(scope['OneResolver'](**settings))
+    rows, early = [], []
+    first, second = pids()
+    for row in scope['resolve_all'](client, read(), batch_size=100):
+        rows.append(row)
+        if names_read < 10_000:
+            early.append(row)
+        if len(rows) == 3000:
+            kill(first)
+    workers = [first, second, *pids() - {second}]
+    cluster.scheduler.allowed_failures = 0  # not three others
+    doomed = ['kill.example', 'a.example', 'b.example']
+    lost = list(scope['resolve_all'](client, doomed, batch_size=2, in_flight=1))
+    words = [sys.executable, example, client.scheduler.address]
+    said = subprocess.check_output(words, input=b'localhost\\nx.invalid\\n')
+    print(json.dumps([rows, len(early), workers, lost, said.decode()]))
+"""
+
+
+def alive_in_group(pgid):
+    """Its processes, without those that have ended and that nobody has waited for."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/stat'):
+        with contextlib.suppress(OSError):  # it has gone
+            state, _, group = path.read_text().rpartition(')')[2].split()[:3]
+            found += [path.parent.name] if int(group) == pgid and state not in 'ZX' else []
+    return found
+
+
+@pytest.mark.long
+def test_the_program_for_a_cluster_loses_nothing_if_a_worker_dies(tmp_path):
+    kinds = {0: 'x{}.example', 1: 'y{}.example', 2: 'shared.example'}  # absent, refused, and often
+    names = [kinds.get(number % 100, 'n{}.example').format(number) for number in range(10_000)]
+    program, log, file = (tmp_path / name for name in ('bulk.py', 'log', 'names'))
+    program.write_text(examples_of_the_readme()[1])
+    file.write_text('\n'.join(names))
+    with in_a_thread(of_numbers) as server:
+        words = [sys.executable, '-X', 'dev', '-W', 'error', '-c', ON_A_CLUSTER]
+        words += [program, log, server.tcp, file]
+        with subprocess.Popen(
+            words,
+            cwd=HERE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                output, errors = process.communicate(timeout=HANGS_AFTER)
+                assert process.returncode == 0, errors
+                wait_until(lambda: not alive_in_group(process.pid))
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    assert 'Warning' not in errors
+    rows, early, workers, lost, said = json.loads(output)
+    # Each name has come once, the first of them before the last were read.
+    assert collections.Counter(name for name, *_ in rows) == collections.Counter(names)
+    assert early > 3000
+    for name, addresses, error in rows:
+        if name[0] in 'xy':
+            kind = 'DoesNotExist' if name[0] == 'x' else 'ResponseCode'
+            assert (addresses, error.partition(': ')[:2]) == ([], (kind, ': '))
+        else:
+            assert (addresses, error) == (['192.0.2.7'], None)
+    # Each worker had a resolver, on one loop, whose cache lasted from batch to batch.
+    asked = [line.split() for line in log.read_text().splitlines()]
+    loops = {int(pid): loop for pid, loop, _ in asked}
+    assert len(set(workers)) == 3
+    shared = [(int(pid), loop) for pid, loop, name in asked if name == 'shared.example']
+    assert sorted(shared) == sorted((pid, loops[pid]) for pid in workers)
+    assert len({(pid, loop) for pid, loop, _ in asked}) == len(loops)
+    # What the dead one had in hand was asked for again.
+    of_the_dead = {name for pid, _, name in asked if int(pid) == workers[0]} - {'shared.example'}
+    assert of_the_dead & {name for pid, _, name in asked if int(pid) != workers[0]}
+    # A batch that kills its worker each time is a failure of its names, and of no others.
+    *doomed, last = lost
+    assert [(name, addresses) for name, addresses, _ in doomed] == [
+        ('kill.example', []),
+        ('a.example', []),
+    ]
+    assert all(error.startswith('KilledWorker: ') for *_, error in doomed)
+    assert last == ['b.example', ['192.0.2.7'], None]
+    # The program itself, with the resolver of those who need no other.
+    first, second = said.splitlines()
+    assert first == 'localhost 127.0.0.1'
+    assert second.startswith('x.invalid DoesNotExist: ')
 
 
 # --- Fuzzing -----------------------------------------------------------------
