@@ -26,7 +26,8 @@ stream of records and into a `Zone`, to dnspython into its zone, and to dig, who
 counted.
 
 Time is CPU time of the peer's process with all its threads, and memory is what it has resident:
-both are the same for Python and C. What the kernel holds for a socket is not seen. The first query
+both are the same for Python and C. The two readings of a clock by which each answer's own time is
+known are in it, for all alike. What the kernel holds for a socket is not seen. The first query
 of a round is not timed: it connects, and imports what is imported late. Frames are those of the
 module's file, counted each time that one is entered or a coroutine is resumed.
 """
@@ -39,6 +40,7 @@ import gc
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import resource
@@ -67,6 +69,7 @@ TRY_SECONDS = 5.0  # for one try of any peer: longer than the slowest one has 10
 TRIES = 3
 ROUND_SECONDS = 60  # for the questions of a round: a lost answer must not stop the rest
 HANGS_AFTER = 90  # seconds, after which a worker is ended: longer than any round
+PERCENTILES = (50, 90, 99, 99.9)  # of the time that answers take
 
 
 # --- Octets ------------------------------------------------------------------
@@ -646,6 +649,7 @@ class Round(NamedTuple):
     asked: int
     reached: int = 0  # queries that the nameserver saw
     rate: float = 0.0  # answers in a second, where that is measured
+    latencies: tuple[float, ...] = ()  # milliseconds at PERCENTILES, where that is measured
 
 
 def count_right(peer: Peer, answers: Iterable[Any]) -> int:
@@ -653,17 +657,32 @@ def count_right(peer: Peer, answers: Iterable[Any]) -> int:
     return sum(not isinstance(each, Exception) and peer.is_right(each) for each in answers)
 
 
-async def ask_all(peer: Peer, names: list[Any], at_once: int) -> list[Any]:
-    """Returns the answers or exceptions for the names, asked for so many at a time."""
+def percentiles(seconds: list[float]) -> tuple[float, ...]:
+    """Returns the milliseconds within which so many of a hundred were done."""
+    seconds = sorted(seconds)
+    ranks = [math.ceil(len(seconds) * each / 100) for each in PERCENTILES]
+    return tuple(seconds[rank - 1] * 1e3 for rank in ranks if seconds)
+
+
+async def ask_all(
+    peer: Peer, names: list[Any], at_once: int, seconds: list[float] | None = None
+) -> list[Any]:
+    """Returns the answers or exceptions for the names, asked for so many at a time.
+
+    What each took is added to `seconds`: two readings of a clock, which are the same for all.
+    """
     remaining = iter(names)
     answers: list[Any] = []
+    took, clock = [] if seconds is None else seconds, time.perf_counter
 
     async def work() -> None:
         for name in remaining:
+            start = clock()
             try:
                 answers.append(await peer.ask(name, peer.qtype))
             except Exception as error:
                 answers.append(error)
+            took.append(clock() - start)
 
     tasks = [asyncio.ensure_future(work()) for _ in range(at_once)]
     _, late = await asyncio.wait(tasks, timeout=ROUND_SECONDS)
@@ -676,12 +695,13 @@ async def time_at_once(peer: Peer, names: list[str], at_once: int) -> Round:
     """CPU microseconds of a query that is asked for once, after a first one."""
     first, *rest = [peer.prepare(name) for name in names]
     answers = await ask_all(peer, [first], 1)
+    seconds: list[float] = []
     gc.collect()
     began, start = time.perf_counter(), time.process_time()
-    answers += await ask_all(peer, rest, at_once)
+    answers += await ask_all(peer, rest, at_once, seconds)
     cost = (time.process_time() - start) / len(rest) * 1e6
-    rate = len(rest) / (time.perf_counter() - began)
-    return Round(cost, count_right(peer, answers), len(names), rate=rate)
+    rate, latencies = len(rest) / (time.perf_counter() - began), percentiles(seconds)
+    return Round(cost, count_right(peer, answers), len(names), rate=rate, latencies=latencies)
 
 
 async def count_frames(peer: Peer, names: list[str], at_once: int) -> Round:
