@@ -14,12 +14,18 @@ Another version of our module becomes a peer too, and does all that `ours` does:
     git show main:aiodnsresolver.py > /tmp/old.py
     python bench_aiodnsresolver.py cold-100 tls-100 frames-100 --module old=/tmp/old.py
 
-The floor is what the same work costs at least in asyncio, without any DNS logic:
+The floor is what the same work costs at least in asyncio, without any DNS logic; the table says
+which one it is:
 
 - of datagrams, a fresh connected socket per query in an epoll of its own;
 - of TCP and TLS, a bare protocol that writes ready octets, the id patched in, a write per query;
 - of HTTPS, the h2 library with the same requests on such a protocol, a write per turn of the loop;
 - of a cached name, one look-up in a dict and one reading of the clock.
+
+Of datagrams `sketch` is the floor of sockets with DNS logic as plain as it goes, and dnsperf what
+a program in C costs: its whole process is counted, as is dig's, and it checks neither certificates
+nor more of a reply than its id. `blastdns-batch` is given all the names at once. What ends with
+`-uvloop` is the same peer on that loop.
 
 Zones come from a process of its own that replays prepared octets, 16 KiB a message, to ours as a
 stream of records and into a `Zone`, to dnspython into its zone, and to dig, whose whole process is
@@ -184,6 +190,7 @@ class Peer(NamedTuple):
     prepare: Callable[[str], Any]
     is_right: Callable[[Any], bool]
     close: Callable[[], Awaitable[None]] | None = None
+    takes_all: bool = False  # then `ask` takes all the names, and how many of them at a time
 
 
 Make = Callable[[int], Peer]
@@ -213,6 +220,33 @@ def make_aiodns(port: int) -> Peer:
     )
     ask, close = resolver.query_dns, resolver.close
     return Peer(ask, 'A', str, lambda r: [each.data.addr for each in r.answer] == [TEXT], close)
+
+
+def make_blastdns(is_batch: bool, port: int) -> Peer:
+    """hickory's client in Rust, by blastdns: a call for each name, or one for all of them."""
+    import blastdns
+
+    def client(at_once: int) -> Any:
+        # It has a task for each query that can be in flight, and wants two descriptors for it.
+        most = min(at_once, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200) // 2)
+        config = blastdns.ClientConfig(
+            max_concurrency=most,
+            max_inflight_per_resolver=most,
+            request_timeout_ms=int(TRY_SECONDS * 1000),
+            max_retries=TRIES - 1,
+            cache_capacity=100_000,
+        )
+        return blastdns.Client([f'127.0.0.1:{port}'], config)
+
+    async def ask_many(names: list[str], at_once: int) -> list[Any]:
+        return [found async for _, _, found in client(at_once).resolve_batch(names, 'A')]
+
+    def is_right(reply: list[str]) -> bool:
+        return reply == [TEXT]
+
+    if is_batch:
+        return Peer(ask_many, None, str, is_right, takes_all=True)
+    return Peer(client(10_000).resolve, 'A', str, is_right)
 
 
 def make_dnspython(port: int, cached: bool = False) -> Peer:
@@ -341,6 +375,36 @@ def make_dnspython_over_stream(scheme: str, port: int) -> Peer:
     return dnspython_peer(ask, close)
 
 
+def make_dnsperf(mode: str, port: int) -> Peer:
+    """The whole process of dnsperf, which checks no more than the id and knows the RCODEs."""
+    words = ['dnsperf', '-s', '127.0.0.1', '-p', str(port), '-m', mode, '-n', '1']
+    words += ['-t', f'{TRY_SECONDS:.0f}', '-b', '4096', '-O', 'doh-method=POST']
+    words += ['-O', f'doh-uri=https://127.0.0.1:{port}/dns-query']
+
+    async def ask_many(lines: list[str], at_once: int) -> list[bool]:
+        printed = run_program([*words, '-q', str(at_once)], lines)
+        return [True] * int(printed.partition(' NOERROR ')[2].split()[0])
+
+    return Peer(ask_many, None, lambda name: f'{name} A', bool, takes_all=True)
+
+
+def make_dig_names(port: int) -> Peer:
+    """The whole process of dig, which asks for one name after the other."""
+    words = ['dig', '@127.0.0.1', '-p', str(port), '+short', '-f', '-']
+    words += [f'+time={TRY_SECONDS:.0f}', f'+tries={TRIES}']
+
+    async def ask_many(names: list[str], at_once: int) -> list[str]:
+        return run_program(words, names).splitlines()
+
+    return Peer(ask_many, None, str, lambda line: line == TEXT, takes_all=True)
+
+
+def run_program(words: list[str], lines: list[str]) -> str:
+    """Returns what a program makes of these lines."""
+    text = ''.join(f'{line}\n' for line in lines)
+    return subprocess.check_output(words, input=text, text=True, timeout=ROUND_SECONDS)
+
+
 class SocketFloor:
     """A fresh connected socket per query in an epoll of its own, one timer, and no DNS logic."""
 
@@ -403,6 +467,64 @@ def make_socket_floor(port: int) -> Peer:
     """The floor of a query that is sent."""
     ask = SocketFloor(port).ask
     return Peer(ask, None, query_octets, lambda reply: reply[-4:] == ADDRESS.packed)
+
+
+class Sketch(SocketFloor):
+    """The same with DNS logic, as plain as it goes: what a cold query costs in Python at least.
+
+    Its cache never forgets, its names are in ASCII, and it follows no alias.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.cache: dict[tuple[str, int], tuple[float, list[IPv4Address]]] = {}
+
+    async def resolve(self, name: str, qtype: int) -> list[IPv4Address]:
+        """Returns the addresses of a name, from the cache or the nameserver."""
+        key = name.lower(), qtype
+        expires_at, addresses = self.cache.get(key, (0.0, []))
+        if expires_at > self.loop.time():
+            return addresses
+        query = self.pack(name, qtype)
+        ttl, addresses = self.parse(query, await self.ask(query, None))
+        self.cache[key] = self.loop.time() + ttl, addresses
+        return addresses
+
+    @staticmethod
+    def pack(name: str, qtype: int) -> bytes:
+        """Returns a query with an id that cannot be guessed, nor can the case of its letters."""
+        bits = int.from_bytes(os.urandom(10))
+        question = bytearray()
+        for label in name.encode().split(b'.'):
+            question += bytes([len(label)]) + label
+        for index, octet in enumerate(question):
+            if 97 <= octet <= 122 and bits >> index & 1:
+                question[index] = octet - 32
+        header = struct.pack('!6H', bits >> 64, 0x0100, 1, 0, 0, 0)
+        return header + question + struct.pack('!xHH', qtype, 1)
+
+    @staticmethod
+    def parse(query: bytes, reply: bytes) -> tuple[int, list[IPv4Address]]:
+        """Returns the lowest TTL and the addresses, or raises if it is no reply to the query."""
+        flags, _, answers = struct.unpack_from('!3H', reply, 2)
+        offset, ttls, addresses = len(query), [86400], []
+        if reply[:2] != query[:2] or reply[12:offset] != query[12:] or flags & 0x820F != 0x8000:
+            raise ValueError(reply)
+        for _answer in range(answers):
+            while 0 < reply[offset] < 192:
+                offset += 1 + reply[offset]
+            offset += 2 if reply[offset] else 1
+            qtype, _, ttl, length = struct.unpack_from('!HHIH', reply, offset)
+            offset += 10 + length
+            if qtype == 1 and length == 4:
+                ttls.append(ttl)
+                addresses.append(IPv4Address(reply[offset - 4 : offset]))
+        return min(ttls), addresses
+
+
+def make_sketch(port: int) -> Peer:
+    """The floor of a query that is sent, with DNS logic."""
+    return Peer(Sketch(port).resolve, 1, str, lambda reply: reply == [ADDRESS])
 
 
 class StreamFloor(asyncio.Protocol):
@@ -626,6 +748,17 @@ def make_dnspython_transfer(port: int) -> Peer:
     return Peer(ask, None, str, bool)
 
 
+def make_blastdns_transfer(port: int) -> Peer:
+    """The same of blastdns: a list of texts, with both SOAs."""
+    import blastdns
+
+    async def ask(name: str, _: object) -> Any:
+        records = await blastdns.zone_transfer(f'127.0.0.1:{port}', name, TRY_SECONDS)
+        return records[:-1]
+
+    return Peer(ask, None, str, bool)
+
+
 def make_dig(port: int) -> Peer:
     """The whole process of dig, which prints what comes."""
 
@@ -669,10 +802,14 @@ async def ask_all(
 ) -> list[Any]:
     """Returns the answers or exceptions for the names, asked for so many at a time.
 
-    What each took is added to `seconds`: two readings of a clock, which are the same for all.
+    What each took is added to `seconds`, by two readings of a clock, which are the same for all. A
+    peer that takes all the names at once does not say it.
     """
     remaining = iter(names)
     answers: list[Any] = []
+    if peer.takes_all:
+        answers += await asyncio.wait_for(peer.ask(names, at_once), ROUND_SECONDS)
+        return answers
     took, clock = [] if seconds is None else seconds, time.perf_counter
 
     async def work() -> None:
@@ -697,9 +834,9 @@ async def time_at_once(peer: Peer, names: list[str], at_once: int) -> Round:
     answers = await ask_all(peer, [first], 1)
     seconds: list[float] = []
     gc.collect()
-    began, start = time.perf_counter(), time.process_time()
+    began, start = time.perf_counter(), used_seconds()
     answers += await ask_all(peer, rest, at_once, seconds)
-    cost = (time.process_time() - start) / len(rest) * 1e6
+    cost = (used_seconds() - start) / len(rest) * 1e6
     rate, latencies = len(rest) / (time.perf_counter() - began), percentiles(seconds)
     return Round(cost, count_right(peer, answers), len(names), rate=rate, latencies=latencies)
 
@@ -835,9 +972,11 @@ async def measure_transfer(peer: Peer, names: list[str], at_once: int) -> Round:
 BY_SOCKET: dict[str, Make] = {
     'ours': partial(make_resolver, IPv4Address('127.0.0.1')),
     'aiodns': make_aiodns,
+    'blastdns': partial(make_blastdns, False),
     'dnspython': make_dnspython,
     'getaddrinfo': make_getaddrinfo,
     'upstream': partial(make_resolver, '127.0.0.1'),
+    'sketch': make_sketch,
     'floor': make_socket_floor,
 }
 BY_MODULE = {peer: BY_SOCKET[peer] for peer in ('ours', 'upstream')}
@@ -849,25 +988,48 @@ BY_DICT = BY_CACHE | {'floor': make_dict_floor}
 BY_IMPORT: dict[str, Make] = {
     'ours': partial(make_importer, 'aiodnsresolver'),
     'aiodns': partial(make_importer, 'aiodns'),
+    'blastdns': partial(make_importer, 'blastdns'),
     'dnspython': partial(make_importer, 'dns.asyncresolver'),
     'upstream': partial(make_importer, 'aiodnsresolver'),
 }
 
 
 BY_TRANSFER: dict[str, Make] = {'ours': make_transfer, 'dig': make_dig}
-BY_ZONE: dict[str, Make] = {'ours': make_transfer_to_zone, 'dnspython': make_dnspython_transfer}
-PEERS = [*BY_SOCKET, 'dig']
+BY_ZONE: dict[str, Make] = {
+    'ours': make_transfer_to_zone,
+    'blastdns': make_blastdns_transfer,
+    'dnspython': make_dnspython_transfer,
+}
+ON_UVLOOP = '-uvloop'  # ends the name of a peer whose worker has that loop
+
+
+def and_on_uvloop(peers: dict[str, Make]) -> dict[str, Make]:
+    """Returns the peers, and some once more on uvloop."""
+    able = [peer for peer in ('ours', 'aiodns', 'blastdns', 'floor') if peer in peers]
+    return peers | {peer + ON_UVLOOP: peers[peer] for peer in able}
+
+
+BY_DATAGRAM = and_on_uvloop(BY_SOCKET) | {
+    'blastdns-batch': partial(make_blastdns, True),
+    'dnsperf': partial(make_dnsperf, 'udp'),
+}
 
 
 def by_stream(scheme: str, is_new: bool) -> dict[str, Make]:
     """Returns the peers that ask over a stream that lasts, or one that is new for each query."""
-    new = {'ours': make_query_function, 'dnspython': make_dnspython_over_new_stream}
-    lasting = {
+    new: dict[str, Callable[[str, int], Peer]] = {
+        'ours': make_query_function,
+        'dnspython': make_dnspython_over_new_stream,
+    }
+    lasting: dict[str, Callable[[str, int], Peer]] = {
         'ours': make_over_stream,
         'dnspython': make_dnspython_over_stream,
         'floor': make_stream_floor,
     }
-    return {peer: partial(make, scheme) for peer, make in (new if is_new else lasting).items()}
+    makes = new if is_new else lasting
+    peers = and_on_uvloop({peer: partial(make, scheme) for peer, make in makes.items()})
+    mode = {'tcp': 'tcp', 'tls': 'dot', 'https': 'doh'}[scheme]
+    return peers if is_new else peers | {'dnsperf': partial(make_dnsperf, mode)}
 
 
 def by_octets(make: Callable[..., Peer], octets: bytes) -> dict[str, Make]:
@@ -887,17 +1049,21 @@ class Workload(NamedTuple):
     zone: str = 'bench'
     scheme: str = 'udp'
     fresh: bool = False  # each round in a new process: what was freed would hide what is taken
+    floor: str = ''  # what the peer of that name is
 
 
 US = 'CPU us/query'
 A, CHAIN, REFERRAL = a_octets(), chain_octets(), referral_octets()
 QUERY, MIXED = query_octets('www.example.com'), mixed_octets()
+FRESH = 'a fresh socket'
 WORKLOADS = {
-    'cold-1': Workload(US, 2000, 1, time_at_once, BY_SOCKET),
-    'cold-100': Workload(US, 4000, 100, time_at_once, BY_SOCKET),
-    'cold-1000': Workload(US, 4000, 1000, time_at_once, BY_SOCKET),
-    'cold-10000': Workload(US, 10_000, 10_000, time_at_once, BY_SOCKET),
-    'cached': Workload(US, 20_000, 1, time_cached, BY_DICT),
+    'cold-1': Workload(
+        US, 2000, 1, time_at_once, BY_DATAGRAM | {'dig': make_dig_names}, floor=FRESH
+    ),
+    'cold-100': Workload(US, 4000, 100, time_at_once, BY_DATAGRAM, floor=FRESH),
+    'cold-1000': Workload(US, 4000, 1000, time_at_once, BY_DATAGRAM, floor=FRESH),
+    'cold-10000': Workload(US, 10_000, 10_000, time_at_once, BY_DATAGRAM, floor=FRESH),
+    'cached': Workload(US, 20_000, 1, time_cached, BY_DICT, floor='a dict and a clock'),
     'frames-1': Workload('frames/query', 401, 1, count_frames, BY_MODULE),
     'frames-100': Workload('frames/query', 401, 100, count_frames, BY_MODULE),
     'parse-a': Workload(US, 5000, 1, time_calls, by_octets(make_parser, A)),
@@ -910,12 +1076,12 @@ WORKLOADS = {
     'pack-chain': Workload(US, 1000, 1, time_calls, by_octets(make_packer, CHAIN)),
     'memory-cached': Workload('bytes/name', 10_000, 100, measure_cache, BY_CACHE, fresh=True),
     'memory-flight': Workload(
-        'bytes/query', 2000, 2000, measure_flight, IN_FLIGHT, 'silent', fresh=True
+        'bytes/query', 2000, 2000, measure_flight, IN_FLIGHT, 'silent', fresh=True, floor=FRESH
     ),
     'import': Workload('CPU ms', 5, 1, time_imports, BY_IMPORT),
 }
 # Of 100,000 records, and of 1,000,000, for which dnspython would take minutes.
-ONLY_OURS = {'ours': make_transfer_to_zone}
+ONLY_OURS: dict[str, Make] = {'ours': make_transfer_to_zone}
 for size, count, zones in (('100k', 100_000, BY_ZONE), ('1m', 1_000_000, ONLY_OURS)):
     for what, peers in (('transfer', BY_TRANSFER), ('zone', zones)):
         for unit, prefix, measure in (
@@ -927,11 +1093,15 @@ for size, count, zones in (('100k', 100_000, BY_ZONE), ('1m', 1_000_000, ONLY_OU
             )
 for scheme in ('tcp', 'tls', 'https'):
     lasting, new = by_stream(scheme, False), by_stream(scheme, True)
+    floor = 'h2 alone' if scheme == 'https' else 'a Protocol with ready octets'
     WORKLOADS |= {
-        f'{scheme}-1': Workload(US, 500, 1, time_at_once, lasting, scheme=scheme),
-        f'{scheme}-100': Workload(US, 2000, 100, time_at_once, lasting, scheme=scheme),
+        f'{scheme}-1': Workload(US, 500, 1, time_at_once, lasting, scheme=scheme, floor=floor),
+        f'{scheme}-100': Workload(
+            US, 2000, 100, time_at_once, lasting, scheme=scheme, floor=floor
+        ),
         f'{scheme}-new': Workload(US, 100, 1, time_at_once, new, scheme=scheme),
     }
+PEERS = list(dict.fromkeys(peer for each in WORKLOADS.values() for peer in each.peers))
 
 
 # --- The workers -------------------------------------------------------------
@@ -960,8 +1130,19 @@ def work(folder: str) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for line in sys.stdin:
         workload, *request = json.loads(line)
-        print(json.dumps(asyncio.run(do_round(WORKLOADS[workload], *request))), flush=True)
+        with asyncio.Runner(loop_factory=loop_of(request[0])) as runner:
+            one = runner.run(do_round(WORKLOADS[workload], *request))
+        print(json.dumps(one), flush=True)
     return 0
+
+
+def loop_of(peer: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Returns what makes the loop that a peer runs on."""
+    if not peer.endswith(ON_UVLOOP):
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 class PeerFailed(Exception):
@@ -1226,6 +1407,11 @@ def lacks_dig(*_: Any) -> str | None:
     return None if shutil.which('dig') else 'install the Debian package bind9-dnsutils'
 
 
+def lacks_dnsperf(*_: Any) -> str | None:
+    """Says what to do if there is no dnsperf."""
+    return None if shutil.which('dnsperf') else 'install the Debian package dnsperf'
+
+
 def in_private(folder: Path, command: list[str]) -> list[str]:
     """Returns a command for which the files in the folder are those of the system."""
     return ['unshare', '--mount', 'sh', '-c', MOUNT, str(folder), *command]
@@ -1233,16 +1419,22 @@ def in_private(folder: Path, command: list[str]) -> list[str]:
 
 LACKS: dict[str, Callable[[Path, str], str | None]] = {
     'aiodns': partial(lacks_package, 'aiodns', 'aiodns'),
+    'blastdns': partial(lacks_package, 'blastdns', 'blastdns'),
     'dig': lacks_dig,
+    'dnsperf': lacks_dnsperf,
     'dnspython': partial(lacks_package, 'dns', 'dnspython'),
     'getaddrinfo': lacks_getaddrinfo,
     'upstream': lacks_upstream,
+    'uvloop': partial(lacks_package, 'uvloop', 'uvloop'),
 }
 
 
 def present_peers(peers: list[str], folder: Path, upstream: str) -> list[str]:
     """Returns the peers that are there, and prints which are not."""
-    lacks = {peer: LACKS[peer](folder, upstream) for peer in peers if peer in LACKS}
+    lacks: dict[str, str | None] = {}
+    for peer in peers:
+        needed = [LACKS[part] for part in peer.split('-') if part in LACKS]
+        lacks[peer] = next(filter(None, (lack(folder, upstream) for lack in needed)), None)
     for peer, why in lacks.items():
         if why:
             say(f'{peer} is missing: {why}')
@@ -1252,7 +1444,8 @@ def present_peers(peers: list[str], folder: Path, upstream: str) -> list[str]:
 def versions(upstream: str) -> dict[str, str]:
     """Returns the versions of what is installed."""
     found = {each.name: each.version for each in importlib.metadata.distributions()}
-    names = {*found} & {'aiodnsresolver', 'aiodns', 'pycares', 'dnspython'}
+    of_peers = {'aiodns', 'pycares', 'blastdns', 'dnspython', 'aiohttp', 'h2', 'uvloop'}
+    names = {*found} & {'aiodnsresolver', *of_peers}
     installed = {name: found[name] for name in sorted(names)}
     for each in importlib.metadata.distributions(path=[upstream] if upstream else []):
         installed['upstream'] = each.version
@@ -1360,8 +1553,8 @@ def figures(rounds: list[Round], ours: list[Round]) -> str:
 
 def print_table(name: str, results: dict[str, list[Round]]) -> None:
     """Prints a workload's results. `reached`: queries at the nameserver per correct answer."""
-    unit = WORKLOADS[name].unit
-    say(f'\n{name}')
+    unit, floor = WORKLOADS[name].unit, WORKLOADS[name].floor
+    say(f'\n{name} (floor: {floor})' if floor and 'floor' in results else f'\n{name}')
     head = 'to ours ours to it      least       most       correct          queries/s  reached'
     say(f'peer        {unit:>13}  {head}')
     for peer, rounds in results.items():

@@ -199,7 +199,17 @@ setup(
             'setuptools>=77',  # makes the stub
         ],
         'lint': ['ruff', 'mypy'],
-        'bench': ['aiodns', 'dnspython[doh]', 'h2', 'trustme'],
+        'bench': [
+            'aiodns',
+            'aiohttp',
+            'blastdns',
+            'dnspython[doh]',
+            'h2',
+            'matplotlib',
+            'tqdm',
+            'trustme',
+            'uvloop',
+        ],
     },
     keywords='dns asyncio resolver',
     classifiers=[

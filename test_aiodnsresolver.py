@@ -21612,7 +21612,8 @@ def bench(*words, path=BENCH):
 
 def rows(lines, workload):
     """The table of a workload as a dict: the first word of each line, and the others."""
-    table = itertools.takewhile(str.strip, lines[lines.index(workload) + 1 :])
+    titles = [line.partition(' (')[0] for line in lines]  # without what the floor is
+    table = itertools.takewhile(str.strip, lines[titles.index(workload) + 1 :])
     return {words[0]: words[1:] for words in map(str.split, table)}
 
 
