@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import importlib.metadata
 import importlib.util
@@ -68,12 +69,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 TEXT = '192.0.2.1'
 ADDRESS = IPv4Address(TEXT)
 TRY_SECONDS = 5.0  # for one try of any peer: longer than the slowest one has 10,000 at once
 TRIES = 3
 ROUND_SECONDS = 60  # for the questions of a round: a lost answer must not stop the rest
+HELD_SECONDS = 2.0  # for the answer to a hostile reply: less than for a try
 HANGS_AFTER = 90  # seconds, after which a worker is ended: longer than any round
 PERCENTILES = (50, 90, 99, 99.9)  # of the time that answers take
 
@@ -176,6 +179,150 @@ def zone_octets(name: bytes, count: int) -> Iterator[bytes]:
     yield struct.pack('!5H', 0x8400, 1, len(records), 0, 0) + question + b''.join(records)
 
 
+# Replies that are dear to read. Each is of the name `hNNNNNNNNN.hold`, whose last five digits are
+# its octets, and the first two the shape: what is asked is what is sent.
+HELD = 'h000000000.hold'
+HELD_QUESTION = slice(12, 12 + len(HELD) + 6)
+HELD_ZONE = 12 + HELD.index('.') + 1  # an offset, as are the others
+FIRST_RECORD = HELD_QUESTION.stop
+LONG = b'\1a' * 127 + b'\0'  # the name with the most labels
+MOST_OCTETS = 65_535
+
+
+def held_name(shape: str, turn: int, size: int) -> str:
+    """Returns a name that nobody has asked for yet."""
+    return f'h{[*HOSTILE].index(shape):02}{turn:02}{size:05}.hold'
+
+
+def hostile_octets(query: bytes) -> bytes:
+    """Returns the reply to a query, with its question as it came."""
+    label = query[13:23]
+    octets = HOSTILE[[*HOSTILE][int(label[1:3])]](int(label[5:]))
+    return query[:2] + octets[2:12] + query[HELD_QUESTION] + octets[HELD_QUESTION.stop :]
+
+
+def filled(
+    size: int, make: Callable[[int, int], bytes], section: int = 0, backwards: bool = False
+) -> bytes:
+    """Returns a reply with as many records as there is room for.
+
+    `make` returns one by its number and the offset that it has, unless they go backwards.
+    """
+    records: list[bytes] = []
+    used = FIRST_RECORD
+    while used + len(one := make(len(records), used)) <= size:
+        records.append(one)
+        used += len(one)
+    counts = [0, 0, 0]
+    counts[section] = len(records)
+    return reply_octets(HELD, *counts) + b''.join(records[:: -1 if backwards else 1])
+
+
+def alone(qtype: int, rdata: bytes) -> bytes:
+    """Returns a reply with one record of the name asked for."""
+    return reply_octets(HELD, 1, 0, 0) + record(12, qtype, rdata)
+
+
+def repeated(size: int, part: Callable[[int], bytes]) -> bytes:
+    """Returns RDATA of so many parts as there is room for in a reply with one record."""
+    room = size - FIRST_RECORD - 20
+    return b''.join(part(number) for number in range(room // len(part(0))))
+
+
+def alias(number: int, _: int) -> bytes:
+    """Returns a link of a chain that begins at the name asked for."""
+    owner, target = (struct.pack('!BH', 2, n) + pointer(HELD_ZONE) for n in (number, number + 1))
+    fields = struct.pack('!HHIH', 5, 1, 60, len(target))
+    return (owner if number else pointer(12)) + fields + target
+
+
+def short_alias(number: int, _: int) -> bytes:
+    """Returns a link of a chain that ends where it began, of names of three octets."""
+    owner, target = (bytes([1, n & 255, 0]) for n in (number, number + 1))
+    return (owner if number else pointer(12)) + struct.pack('!HHIH', 5, 1, 60, 3) + target
+
+
+def pointed(number: int, offset: int) -> bytes:
+    """Returns a record whose owner points to the owner before it, as far as pointers reach."""
+    last = FIRST_RECORD + ((1 << 14) - FIRST_RECORD) // 16 * 16 - 16
+    return record(min(offset - 16, last) if number else 12, 1, struct.pack('!I', number))
+
+
+def after_long(qtype: int, rdata: Callable[[int], bytes]) -> Callable[[int, int], bytes]:
+    """Returns what makes records of the longest name, which the first one has in full."""
+
+    def make(number: int, _: int) -> bytes:
+        one = record(FIRST_RECORD, qtype, rdata(number))
+        return one if number else LONG + one[2:]
+
+    return make
+
+
+def empty(number: int, _: int) -> bytes:
+    """Returns the shortest record."""
+    return struct.pack('!xHHIH', 10, 1, 60, 0)
+
+
+def questions(size: int) -> bytes:
+    """Returns a reply with nothing but questions."""
+    more = (size - FIRST_RECORD) // 5
+    head = reply_octets(HELD, 0, 0, 0)
+    return head[:4] + struct.pack('!H', 1 + more) + head[6:] + b'\0\0\1\0\1' * more
+
+
+def options(size: int) -> bytes:
+    """Returns a reply with an OPT record of empty options."""
+    rdata = repeated(size, lambda number: struct.pack('!HH', number & 0xFFFF, 0))
+    head = struct.pack('!xHHIH', 41, 1232, 0, len(rdata))
+    return reply_octets(HELD, 0, 0, 1) + head + rdata
+
+
+def svcb_addresses(size: int) -> bytes:
+    """Returns a reply with an HTTPS record that hints at addresses."""
+    hints = repeated(size, lambda number: struct.pack('!I', number))
+    return alone(65, b'\0\1\0' + struct.pack('!HH', 4, len(hints)) + hints)
+
+
+def number_octets(number: int) -> bytes:
+    """Returns an address, or other four octets."""
+    return struct.pack('!I', number)
+
+
+def tail_of_long(number: int) -> bytes:
+    """Returns a name of a label of its own and all but the first of the longest name."""
+    return bytes([1, number & 255]) + pointer(FIRST_RECORD + 2)
+
+
+SOA_OF_LONG = pointer(FIRST_RECORD) * 2 + bytes(20)
+BITMAP = b''.join(bytes([window, 32]) + b'\xff' * 32 for window in range(256))
+HOSTILE: dict[str, Callable[[int], bytes]] = {
+    'addresses': lambda size: filled(size, lambda n, _: record(12, 1, number_octets(n))),
+    'other owners': lambda size: filled(size, lambda n, _: record(HELD_ZONE, 1, number_octets(n))),
+    'aliases': lambda size: filled(size, alias),
+    'aliases backwards': lambda size: filled(size, alias, backwards=True),
+    'short aliases': lambda size: filled(size, short_alias),
+    'short aliases backwards': lambda size: filled(size, short_alias, backwards=True),
+    'pointers to pointers': lambda size: filled(size, pointed),
+    'long owners': lambda size: filled(size, after_long(1, number_octets)),
+    'long names in NS': lambda size: filled(size, after_long(2, tail_of_long), section=1),
+    'long names in SOA': lambda size: filled(
+        size, after_long(6, lambda _: SOA_OF_LONG), section=1
+    ),
+    'empty records': lambda size: filled(size, empty),
+    'questions': questions,
+    'options': options,
+    'SVCB parameters': lambda size: alone(
+        64, b'\0\1\0' + repeated(size, lambda number: struct.pack('!HH', 100 + number, 0))
+    ),
+    'SVCB addresses': svcb_addresses,
+    'NSEC bitmaps': lambda size: filled(
+        size,
+        lambda n, _: record(12, 47, b'\0' + BITMAP[: min(len(BITMAP), (size - 50) // 34 * 34)]),
+    ),
+    'texts': lambda size: alone(16, repeated(size, lambda _: b'\0')),
+}
+
+
 # --- The peers ---------------------------------------------------------------
 #
 # Each is made from the nameserver's port, in a running loop. This part runs in the
@@ -211,12 +358,14 @@ def make_resolver(address: object, port: int) -> Peer:
     return Peer(resolve, module.TYPES.A, str, lambda reply: list(reply) == [ADDRESS])
 
 
-def make_aiodns(port: int) -> Peer:
+def make_aiodns(port: int, over_tcp: bool = False) -> Peer:
     """c-ares, by pycares and aiodns. It has a cache unless told otherwise."""
     import aiodns
+    import pycares
 
+    options = {'tcp_port': port, 'flags': pycares.ARES_FLAG_USEVC} if over_tcp else {}
     resolver = aiodns.DNSResolver(
-        nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES
+        nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES, **options
     )
     ask, close = resolver.query_dns, resolver.close
     return Peer(ask, 'A', str, lambda r: [each.data.addr for each in r.answer] == [TEXT], close)
@@ -249,7 +398,7 @@ def make_blastdns(is_batch: bool, port: int) -> Peer:
     return Peer(client(10_000).resolve, 'A', str, is_right)
 
 
-def make_dnspython(port: int, cached: bool = False) -> Peer:
+def make_dnspython(port: int, cached: bool = False, over_tcp: bool = False) -> Peer:
     """dnspython's own resolver, which has a cache if it is given one."""
     import dns.asyncresolver
 
@@ -257,7 +406,8 @@ def make_dnspython(port: int, cached: bool = False) -> Peer:
     resolver.nameservers, resolver.port = ['127.0.0.1'], port
     resolver.timeout, resolver.lifetime = TRY_SECONDS, TRY_SECONDS * TRIES
     resolver.cache = dns.resolver.LRUCache() if cached else None
-    return Peer(resolver.resolve, 'A', str, lambda reply: [r.address for r in reply] == [TEXT])
+    ask = partial(resolver.resolve, tcp=over_tcp)
+    return Peer(ask, 'A', str, lambda reply: [r.address for r in reply] == [TEXT])
 
 
 def make_getaddrinfo(port: int) -> Peer:
@@ -702,6 +852,16 @@ def make_packer(get_codec: Callable[[], Codec], octets: bytes, port: int) -> Pee
     return Peer(pack, None, lambda _: parse(octets), lambda reply: count(parse(reply)) == records)
 
 
+def make_reader(get_codec: Callable[[], Codec], port: int) -> Peer:
+    """Octets to message, as a hostile nameserver would send them."""
+    parse = get_codec()[0]
+
+    async def ask(octets: bytes, _: object) -> Any:
+        return parse(octets)
+
+    return Peer(ask, None, lambda name: hostile_octets(query_octets(name)), bool)
+
+
 def make_importer(module: str, port: int) -> Peer:
     """The CPU seconds of importing a module, in a new process that has asyncio already."""
     lines = (
@@ -783,6 +943,7 @@ class Round(NamedTuple):
     reached: int = 0  # queries that the nameserver saw
     rate: float = 0.0  # answers in a second, where that is measured
     latencies: tuple[float, ...] = ()  # milliseconds at PERCENTILES, where that is measured
+    parts: tuple[tuple[str, float], ...] = ()  # of what the cost is the worst, that first
 
 
 def count_right(peer: Peer, answers: Iterable[Any]) -> int:
@@ -841,13 +1002,25 @@ async def time_at_once(peer: Peer, names: list[str], at_once: int) -> Round:
     return Round(cost, count_right(peer, answers), len(names), rate=rate, latencies=latencies)
 
 
-async def count_frames(peer: Peer, names: list[str], at_once: int) -> Round:
-    """Frames of the module's file that are entered for a query, after a first one."""
-    file, frames = import_module('aiodnsresolver').__file__, 0
+def is_module_frame(frame: FrameType, event: str) -> bool:
+    """Says if a frame of the module's file is entered."""
+    return event == 'call' and frame.f_code.co_filename == sys.modules['aiodnsresolver'].__file__
+
+
+def is_any_call(frame: FrameType, event: str) -> bool:
+    """Says if a frame of any other file than this one is entered, or calls a function in C."""
+    return event in ('call', 'c_call') and frame.f_code.co_filename != __file__
+
+
+async def count_events(
+    is_counted: Callable[[FrameType, str], bool], peer: Peer, names: list[str], at_once: int
+) -> Round:
+    """Events of the loop's thread for a query, after a first one, as a profiler sees them."""
+    seen = 0
 
     def count(frame: FrameType, event: str, _: object) -> None:
-        nonlocal frames
-        frames += event == 'call' and frame.f_code.co_filename == file
+        nonlocal seen
+        seen += is_counted(frame, event)
 
     first, *rest = [peer.prepare(name) for name in names]
     answers = await ask_all(peer, [first], 1)
@@ -856,7 +1029,61 @@ async def count_frames(peer: Peer, names: list[str], at_once: int) -> Round:
         answers += await ask_all(peer, rest, at_once)
     finally:
         sys.setprofile(None)
-    return Round(frames / len(rest), count_right(peer, answers), len(names))
+    return Round(seen / len(rest), count_right(peer, answers), len(names))
+
+
+PR_SET_PTRACER, BY_ANY = 0x59616D61, -1
+
+
+async def count_syscalls(peer: Peer, names: list[str], at_once: int) -> Round:
+    """System calls of all threads for a query, after a first one.
+
+    What watches them slows the process down: more replies than otherwise wait for it at a time.
+    """
+    first, *rest = [peer.prepare(name) for name in names]
+    answers = await ask_all(peer, [first], 1)
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, BY_ANY)  # where Yama is, a child is not by itself
+    with tempfile.NamedTemporaryFile('r') as table:
+        words = ['strace', '-c', '-f', '-o', table.name, '-p', str(os.getpid())]
+        with subprocess.Popen(words, stderr=subprocess.PIPE) as strace:
+            assert strace.stderr is not None
+            strace.stderr.readline()  # it has attached, or ends
+            answers += await ask_all(peer, rest, at_once)
+            strace.send_signal(signal.SIGINT)
+        *_, total = table.readlines()
+    return Round(int(total.split()[3]) / len(rest), count_right(peer, answers), len(names))
+
+
+async def time_held(size: int, peer: Peer, names: list[str], at_once: int) -> Round:
+    """CPU milliseconds that a reply of so many octets holds the loop: of the worst shape.
+
+    It is the longest that one callback takes, and the least of a try for each name. An answer is
+    correct if there is one, or an exception, at once.
+    """
+    held: list[float] = []
+    run, clock = asyncio.Handle._run, time.thread_time
+
+    def timed(handle: asyncio.Handle) -> None:
+        start = clock()
+        run(handle)
+        held.append(clock() - start)
+
+    costs, correct = dict.fromkeys(HOSTILE, math.inf), 0
+    with patch.object(asyncio.Handle, '_run', timed):
+        for turn in range(len(names)):
+            for shape in HOSTILE:
+                argument = peer.prepare(held_name(shape, turn, size))
+                gc.collect()
+                await asyncio.sleep(0)  # in a callback that is not counted
+                held.clear()
+                asked = asyncio.ensure_future(peer.ask(argument, peer.qtype))
+                done, _ = await asyncio.wait([asked], timeout=HELD_SECONDS)
+                costs[shape] = min(costs[shape], max(held) * 1e3)
+                correct += len(done)
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
+    parts = tuple(sorted(costs.items(), key=lambda item: -item[1]))
+    return Round(parts[0][1], correct, len(names) * len(costs), parts=parts)
 
 
 async def time_cached(peer: Peer, names: list[str], at_once: int) -> Round:
@@ -985,6 +1212,11 @@ IN_FLIGHT = {peer: make for peer, make in BY_SOCKET.items() if peer != 'getaddri
 BY_CACHE = IN_FLIGHT | {'dnspython': partial(make_dnspython, cached=True)}
 del BY_CACHE['floor']
 BY_DICT = BY_CACHE | {'floor': make_dict_floor}
+BY_TCP: dict[str, Make] = {
+    'ours': partial(make_over_stream, 'tcp'),
+    'aiodns': partial(make_aiodns, over_tcp=True),
+    'dnspython': partial(make_dnspython, over_tcp=True),
+}
 BY_IMPORT: dict[str, Make] = {
     'ours': partial(make_importer, 'aiodnsresolver'),
     'aiodns': partial(make_importer, 'aiodns'),
@@ -1009,7 +1241,12 @@ def and_on_uvloop(peers: dict[str, Make]) -> dict[str, Make]:
     return peers | {peer + ON_UVLOOP: peers[peer] for peer in able}
 
 
-BY_DATAGRAM = and_on_uvloop(BY_SOCKET) | {
+# The floors are in this file, of which no call is counted, and getaddrinfo is in other threads.
+BY_FUNCTION = {
+    peer: BY_SOCKET[peer] for peer in ('ours', 'aiodns', 'blastdns', 'dnspython', 'upstream')
+}
+BY_LOOP = and_on_uvloop(BY_SOCKET)
+BY_DATAGRAM = BY_LOOP | {
     'blastdns-batch': partial(make_blastdns, True),
     'dnsperf': partial(make_dnsperf, 'udp'),
 }
@@ -1032,10 +1269,13 @@ def by_stream(scheme: str, is_new: bool) -> dict[str, Make]:
     return peers if is_new else peers | {'dnsperf': partial(make_dnsperf, mode)}
 
 
+CODECS = {'ours': module_codec, 'dnspython': dnspython_codec, 'upstream': module_codec}
+BY_READER: dict[str, Make] = {peer: partial(make_reader, codec) for peer, codec in CODECS.items()}
+
+
 def by_octets(make: Callable[..., Peer], octets: bytes) -> dict[str, Make]:
     """Returns the peers that parse or pack a message."""
-    codecs = {'ours': module_codec, 'dnspython': dnspython_codec, 'upstream': module_codec}
-    return {peer: partial(make, codec, octets) for peer, codec in codecs.items()}
+    return {peer: partial(make, codec, octets) for peer, codec in CODECS.items()}
 
 
 class Workload(NamedTuple):
@@ -1056,6 +1296,7 @@ US = 'CPU us/query'
 A, CHAIN, REFERRAL = a_octets(), chain_octets(), referral_octets()
 QUERY, MIXED = query_octets('www.example.com'), mixed_octets()
 FRESH = 'a fresh socket'
+FRAMES, CALLS = partial(count_events, is_module_frame), partial(count_events, is_any_call)
 WORKLOADS = {
     'cold-1': Workload(
         US, 2000, 1, time_at_once, BY_DATAGRAM | {'dig': make_dig_names}, floor=FRESH
@@ -1064,8 +1305,12 @@ WORKLOADS = {
     'cold-1000': Workload(US, 4000, 1000, time_at_once, BY_DATAGRAM, floor=FRESH),
     'cold-10000': Workload(US, 10_000, 10_000, time_at_once, BY_DATAGRAM, floor=FRESH),
     'cached': Workload(US, 20_000, 1, time_cached, BY_DICT, floor='a dict and a clock'),
-    'frames-1': Workload('frames/query', 401, 1, count_frames, BY_MODULE),
-    'frames-100': Workload('frames/query', 401, 100, count_frames, BY_MODULE),
+    'frames-1': Workload('frames/query', 401, 1, FRAMES, BY_MODULE),
+    'frames-100': Workload('frames/query', 401, 100, FRAMES, BY_MODULE),
+    'calls-1': Workload('calls/query', 401, 1, CALLS, BY_FUNCTION),
+    'calls-100': Workload('calls/query', 401, 100, CALLS, BY_FUNCTION),
+    'syscalls-1': Workload('calls/query', 401, 1, count_syscalls, BY_LOOP, floor=FRESH),
+    'syscalls-100': Workload('calls/query', 401, 100, count_syscalls, BY_LOOP, floor=FRESH),
     'parse-a': Workload(US, 5000, 1, time_calls, by_octets(make_parser, A)),
     'parse-chain': Workload(US, 1000, 1, time_calls, by_octets(make_parser, CHAIN)),
     'parse-referral': Workload(US, 500, 1, time_calls, by_octets(make_parser, REFERRAL)),
@@ -1101,6 +1346,12 @@ for scheme in ('tcp', 'tls', 'https'):
         ),
         f'{scheme}-new': Workload(US, 100, 1, time_at_once, new, scheme=scheme),
     }
+for what, most in (('1k', 1 << 10), ('4k', 1 << 12), ('16k', 1 << 14), ('64k', MOST_OCTETS)):
+    hold = partial(time_held, most)
+    WORKLOADS |= {
+        f'hold-{what}': Workload('CPU ms', 3, 1, hold, BY_TCP, 'hold', 'transfer'),
+        f'hold-parse-{what}': Workload('CPU ms', 3, 1, hold, BY_READER, 'hold'),
+    }
 PEERS = list(dict.fromkeys(peer for each in WORKLOADS.values() for peer in each.peers))
 
 
@@ -1112,7 +1363,7 @@ PEERS = list(dict.fromkeys(peer for each in WORKLOADS.values() for peer in each.
 
 async def do_round(workload: Workload, peer: str, queries: int, port: int, tag: str) -> Round:
     """Returns one round of one peer. The names are new: nobody's cache knows them."""
-    if workload.scheme == 'transfer':
+    if workload.zone == 'zone':
         names = [f'{queries}.{workload.zone}']
     else:
         names = [f'{tag}-{number}.{workload.zone}' for number in range(queries)]
@@ -1316,18 +1567,24 @@ def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Se
 
 
 async def send_zones(port: int) -> None:
-    """Sends a zone to whoever wants one, `COUNT.zone`. Its octets are prepared, and then kept."""
+    """Sends a zone to whoever wants one, `COUNT.zone`. Its octets are prepared, and then kept.
+
+    Any other query gets a hostile reply.
+    """
     zones: dict[bytes, list[bytes]] = {}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            query = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
-            count = query[13 : 13 + query[12]]
-            if count not in zones:
-                zones[count] = list(zone_octets(count + b'.zone', int(count)))
-            for message in zones[count]:
-                writer.write((len(message) + 2).to_bytes(2) + query[:2] + message)
-                await writer.drain()
+            while True:
+                query = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+                count = query[13 : 13 + query[12]]
+                if not count.isdigit():
+                    zones[count] = [hostile_octets(query)[2:]]
+                elif count not in zones:
+                    zones[count] = list(zone_octets(count + b'.zone', int(count)))
+                for message in zones[count]:
+                    writer.write((len(message) + 2).to_bytes(2) + query[:2] + message)
+                    await writer.drain()
         except (ConnectionError, EOFError):
             pass  # nobody wants the rest, or anything
         writer.close()
@@ -1417,6 +1674,15 @@ def in_private(folder: Path, command: list[str]) -> list[str]:
     return ['unshare', '--mount', 'sh', '-c', MOUNT, str(folder), *command]
 
 
+def lacks_strace() -> str | None:
+    """Says why system calls cannot be counted."""
+    if not shutil.which('strace'):
+        return 'install the Debian package strace'
+    ran = subprocess.run(['strace', '-o', os.devnull, 'true'], stderr=subprocess.DEVNULL)
+    return 'ptrace is not permitted' if ran.returncode else None
+
+
+NEEDS: dict[Any, Callable[[], str | None]] = {count_syscalls: lacks_strace}
 LACKS: dict[str, Callable[[Path, str], str | None]] = {
     'aiodns': partial(lacks_package, 'aiodns', 'aiodns'),
     'blastdns': partial(lacks_package, 'blastdns', 'blastdns'),
@@ -1439,6 +1705,16 @@ def present_peers(peers: list[str], folder: Path, upstream: str) -> list[str]:
         if why:
             say(f'{peer} is missing: {why}')
     return [peer for peer in peers if not lacks.get(peer)]
+
+
+def present_workloads(names: list[str]) -> list[str]:
+    """Returns the workloads that can be measured, and prints which cannot."""
+    measures = {WORKLOADS[name].measure for name in names}
+    lacks = {measure: lack() for measure, lack in NEEDS.items() if measure in measures}
+    for name in names:
+        if why := lacks.get(WORKLOADS[name].measure):
+            say(f'{name} is missing: {why}')
+    return [name for name in names if not lacks.get(WORKLOADS[name].measure)]
 
 
 def versions(upstream: str) -> dict[str, str]:
@@ -1547,8 +1823,9 @@ def figures(rounds: list[Round], ours: list[Round]) -> str:
     correct, asked, reached = map(sum, list(zip(*rounds, strict=True))[1:4])
     seen = f'{reached / correct:.2f}' if reached and correct else '-'
     rate = statistics.median(one.rate for one in rounds)
+    worst = f'  {rounds[-1].parts[0][0]}' if rounds[-1].parts else ''
     row = f'{median:13.2f}{ratios}{min(costs):11.2f}{max(costs):11.2f}'
-    return f'{row}{correct:>9} of {asked:<7}{f"{rate:.0f}" if rate else "-":>11}{seen:>9}'
+    return f'{row}{correct:>9} of {asked:<7}{f"{rate:.0f}" if rate else "-":>11}{seen:>9}{worst}'
 
 
 def print_table(name: str, results: dict[str, list[Round]]) -> None:
@@ -1662,6 +1939,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     print(f'Python {platform.python_version()}, {processor()}, {arguments.rounds} rounds')
+    arguments.workloads = present_workloads(arguments.workloads)
     with tempfile.TemporaryDirectory() as name:
         for file, text in SYSTEM_FILES.items():
             Path(name, file).write_text(text)
