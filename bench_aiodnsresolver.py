@@ -34,8 +34,15 @@ counted.
 Time is CPU time of the peer's process with all its threads, and memory is what it has resident:
 both are the same for Python and C. The two readings of a clock by which each answer's own time is
 known are in it, for all alike. What the kernel holds for a socket is not seen. The first query
-of a round is not timed: it connects, and imports what is imported late. Frames are those of the
-module's file, counted each time that one is entered or a coroutine is resumed.
+of a round is not timed: it connects, and imports what is imported late.
+
+Frames are those of the module's file, counted each time that one is entered or a coroutine is
+resumed. Calls are such frames of any file but this one, and what they call of C: neither what C
+calls nor another thread is seen. System calls are those of all threads, counted by strace.
+
+How long one packet holds the loop is the CPU time of the longest callback, for the worst of the
+replies in HOSTILE, whose name ends the row; --json has them all. `hold` asks for each of them over
+TCP, and `hold-parse` has the octets read.
 """
 
 from __future__ import annotations
@@ -181,13 +188,15 @@ def zone_octets(name: bytes, count: int) -> Iterator[bytes]:
     yield struct.pack('!5H', 0x8400, 1, len(records), 0, 0) + question + b''.join(records)
 
 
-# Replies that are dear to read. Each is of the name `hNNNNNNNNN.hold`, whose last five digits are
-# its octets, and the first two the shape: what is asked is what is sent.
+# Replies that are dear to read. Each is of the name `hNNNNNNNNN.hold`, whose first two digits are
+# the shape and the last five the size: what is asked for is what is sent. The type that is asked
+# for is what the shape begins with, or A.
 HELD = 'h000000000.hold'
 HELD_QUESTION = slice(12, 12 + len(HELD) + 6)
 HELD_ZONE = 12 + HELD.index('.') + 1  # an offset, as are the others
 FIRST_RECORD = HELD_QUESTION.stop
 LONG = b'\1a' * 127 + b'\0'  # the name with the most labels
+ESCAPED = (b'\x3f' + bytes(63)) * 3 + b'\x3d' + bytes(62)  # that with the longest text
 MOST_OCTETS = 65_535
 
 
@@ -250,16 +259,6 @@ def pointed(number: int, offset: int) -> bytes:
     return record(min(offset - 16, last) if number else 12, 1, struct.pack('!I', number))
 
 
-def after_long(qtype: int, rdata: Callable[[int], bytes]) -> Callable[[int, int], bytes]:
-    """Returns what makes records of the longest name, which the first one has in full."""
-
-    def make(number: int, _: int) -> bytes:
-        one = record(FIRST_RECORD, qtype, rdata(number))
-        return one if number else LONG + one[2:]
-
-    return make
-
-
 def empty(number: int, _: int) -> bytes:
     """Returns the shortest record."""
     return struct.pack('!xHHIH', 10, 1, 60, 0)
@@ -279,10 +278,10 @@ def options(size: int) -> bytes:
     return reply_octets(HELD, 0, 0, 1) + head + rdata
 
 
-def svcb_addresses(size: int) -> bytes:
+def hints(size: int) -> bytes:
     """Returns a reply with an HTTPS record that hints at addresses."""
-    hints = repeated(size, lambda number: struct.pack('!I', number))
-    return alone(65, b'\0\1\0' + struct.pack('!HH', 4, len(hints)) + hints)
+    addresses = repeated(size, number_octets)
+    return alone(65, b'\0\1\0' + struct.pack('!HH', 4, len(addresses)) + addresses)
 
 
 def number_octets(number: int) -> bytes:
@@ -290,47 +289,61 @@ def number_octets(number: int) -> bytes:
     return struct.pack('!I', number)
 
 
-def tail_of_long(number: int) -> bytes:
-    """Returns a name of a label of its own and all but the first of the longest name."""
-    return bytes([1, number & 255]) + pointer(FIRST_RECORD + 2)
+def bitmaps(size: int) -> bytes:
+    """Returns a reply with NSEC records that have all the types, as far as there is room."""
+    windows = min(256, (size - 50) // 34)
+    rdata = b'\0' + b''.join(bytes([number, 32]) + b'\xff' * 32 for number in range(windows))
+    return many(47, lambda _: rdata)(size)
 
 
-SOA_OF_LONG = pointer(FIRST_RECORD) * 2 + bytes(20)
-BITMAP = b''.join(bytes([window, 32]) + b'\xff' * 32 for window in range(256))
+def one(qtype: int, part: Callable[[int], bytes], start: bytes = b'') -> Callable[[int], bytes]:
+    """Returns what makes a reply with a record that has as many parts as there is room for."""
+    return lambda size: alone(qtype, start + repeated(size, part))
+
+
+def many(
+    qtype: int, rdata: Callable[[int], bytes], name: bytes = b'', owner: int = 12
+) -> Callable[[int], bytes]:
+    """Returns what makes a reply with many records. A `name` is the owner of the first one."""
+
+    def make(number: int, _: int) -> bytes:
+        octets = record(owner, qtype, rdata(number))
+        return octets if number or not name else name + octets[2:]
+
+    return lambda size: filled(size, make)
+
+
+def first_owner(number: int) -> bytes:
+    """Returns RDATA of one name, which the first record has for an owner."""
+    return pointer(FIRST_RECORD)
+
+
 HOSTILE: dict[str, Callable[[int], bytes]] = {
-    'addresses': lambda size: filled(size, lambda n, _: record(12, 1, number_octets(n))),
-    'other owners': lambda size: filled(size, lambda n, _: record(HELD_ZONE, 1, number_octets(n))),
-    'aliases': lambda size: filled(size, alias),
-    'aliases backwards': lambda size: filled(size, alias, backwards=True),
-    'short aliases': lambda size: filled(size, short_alias),
-    'short aliases backwards': lambda size: filled(size, short_alias, backwards=True),
-    'pointers to pointers': lambda size: filled(size, pointed),
-    'long owners': lambda size: filled(size, after_long(1, number_octets)),
-    'long names in NS': lambda size: filled(size, after_long(2, tail_of_long), section=1),
-    'long names in SOA': lambda size: filled(
-        size, after_long(6, lambda _: SOA_OF_LONG), section=1
+    'A': many(1, number_octets),
+    'A of other owners': many(1, number_octets, owner=HELD_ZONE),
+    'A of pointers to pointers': lambda size: filled(size, pointed),
+    'A of long owners': many(1, number_octets, LONG, FIRST_RECORD),
+    'CNAME': lambda size: filled(size, alias),
+    'CNAME backwards': lambda size: filled(size, alias, backwards=True),
+    'CNAME of short names': lambda size: filled(size, short_alias),
+    'CNAME of short names backwards': lambda size: filled(size, short_alias, backwards=True),
+    'NS of long names': many(
+        2, lambda n: bytes([1, n & 255]) + pointer(FIRST_RECORD + 2), LONG, FIRST_RECORD
     ),
-    'empty records': lambda size: filled(size, empty),
-    'questions': questions,
-    'options': options,
-    'SVCB parameters': lambda size: alone(
-        64, b'\0\1\0' + repeated(size, lambda number: struct.pack('!HH', 100 + number, 0))
-    ),
-    'SVCB addresses': svcb_addresses,
-    'NSEC bitmaps': lambda size: filled(
-        size,
-        lambda n, _: record(12, 47, b'\0' + BITMAP[: min(len(BITMAP), (size - 50) // 34 * 34)]),
-    ),
-    'texts': lambda size: alone(16, repeated(size, lambda _: b'\0')),
-}
-# The type that is asked for, if not A. Whom it is unknown to raises at once.
-ASKED_AS = {
-    'long names in NS': 'NS',
-    'long names in SOA': 'SOA',
-    'SVCB parameters': 'SVCB',
-    'SVCB addresses': 'HTTPS',
-    'NSEC bitmaps': 'NSEC',
-    'texts': 'TXT',
+    'SOA of long names': many(6, lambda n: first_owner(n) * 2 + bytes(20), LONG, FIRST_RECORD),
+    'RP of escaped names': many(17, lambda n: first_owner(n) * 2, ESCAPED),
+    'MX of escaped names': many(15, lambda n: struct.pack('!H', n) + first_owner(n), ESCAPED),
+    'SVCB of escaped names': many(64, lambda n: struct.pack('!H', n) + first_owner(n), ESCAPED),
+    'SVCB parameters': one(64, lambda n: struct.pack('!HH', 100 + n, 0), b'\0\1\0'),
+    'HTTPS of addresses': hints,
+    'NSEC of all types': bitmaps,
+    'NSEC of 256 types': many(47, lambda _: b'\0\0\x20' + b'\xff' * 32),
+    'NSEC of eight types': many(47, lambda _: b'\0\0\1\xff'),
+    'TXT of empty texts': one(16, lambda _: b'\0'),
+    'APL of empty prefixes': one(42, lambda _: b'\0\1\0\0'),
+    'NULL without RDATA': lambda size: filled(size, empty),
+    'OPT of empty options': options,
+    'QUERY of many questions': questions,
 }
 
 
@@ -1080,7 +1093,8 @@ async def time_held(size: int, peer: Peer, names: list[str], at_once: int) -> Ro
         held.append(clock() - start)
 
     async def ask(argument: Any, mnemonic: str) -> Any:
-        return await peer.ask(argument, getattr(type(peer.qtype), mnemonic, mnemonic))
+        qtype = 'A' if mnemonic in ('CNAME', 'OPT', 'QUERY') else mnemonic
+        return await peer.ask(argument, getattr(type(peer.qtype), qtype, qtype))
 
     costs, correct, tries = dict.fromkeys(HOSTILE, math.inf), 0, 0
     with patch.object(asyncio.Handle, '_run', timed):
@@ -1091,7 +1105,7 @@ async def time_held(size: int, peer: Peer, names: list[str], at_once: int) -> Ro
             gc.collect()
             await asyncio.sleep(0)  # in a callback that is not counted
             held.clear()
-            asked = asyncio.ensure_future(ask(argument, ASKED_AS.get(shape, 'A')))
+            asked = asyncio.ensure_future(ask(argument, shape.split()[0]))
             done, _ = await asyncio.wait([asked], timeout=HELD_SECONDS)
             costs[shape] = min(costs[shape], max(held) * 1e3)
             tries += 1

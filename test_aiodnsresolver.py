@@ -21651,6 +21651,64 @@ def test_transfers_are_measured():
 
 @pytest.mark.long
 @pytest.mark.servers
+def test_each_loop_and_each_floor_is_measured_beside_ours():
+    peers = ['ours', 'sketch', 'floor', 'ours-uvloop', 'floor-uvloop']
+    status, lines, _ = bench('cold-100', 'tls-100', '--peers', ','.join(peers))
+    assert status == 0, lines
+    assert 'cold-100 (floor: a fresh socket)' in lines
+    for name in ('cold-100', 'tls-100'):
+        able = [peer for peer in peers if name == 'cold-100' or peer != 'sketch']
+        assert list(rows(lines, name)) == ['peer', *able]
+        for peer in able:
+            assert rows(lines, name)[peer][5:8] == ['8', 'of', '8']
+            assert rows(lines, name)[peer][-1] == '1.00'
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_latencies_are_measured_answer_by_answer(tmp_path):
+    status, lines, _ = bench('cold-1', '--peers', 'ours,floor', '--json', tmp_path / 'json')
+    assert status == 0, lines
+    by_peer = json.loads((tmp_path / 'json').read_text())['workloads']['cold-1']
+    for one in [*by_peer['ours'], *by_peer['floor']]:
+        assert len(one['latencies']) == 4
+        assert 0 < one['latencies'][0] <= one['latencies'][3] < 5000
+        assert one['latencies'] == sorted(one['latencies'])
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_hostile_replies_are_all_read(tmp_path):
+    words = '--peers', 'ours,dnspython', '--json', tmp_path / 'json'
+    status, lines, _ = bench('hold-1k', 'hold-parse-1k', *words)
+    assert status == 0, lines
+    for name, by_peer in json.loads((tmp_path / 'json').read_text())['workloads'].items():
+        for peer in ('ours', 'dnspython'):
+            for one in by_peer[peer]:
+                assert one['correct'] == one['asked'] >= len(one['parts']) > 20
+                assert one['parts'] == sorted(one['parts'], key=lambda part: -part[1])
+                assert one['cost'] == one['parts'][0][1]
+            assert ' '.join(rows(lines, name)[peer][10:]) == by_peer[peer][-1]['parts'][0][0]
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_calls_are_counted_and_system_calls_if_strace_is_there():
+    workloads = ['calls-100', 'syscalls-1', 'syscalls-100']
+    status, lines, _ = bench(*workloads, '--peers', 'ours')
+    assert status == 0, lines
+    missing = [
+        name for name in workloads for line in lines if line.startswith(f'{name} is missing: ')
+    ]
+    assert missing in ([], workloads[1:])
+    for name in workloads:
+        if name not in missing:
+            assert rows(lines, name)['ours'][5:8] == ['8', 'of', '8']
+            assert float(rows(lines, name)['ours'][0]) > 5
+
+
+@pytest.mark.long
+@pytest.mark.servers
 def test_a_million_records_pass_through_in_constant_memory():
     words = 'memory-transfer-1m', '--queries', '1000000', '--rounds', '1', '--peers', 'ours'
     status, lines, _ = bench(*words)
