@@ -296,13 +296,17 @@ def bitmaps(size: int) -> bytes:
     return many(47, lambda _: rdata)(size)
 
 
-def one(qtype: int, part: Callable[[int], bytes], start: bytes = b'') -> Callable[[int], bytes]:
+def single(qtype: int, part: Callable[[int], bytes], start: bytes = b'') -> Callable[[int], bytes]:
     """Returns what makes a reply with a record that has as many parts as there is room for."""
     return lambda size: alone(qtype, start + repeated(size, part))
 
 
 def many(
-    qtype: int, rdata: Callable[[int], bytes], name: bytes = b'', owner: int = 12
+    qtype: int,
+    rdata: Callable[[int], bytes],
+    name: bytes = b'',
+    owner: int = 12,
+    section: int = 0,
 ) -> Callable[[int], bytes]:
     """Returns what makes a reply with many records. A `name` is the owner of the first one."""
 
@@ -310,14 +314,10 @@ def many(
         octets = record(owner, qtype, rdata(number))
         return octets if number or not name else name + octets[2:]
 
-    return lambda size: filled(size, make)
+    return lambda size: filled(size, make, section)
 
 
-def first_owner(number: int) -> bytes:
-    """Returns RDATA of one name, which the first record has for an owner."""
-    return pointer(FIRST_RECORD)
-
-
+FIRST_OWNER = pointer(FIRST_RECORD)
 HOSTILE: dict[str, Callable[[int], bytes]] = {
     'A': many(1, number_octets),
     'A of other owners': many(1, number_octets, owner=HELD_ZONE),
@@ -330,17 +330,20 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     'NS of long names': many(
         2, lambda n: bytes([1, n & 255]) + pointer(FIRST_RECORD + 2), LONG, FIRST_RECORD
     ),
-    'SOA of long names': many(6, lambda n: first_owner(n) * 2 + bytes(20), LONG, FIRST_RECORD),
-    'RP of escaped names': many(17, lambda n: first_owner(n) * 2, ESCAPED),
-    'MX of escaped names': many(15, lambda n: struct.pack('!H', n) + first_owner(n), ESCAPED),
-    'SVCB of escaped names': many(64, lambda n: struct.pack('!H', n) + first_owner(n), ESCAPED),
-    'SVCB parameters': one(64, lambda n: struct.pack('!HH', 100 + n, 0), b'\0\1\0'),
+    'SOA of long names': many(6, lambda _: FIRST_OWNER * 2 + bytes(20), LONG, FIRST_RECORD),
+    'A denied by SOA of long names': many(
+        6, lambda _: FIRST_OWNER * 2 + bytes(20), LONG, FIRST_RECORD, section=1
+    ),
+    'RP of escaped names': many(17, lambda _: FIRST_OWNER * 2, ESCAPED),
+    'MX of escaped names': many(15, lambda n: struct.pack('!H', n) + FIRST_OWNER, ESCAPED),
+    'SVCB of escaped names': many(64, lambda n: struct.pack('!H', n) + FIRST_OWNER, ESCAPED),
+    'SVCB parameters': single(64, lambda n: struct.pack('!HH', 100 + n, 0), b'\0\1\0'),
     'HTTPS of addresses': hints,
     'NSEC of all types': bitmaps,
     'NSEC of 256 types': many(47, lambda _: b'\0\0\x20' + b'\xff' * 32),
     'NSEC of eight types': many(47, lambda _: b'\0\0\1\xff'),
-    'TXT of empty texts': one(16, lambda _: b'\0'),
-    'APL of empty prefixes': one(42, lambda _: b'\0\1\0\0'),
+    'TXT of empty texts': single(16, lambda _: b'\0'),
+    'APL of empty prefixes': single(42, lambda _: b'\0\1\0\0'),
     'NULL without RDATA': lambda size: filled(size, empty),
     'OPT of empty options': options,
     'QUERY of many questions': questions,
