@@ -390,7 +390,8 @@ def make_aiodns(port: int, over_tcp: bool = False) -> Peer:
     import aiodns
     import pycares
 
-    options = {'tcp_port': port, 'flags': pycares.ARES_FLAG_USEVC} if over_tcp else {}
+    flags = pycares.ARES_FLAG_USEVC | pycares.ARES_FLAG_STAYOPEN
+    options = {'tcp_port': port, 'flags': flags} if over_tcp else {}
     resolver = aiodns.DNSResolver(
         nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES, **options
     )
@@ -1303,9 +1304,13 @@ def by_stream(scheme: str, is_new: bool) -> dict[str, Make]:
         'floor': make_stream_floor,
     }
     makes = new if is_new else lasting
-    peers = and_on_uvloop({peer: partial(make, scheme) for peer, make in makes.items()})
+    peers: dict[str, Make] = {peer: partial(make, scheme) for peer, make in makes.items()}
+    if is_new:
+        return and_on_uvloop(peers)
+    if scheme == 'tcp':
+        peers['aiodns'] = partial(make_aiodns, over_tcp=True)
     mode = {'tcp': 'tcp', 'tls': 'dot', 'https': 'doh'}[scheme]
-    return peers if is_new else peers | {'dnsperf': partial(make_dnsperf, mode)}
+    return and_on_uvloop(peers) | {'dnsperf': partial(make_dnsperf, mode)}
 
 
 CODECS = {'ours': module_codec, 'dnspython': dnspython_codec, 'upstream': module_codec}
