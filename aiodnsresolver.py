@@ -8913,7 +8913,7 @@ async def resolve_and_print(resolve: Resolve, printer: Printer, name: str, qtype
     """Asks a question, and prints its outcome."""
     seconds = printer.options.timeout
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds) if seconds else contextlib.nullcontext():
             records = await resolve(name, qtype)
     except ResolverError as error:
         printer.print_error(name, qtype, error)
