@@ -8895,14 +8895,12 @@ class Printer:
 def resolver_for(options: Any) -> Resolve:
     """Returns the resolver that a command line asks for."""
 
-    async def get_host(fqdn: bytes, qtype: int) -> None:
-        """Returns None: if a nameserver is named, hosts is not used."""
-
     async def get_nameservers(fqdn: bytes) -> AsyncGenerator[tuple[Any, ...], None]:
         for _ in range(5):
             yield (options.timeout or 2.5) / 5, options.nameserver
 
-    if options.nameserver:
+    if options.nameserver:  # then hosts is not used
+        get_host = functools.partial(get_host_from_etc_hosts, path=os.devnull)
         return Resolver(get_host, get_nameservers)[0]
     if options.tcp:
         os.environ['RES_OPTIONS'] = f'{os.environ.get("RES_OPTIONS", "")} use-vc'
