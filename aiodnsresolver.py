@@ -8972,6 +8972,9 @@ async def run_file(options: Any, printer: Printer) -> None:
 
     The names are not held: some tasks take one after the other.
     """
+    import gc
+
+    gc.set_threshold(5000, 1)  # not 700: questions in flight are thousands of objects, not garbage
     resolve = resolver_for(options)
     total = format_meter = None
     if is_terminal := sys.stderr.isatty():

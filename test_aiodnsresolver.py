@@ -20656,8 +20656,9 @@ def main(monkeypatch, capsys):
         return status, *capsys.readouterr()
 
     gc.collect()
-    before = descriptors()
+    before, thresholds = descriptors(), gc.get_threshold()
     yield main
+    gc.set_threshold(*thresholds)
     gc.collect()
     assert descriptors() == before
 
