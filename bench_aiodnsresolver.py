@@ -31,6 +31,18 @@ Zones come from a process of its own that replays prepared octets, 16 KiB a mess
 stream of records and into a `Zone`, to dnspython into its zone, and to dig, whose whole process is
 counted.
 
+Requests by aiohttp, 100 at a time and 1,000 to 200 names, go to a server on the nameserver's core.
+`aiohttp-cold` is what most have: names that are new, and a session as by default, which keeps
+connections, and has a cache of its own that asks the resolver once for each name. In
+`aiohttp-warm` each request makes a connection and asks the resolver for a name that it knows, as
+aiohttp's cache is off. Its floor is the same with a resolver that knows the address. aiohttp's own
+resolvers are the peers `aiodns` and `getaddrinfo`, the latter in as many threads as by default.
+
+Names by the hundred thousand are looked up by a process that has nothing else to do, 1,000 at a
+time, from a file of names to a file of lines: by our command line, by the loop that people write
+around aiodns, and by the same loop around getaddrinfo in 64 threads. It counts from its start to
+its end, and its memory is what it has at its peak more than an empty Python process.
+
 Time is CPU time of the peer's process with all its threads, and memory is what it has resident:
 both are the same for Python and C. The two readings of a clock by which each answer's own time is
 known are in it, for all alike. What the kernel holds for a socket is not seen. The first query
@@ -53,6 +65,7 @@ import ctypes
 import gc
 import importlib.metadata
 import importlib.util
+import inspect
 import itertools
 import json
 import math
@@ -86,7 +99,7 @@ TRIES = 3
 ROUND_SECONDS = 60  # for the questions of a round: a lost answer must not stop the rest
 HELD_SECONDS = 2.0  # for the answer to a hostile reply: less than for a try
 SLOW_MS = 500.0  # what takes longer is not tried again
-HANGS_AFTER = 90  # seconds, after which a worker is ended: longer than any round
+HANGS_AFTER = 300  # seconds, after which a worker is ended: longer than any round
 PERCENTILES = (50, 90, 99, 99.9)  # of the time that answers take
 
 
@@ -1238,6 +1251,244 @@ async def measure_transfer(peer: Peer, names: list[str], at_once: int) -> Round:
     return Round((children or peak) / 1e6, count_records(answer), asked)
 
 
+# Requests by aiohttp to a server on the loopback, which has the nameserver's port.
+HTTP_ADDRESS = '127.0.0.2'
+HTTP_BODY = b'hello\n'
+HTTP_NAMES = 200  # among which the requests of a round go round
+KEPT: dict[str, Any] = {}  # what a connector does unless told otherwise
+# A connection and a question to the resolver for each request.
+CLOSED = {'use_dns_cache': False, 'force_close': True}
+
+
+def module_host_resolver(port: int) -> Any:
+    """Returns this module's resolver for aiohttp."""
+
+    async def get_host(*_: object) -> None:
+        return None
+
+    async def get_nameservers(*_: object) -> AsyncGenerator[tuple[Any, ...], None]:
+        for _try in range(TRIES):
+            yield TRY_SECONDS, (IPv4Address('127.0.0.1'), port)
+
+    return import_module('aiodnsresolver').AioHttpDnsResolver(get_host, get_nameservers)
+
+
+def aiodns_host_resolver(port: int) -> Any:
+    """Returns aiohttp's resolver that asks by aiodns."""
+    from aiohttp import AsyncResolver
+
+    where = {'nameservers': ['127.0.0.1'], 'udp_port': port, 'tcp_port': port}
+    return AsyncResolver(timeout=TRY_SECONDS, tries=TRIES, **where)
+
+
+def system_host_resolver(port: int) -> Any:
+    """Returns aiohttp's resolver that calls getaddrinfo in the loop's threads."""
+    from aiohttp import ThreadedResolver
+
+    return ThreadedResolver()
+
+
+def constant_host_resolver(port: int) -> Any:
+    """Returns a resolver that knows the address: the floor of a request."""
+    from aiohttp.abc import AbstractResolver, ResolveResult
+
+    found = {'host': HTTP_ADDRESS, 'family': socket.AF_INET, 'proto': 0, 'flags': 0}
+
+    class ConstantResolver(AbstractResolver):
+        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+            return [ResolveResult(hostname=host, port=port, **found)]
+
+        async def close(self) -> None:
+            pass
+
+    return ConstantResolver()
+
+
+def make_requester(make: Callable[[int], Any], options: dict[str, Any], port: int) -> Peer:
+    """A session of aiohttp whose connector has a resolver, and is else as by default."""
+    import aiohttp
+
+    resolver = make(port)
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver, **options))
+
+    def prepare(name: str) -> str:
+        """Returns a URL. The first request of a round, which is not timed, has its own name."""
+        label, _, zone = name.partition('.')
+        tag, _, number = label.rpartition('-')
+        host = f'{tag}-{int(number) and int(number) % HTTP_NAMES + 1}.{zone}'
+        return f'http://{host}:{port}/'
+
+    async def ask(url: str, _: object) -> tuple[int, bytes]:
+        async with session.get(url) as response:
+            return response.status, await response.read()
+
+    async def close() -> None:
+        await session.close()
+        await resolver.close()
+
+    return Peer(ask, None, prepare, lambda reply: reply == (200, HTTP_BODY), close)
+
+
+def by_requests(options: dict[str, Any]) -> dict[str, Make]:
+    """Returns the peers that resolve for aiohttp."""
+    resolvers = {
+        'ours': module_host_resolver,
+        'aiodns': aiodns_host_resolver,
+        'getaddrinfo': system_host_resolver,
+        'floor': constant_host_resolver,
+    }
+    return {peer: partial(make_requester, make, options) for peer, make in resolvers.items()}
+
+
+async def time_warm(peer: Peer, names: list[str], at_once: int) -> Round:
+    """The same as `time_at_once` for what has been asked for once before."""
+    await ask_all(peer, [peer.prepare(name) for name in names], at_once)
+    return await time_at_once(peer, names, at_once)
+
+
+# Names by the hundred thousand, each by a process of its own that is measured as a whole: it
+# reads names from a file, and writes to another file a line for each.
+BULK_THREADS = 64
+BULK_CODE = """\
+from __future__ import annotations
+import atexit, sys
+def print_peak():
+    with open('/proc/self/status') as file:
+        print(file.read().partition('VmHWM:')[2].split()[0], file=sys.stderr)
+atexit.register(print_peak)
+"""
+BULK_LOOP = f"""\
+import asyncio, socket
+TRY_SECONDS, TRIES, BULK_THREADS = {TRY_SECONDS}, {TRIES}, {BULK_THREADS}
+"""
+
+
+async def print_addresses(ask: Callable[[str], Awaitable[str]], at_once: int) -> None:
+    """Prints the names that standard input has and their addresses, asking for so many at once."""
+    names = map(str.rstrip, sys.stdin)
+
+    async def work() -> None:
+        for name in names:
+            try:
+                print(name, await ask(name))
+            except Exception as error:
+                print(name, error)
+
+    await asyncio.gather(*[work() for _ in range(at_once)])
+
+
+async def bulk_aiodns(port: int, at_once: int) -> None:
+    """The loop around aiodns that people write."""
+    import aiodns
+
+    resolver = aiodns.DNSResolver(
+        nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES
+    )
+
+    async def ask(name: str) -> str:
+        address: str = (await resolver.query_dns(name, 'A')).answer[0].data.addr
+        return address
+
+    await print_addresses(ask, at_once)
+    await resolver.close()
+
+
+async def bulk_getaddrinfo(port: int, at_once: int) -> None:
+    """The same around getaddrinfo in so many threads: with six, as by default, it is slower."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(BULK_THREADS))
+
+    async def ask(name: str) -> str:
+        kind = socket.SOCK_DGRAM
+        found = await loop.getaddrinfo(name, None, family=socket.AF_INET, type=kind)
+        return str(found[0][4][0])
+
+    await print_addresses(ask, at_once)
+
+
+def bulk_command_line(port: int, at_once: int) -> str:
+    """Returns the code of our command line, which sends each line on its way at once."""
+    words = ['-f', '-', '--concurrency', str(at_once), f'@127.0.0.1:{port}']
+    lines = (
+        f'sys.path.insert(0, {sys.path[0]!r}); sys.argv[1:] = {words!r}',
+        'import aiodnsresolver; sys.exit(aiodnsresolver.main())',
+    )
+    return '\n'.join(lines)
+
+
+def bulk_loop(main: Callable[..., Any], port: int, at_once: int) -> str:
+    """Returns the code of one of these loops, which imports no more than it needs."""
+    sources = [inspect.getsource(each) for each in (print_addresses, main)]
+    return '\n'.join([BULK_LOOP, *sources, f'asyncio.run({main.__name__}({port}, {at_once}))'])
+
+
+def make_bulk(make_code: Callable[[int, int], str], port: int) -> Peer:
+    """A process that looks up the names in a file: what it writes, and its peak in bytes."""
+
+    def ask(names: Any, at_once: int) -> tuple[list[str], int]:
+        with tempfile.TemporaryFile('w+') as found, tempfile.TemporaryFile('w+') as log:
+            code = BULK_CODE + (make_code(port, at_once) if at_once else '')
+            command = tied([sys.executable, '-c', code])
+            subprocess.run(command, stdin=names, stdout=found, stderr=log)
+            found.seek(0)
+            log.seek(0)
+            return found.readlines(), int(log.readlines()[-1]) * 1024
+
+    return Peer(ask, None, str, bool)
+
+
+class Bulk(NamedTuple):
+    """What a process cost that looked up names."""
+
+    correct: int
+    cpu_seconds: float
+    seconds: float
+    peak: int  # bytes, of which an empty one has `base`
+    base: int
+
+
+def run_bulk(peer: Peer, names: list[str], at_once: int) -> Bulk:
+    """Has a process look the names up, and checks each line.
+
+    Before it there is an empty process, and one without names, by which all imports are compiled.
+    """
+    with tempfile.TemporaryFile('w+') as file:
+        _, base = peer.ask(file, 0)
+        peer.ask(file, at_once)
+        file.writelines(f'{name}\n' for name in names)
+        file.seek(0)
+        began, start = time.perf_counter(), used_seconds()
+        lines, peak = peer.ask(file, at_once)
+        cpu_seconds, seconds = used_seconds() - start, time.perf_counter() - began
+    # An owner is absolute in ours, and not in what the loops print.
+    found = {line.split()[0].rstrip('.') for line in lines if line.endswith(f' {TEXT}\n')}
+    correct = len(found.intersection(names)) if len(lines) == len(names) else 0
+    return Bulk(correct, cpu_seconds, seconds, peak, base)
+
+
+async def time_bulk(peer: Peer, names: list[str], at_once: int) -> Round:
+    """CPU microseconds of a name, by a process with all that it does from start to end."""
+    bulk = run_bulk(peer, names, at_once)
+    cost = bulk.cpu_seconds / len(names) * 1e6
+    return Round(cost, bulk.correct, len(names), rate=len(names) / bulk.seconds)
+
+
+async def measure_bulk(peer: Peer, names: list[str], at_once: int) -> Round:
+    """Megabytes that such a process has at its peak, more than an empty Python process."""
+    bulk = run_bulk(peer, names, at_once)
+    rate = len(names) / bulk.seconds
+    return Round((bulk.peak - bulk.base) / 1e6, bulk.correct, len(names), rate=rate)
+
+
+BY_BULK: dict[str, Make] = {
+    'ours': partial(make_bulk, bulk_command_line),
+    'aiodns': partial(make_bulk, partial(bulk_loop, bulk_aiodns)),
+    'getaddrinfo': partial(make_bulk, partial(bulk_loop, bulk_getaddrinfo)),
+}
+
+
 BY_SOCKET: dict[str, Make] = {
     'ours': partial(make_resolver, IPv4Address('127.0.0.1')),
     'aiodns': make_aiodns,
@@ -1335,6 +1586,7 @@ class Workload(NamedTuple):
     zone: str = 'bench'
     scheme: str = 'udp'
     fresh: bool = False  # each round in a new process: what was freed would hide what is taken
+    rounds: int = 1000  # at most, of what takes a minute and always comes to the same
     floor: str = ''  # what the peer of that name is
 
 
@@ -1405,6 +1657,30 @@ for what, most in (('1k', 1 << 10), ('4k', 1 << 12), ('16k', 1 << 14), ('64k', M
         peers = {peer: make for peer, make in by_peer.items() if most < 1 << 14 or peer in SWIFT}
         WORKLOADS[f'{prefix}-{what}'] = Workload('CPU ms', 3, 1, hold, peers, 'hold', scheme)
 PEERS = list(dict.fromkeys(peer for each in WORKLOADS.values() for peer in each.peers))
+# A thousand requests after a first one: to names that are new, and to names that are known.
+for name, measure, options in (
+    ('aiohttp-cold', time_at_once, KEPT),
+    ('aiohttp-warm', time_warm, CLOSED),
+):
+    WORKLOADS[name] = Workload(
+        'CPU us/request',
+        1001,
+        100,
+        measure,
+        by_requests(options),
+        'http',
+        'http',
+        floor='no names',
+    )
+# Of a million names only what ours takes: the others would take minutes.
+BULK_1M = {'ours': BY_BULK['ours']}
+WORKLOADS |= {
+    'bulk-100k': Workload('CPU us/name', 100_000, 1000, time_bulk, BY_BULK, fresh=True),
+    'memory-bulk-100k': Workload('peak MB', 100_000, 1000, measure_bulk, BY_BULK, fresh=True),
+    'memory-bulk-1m': Workload(
+        'peak MB', 1_000_000, 1000, measure_bulk, BULK_1M, fresh=True, rounds=1
+    ),
+}
 
 
 # --- The workers -------------------------------------------------------------
@@ -1520,6 +1796,9 @@ server:
     module-config: "iterator"
     local-zone: "bench." redirect
     local-data: "bench. 60 A 192.0.2.1"
+    local-zone: "http." redirect
+    local-data: "http. 60 A {http}"
+    local-data: "http. 60 SOA ns.http. root.http. 1 2 3 4 60"
     local-zone: "silent." deny
 remote-control:
     control-enable: yes
@@ -1599,12 +1878,15 @@ def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Server]:
     """Yields an Unbound that answers everything below `bench.`, and ends it after."""
-    port, tls, https, transfer = free_ports(4)  # the last is for `start_zones`
+    port, tls, https, transfer = free_ports(4)  # the last is for `send_zones`
     ports = {'udp': port, 'tcp': port, 'tls': tls, 'https': https, 'transfer': transfer}
+    ports['http'] = port  # for datagrams, and on HTTP_ADDRESS for requests
     server, config = Server(ports, folder), folder / 'unbound.conf'
     also = f'interface: {SYSTEM_ADDRESS}@53' if for_system else ''
     config.write_text(
-        UNBOUND_CONF.format(port=port, tls=tls, https=https, folder=folder, also=also)
+        UNBOUND_CONF.format(
+            port=port, tls=tls, https=https, folder=folder, also=also, http=HTTP_ADDRESS
+        )
     )
     make_certificate(folder)
     command = tied([find_unbound(), '-d', '-c', str(config)])
@@ -1645,24 +1927,55 @@ async def send_zones(port: int) -> None:
         await server.serve_forever()
 
 
+class HttpServer(asyncio.Protocol):
+    """Answers a request of any path, and closes if that is asked for."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.incoming = b''
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes what writes."""
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answers the requests that are whole; they have no bodies."""
+        *requests, self.incoming = (self.incoming + data).split(b'\r\n\r\n')
+        for request in requests:
+            head = f'HTTP/1.1 200 OK\r\nContent-Length: {len(HTTP_BODY)}\r\n\r\n'
+            self.transport.write(head.encode() + HTTP_BODY)
+            if b'\r\nconnection: close' in request.lower():
+                self.transport.close()
+
+
+async def serve_requests(port: int) -> None:
+    """Serves HTTP on the port that the nameserver has on another address."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(HttpServer, HTTP_ADDRESS, port, backlog=1000)
+    await server.serve_forever()
+
+
 @contextmanager
-def start_zones(port: int) -> Iterator[None]:
-    """Runs what sends zones, in a process of its own, and ends it after."""
+def start_serving(option: str, address: str, port: int) -> Iterator[None]:
+    """Runs what sends zones or serves HTTP, in a process of its own, and ends it after."""
     process = subprocess.Popen(
-        tied([sys.executable, __file__, '--zones', str(port)]), process_group=0
+        tied([sys.executable, __file__, option, str(port)]), process_group=0
     )
     try:
-        for _ in range(100):
+        for _ in range(600):  # compiling all imports first may take seconds
             with socket.socket() as sock:
-                if sock.connect_ex(('127.0.0.1', port)) == 0:
+                if sock.connect_ex((address, port)) == 0:
                     break
             time.sleep(0.05)
         else:
-            sys.exit('What sends zones did not start')
+            sys.exit(f'{option} did not start')
         yield
     finally:
         process.kill()
         process.wait()
+
+
+SERVED = {'transfer': ('--zones', '127.0.0.1'), 'http': ('--http', HTTP_ADDRESS)}
 
 
 def find_unbound() -> str:
@@ -1835,9 +2148,10 @@ class Bench:
         One whose worker fails is said so and left out from then on.
         """
         results: dict[str, list[Round]] = {peer: [] for peer in peers}
-        for number in range(self.rounds):
+        rounds = min(self.rounds, WORKLOADS[name].rounds)
+        for number in range(rounds):
             for peer in peers[number % len(peers) :] + peers[: number % len(peers)]:
-                show(f'{name}: round {number + 1} of {self.rounds}, {peer}')
+                show(f'{name}: round {number + 1} of {rounds}, {peer}')
                 try:
                     if results[peer] or not number:
                         results[peer].append(self.run_round(name, peer, number))
@@ -1967,12 +2281,13 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
     results: dict[str, dict[str, list[Round]]] = {}
     peers = present_peers(arguments.peers, folder, arguments.upstream)
     server_cores, peer_cores = (set(), set()) if arguments.no_pin else pick_cores()
-    has_transfers = any(WORKLOADS[name].scheme == 'transfer' for name in arguments.workloads)
+    schemes = {WORKLOADS[name].scheme for name in arguments.workloads}
     with ExitStack() as stack:
         for_system = 'getaddrinfo' in peers
         server = stack.enter_context(start_server(folder, for_system, server_cores))
-        if has_transfers:
-            stack.enter_context(start_zones(server.ports['transfer']))
+        for scheme, (option, address) in SERVED.items():
+            if scheme in schemes:
+                stack.enter_context(start_serving(option, address, server.ports[scheme]))
         pin(peer_cores)
         bench = Bench(server, arguments)
         try:
@@ -2008,4 +2323,6 @@ def main() -> int:
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--zones']:
         asyncio.run(send_zones(int(sys.argv[2])))
+    if sys.argv[1:2] == ['--http']:
+        asyncio.run(serve_requests(int(sys.argv[2])))
     sys.exit(work(sys.argv[2]) if sys.argv[1:2] == ['--worker'] else main())
