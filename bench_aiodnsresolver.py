@@ -54,7 +54,8 @@ calls nor another thread is seen. System calls are those of all threads, counted
 
 How long one packet holds the loop is the CPU time of the longest callback, for the worst of the
 replies in HOSTILE, whose name ends the row; --json has them all. `hold` asks for each of them over
-TCP, and `hold-parse` has the octets read.
+TCP, and `hold-parse` has the octets read. A thread of aiodns, which reads replies aside and then
+has the interpreter, is not seen.
 """
 
 from __future__ import annotations
