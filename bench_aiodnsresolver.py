@@ -280,14 +280,14 @@ def empty(number: int, _: int) -> bytes:
     return struct.pack('!xHHIH', 10, 1, 60, 0)
 
 
-def questions(size: int) -> bytes:
+def many_questions(size: int) -> bytes:
     """Returns a reply with nothing but questions."""
     more = (size - FIRST_RECORD) // 5
     head = reply_octets(HELD, 0, 0, 0)
     return head[:4] + struct.pack('!H', 1 + more) + head[6:] + b'\0\0\1\0\1' * more
 
 
-def options(size: int) -> bytes:
+def empty_options(size: int) -> bytes:
     """Returns a reply with an OPT record of empty options."""
     rdata = repeated(size, lambda number: struct.pack('!HH', number & 0xFFFF, 0))
     head = struct.pack('!xHHIH', 41, 1232, 0, len(rdata))
@@ -361,8 +361,8 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     'TXT of empty texts': single(16, lambda _: b'\0'),
     'APL of empty prefixes': single(42, lambda _: b'\0\1\0\0'),
     'NULL without RDATA': lambda size: filled(size, empty),
-    'OPT of empty options': options,
-    'QUERY of many questions': questions,
+    'OPT of empty options': empty_options,
+    'QUERY of many questions': many_questions,
 }
 
 
