@@ -1,7 +1,9 @@
 """Measures what a query costs, side by side with other resolvers.
 
     python bench_aiodnsresolver.py [WORKLOAD...] [--peers PEER,...] [--module NAME=FILE]...
-        [--rounds N] [--queries N] [--upstream FOLDER] [--json FILE] [--no-pin]
+        [--rounds N] [--queries N] [--upstream FOLDER] [--quick] [--json FILE] [--plot FOLDER]
+        [--no-pin]
+    python bench_aiodnsresolver.py --plot FOLDER --from FILE
 
 The nameserver is an Unbound of its own, on a loopback port and a core of its own. Each peer is in
 a process of its own, so that nobody pays for another's garbage, threads or imports, and they take
@@ -72,8 +74,10 @@ import json
 import math
 import os
 import platform
+import re
 import resource
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -82,6 +86,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -2095,7 +2100,198 @@ def versions(upstream: str) -> dict[str, str]:
     return installed | {'server': server, 'libc': ' '.join(platform.libc_ver())}
 
 
+# --- Pictures ----------------------------------------------------------------
+#
+# Drawn by matplotlib of what `--json` writes: a panel for each workload, a row for each peer. On
+# a linear axis there are bars from zero; a logarithmic one has no zero, so there are dots on it.
+
+
+# Peers that are neither in a picture nor in a quick run: fewer rows say more.
+TABLES_ONLY = re.compile('.+-uvloop|sketch|dig')
+
+
+class Panel(NamedTuple):
+    """What stands above it, and of what it is: of a cost, or of one of the latencies."""
+
+    heading: str
+    workload: str
+    percentile: int | None = None  # which of `Round.latencies`
+
+
+class Picture(NamedTuple):
+    """Panels side by side that share an axis."""
+
+    title: str
+    unit: str
+    panels: tuple[Panel, ...]
+
+
+PICTURES = {
+    'cold': Picture(
+        'CPU time to resolve a new name',
+        'µs per query',
+        (
+            Panel('1 at a time', 'cold-1'),
+            Panel('100 at a time', 'cold-100'),
+            Panel('1,000 at a time', 'cold-1000'),
+            Panel('10,000 at a time', 'cold-10000'),
+        ),
+    ),
+    'latency': Picture(
+        'Time until the answer, 100 new names at a time',
+        'ms',
+        (
+            Panel('50 % take at most', 'cold-100', 0),
+            Panel('90 %', 'cold-100', 1),
+            Panel('99 %', 'cold-100', 2),
+            Panel('99.9 %', 'cold-100', 3),
+        ),
+    ),
+    'parse': Picture(
+        'CPU time to parse a message',
+        'µs per message',
+        (
+            Panel('1 A record', 'parse-a'),
+            Panel('5 CNAME and 4 A', 'parse-chain'),
+            Panel('a referral, 39 records', 'parse-referral'),
+            Panel('100 mixed records', 'parse-mixed'),
+        ),
+    ),
+    'memory': Picture(
+        'Memory that a name needs',
+        'bytes',
+        (
+            Panel('its answer in the cache', 'memory-cached'),
+            Panel('its query in flight', 'memory-flight'),
+        ),
+    ),
+}
+ROW_NAMES = {'ours': 'aiodnsresolver', 'floor': 'floor, without DNS'}
+OURS, OTHERS = '#d55e00', '#5c88b8'  # can be told apart by all, and seen on white and on dark
+INK = '#656d76'  # text and axes on white; on dark they have another, as no grey is good on both
+STYLE = f'svg{{color:{INK}}} @media (prefers-color-scheme:dark){{svg{{color:#848d97}}}} '
+DRAWN: dict[Any, Any] = {
+    'svg.fonttype': 'none',  # text stays text
+    'svg.hashsalt': 'aiodnsresolver',  # the same figures give the same file
+    'font.sans-serif': ['DejaVu Sans', 'Verdana', 'sans-serif'],
+    'font.size': 8.5,
+    'axes.titlesize': 8.5,
+    'axes.titlelocation': 'left',
+    'xtick.labelsize': 7,
+    'xtick.major.size': 3,
+    'ytick.major.size': 0,
+} | dict.fromkeys(('text.color', 'axes.edgecolor', 'xtick.color', 'ytick.color'), INK)
+
+
+def panel_values(panel: Panel, workloads: dict[str, Any]) -> dict[str, float]:
+    """Returns the median of the rounds by peer, without peers whose answers were not right."""
+    values = {}
+    for peer, rounds in workloads.get(panel.workload, {}).items():
+        if panel.percentile is None:
+            found = [one['cost'] for one in rounds]
+        else:
+            found = [one['latencies'][panel.percentile] for one in rounds if one.get('latencies')]
+        correct, asked = (sum(one[key] for one in rounds) for key in ('correct', 'asked'))
+        if found and not TABLES_ONLY.fullmatch(peer) and correct >= 0.99 * asked:
+            values[peer] = statistics.median(found)
+    return {peer: value for peer, value in values.items() if value > 0}  # memory may seem to fall
+
+
+def small_print(record: dict[str, Any]) -> str:
+    """Returns with what a picture was made, in lines."""
+    rounds = max(len(r) for by_peer in record['workloads'].values() for r in by_peer.values())
+    what = 'Rough figures' if record['rough'] else 'Medians'
+    what += f' of {rounds} rounds' if rounds > 1 else ' of one round'
+    versions = ', '.join(f'{name} {version}' for name, version in record['versions'].items())
+    versions = versions.replace('server Version', 'Unbound').replace('libc glibc', 'glibc')
+    made = f'{what}. Python {record["python"]}, {versions}'
+    texts = made, record['machine'], record['command']
+    return '\n'.join(line for text in texts for line in textwrap.wrap(text, 180))
+
+
+def draw_panel(axes: Any, values: dict[str, float], rows: list[str], is_log: bool) -> None:
+    """Draws the values of a panel. Each stands beside its dot or bar."""
+    axes.spines[['top', 'left', 'right']].set_visible(False)
+    for peer, value in values.items():
+        row, is_ours = rows.index(peer), peer == 'ours'
+        color = OURS if is_ours else OTHERS
+        if is_log:
+            axes.hlines(row, axes.get_xlim()[0], value, INK, linewidth=0.6, alpha=0.4, zorder=1)
+            axes.plot(value, row, 'o', color=color, markersize=8 if is_ours else 5.5)
+        else:
+            axes.barh(row, value, 0.55, color=color)
+        label = axes.annotate(
+            f'{value:,.0f}' if value >= 100 else f'{value:.3g}',
+            (value, row),
+            (8, 0),
+            textcoords='offset points',
+            va='center_baseline',
+        )
+        label.set_fontweight('bold' if is_ours else 'normal')
+
+
+def draw(picture: Picture, record: dict[str, Any], file: Path) -> bool:
+    """Draws a picture, and returns whether there was anything to draw."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    drawn = [(panel.heading, panel_values(panel, record['workloads'])) for panel in picture.panels]
+    drawn = [(heading, values) for heading, values in drawn if values]
+    if not drawn:
+        return False
+    least, most = ([pick(values.values()) for _, values in drawn] for pick in (min, max))
+    is_log = any(high >= 10 * low for low, high in zip(least, most, strict=True))
+    low, high = min(least), max(most)
+    # The order is that of the first panel: what costs least is on top.
+    by_cost = [peer for _, values in drawn for peer in sorted(values, key=values.__getitem__)]
+    rows = list(dict.fromkeys(by_cost))
+    small = small_print(record)
+    with rc_context(DRAWN):
+        bottom = 0.75 + 0.125 * small.count('\n')  # inches, as all that follow
+        height = bottom + 0.22 * len(rows) + 0.6
+        figure = Figure((8.6, height))
+        all_axes = figure.subplots(1, len(drawn), sharex=True, sharey=True, squeeze=False)[0]
+        figure.subplots_adjust(0.16, bottom / height, 0.97, 1 - 0.6 / height, wspace=0.1)
+        scale = ', on a logarithmic axis' if is_log else ''
+        figure.text(0.012, 1 - 0.1 / height, picture.title, va='top', size=11, weight='bold')
+        figure.text(0.16, (bottom - 0.34) / height, f'{picture.unit}{scale}', size=7)
+        figure.text(0.012, 0.06 / height, small, size=6.2, va='bottom', linespacing=1.35)
+        names = [ROW_NAMES.get(peer, peer) for peer in rows]
+        all_axes[0].set_yticks(range(len(rows)), names)
+        all_axes[0].set_ylim(len(rows) - 0.5, -0.5)
+        if is_log:
+            all_axes[0].set_xscale('log')
+            all_axes[0].set_xlim(low / 2, high * (high / low) ** 0.42)
+            ticks = LogLocator(subs=(1, 3) if high < 50 * low else (1,))
+            all_axes[0].xaxis.set_major_locator(ticks)
+            all_axes[0].xaxis.set_minor_locator(NullLocator())
+        else:
+            all_axes[0].set_xlim(0, high * 1.35)
+        all_axes[0].xaxis.set_major_formatter(StrMethodFormatter('{x:,g}'))
+        for axes, (heading, values) in zip(all_axes, drawn, strict=True):
+            axes.set_title(heading)
+            draw_panel(axes, values, rows, is_log)
+        if 'ours' in rows:
+            all_axes[0].get_yticklabels()[rows.index('ours')].set_fontweight('bold')
+        metadata = {'Date': None, 'Creator': None, 'Title': picture.title}
+        figure.savefig(file, transparent=True, metadata=metadata)
+    style = '<style type="text/css">'
+    svg = file.read_text(encoding='utf-8').replace(INK, 'currentColor')
+    file.write_text(svg.replace(style, style + STYLE), encoding='utf-8')
+    return True
+
+
 # --- The program -------------------------------------------------------------
+
+
+# What tells the most: one round of so many queries takes less than a minute altogether.
+QUICK = ['cold-1', 'cold-100', 'cold-1000', 'cached', 'parse-a', 'parse-chain', 'tls-100']
+QUICK += ['https-100', 'memory-cached', 'memory-flight', 'import']
+QUICK_QUERIES = 1000
+# About how many seconds a round takes, if it is not about one.
+SECONDS = {'cold-10000': 4, 'memory-cached': 4, 'zone-100k': 8, 'memory-zone-100k': 16}
+SECONDS |= {'transfer-1m': 4, 'zone-1m': 20, 'memory-zone-1m': 20}
 
 
 class Bench:
@@ -2107,6 +2303,8 @@ class Bench:
         self.most: int = arguments.queries
         self.rounds: int = arguments.rounds
         self.workers: dict[str, Worker] = {}
+        self.total = self.done = 0  # as `weight` counts
+        self.began = time.monotonic()
         self.made_as = {name: 'ours' for name in arguments.module}
         for name, path in arguments.module.items():
             self.folders[name] = tempfile.mkdtemp(dir=server.folder)
@@ -2143,6 +2341,21 @@ class Bench:
             self.dismiss([peer])
         return one._replace(reached=self.server.queries() - before)
 
+    def weight(self, name: str) -> int:
+        """Returns how much a round counts for the time that is left."""
+        is_whole = WORKLOADS[name].queries <= self.most
+        return SECONDS.get(name, 1) if is_whole else 1
+
+    def show_round(self, text: str) -> None:
+        """Shows which round begins, on a terminal with a bar of tqdm's if it is installed."""
+        if sys.stderr.isatty() and importlib.util.find_spec('tqdm'):
+            format_meter = import_module('tqdm').tqdm.format_meter  # it has no types to import
+            seconds = time.monotonic() - self.began
+            width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+            layout = {'ascii': True, 'bar_format': '{l_bar}{bar}| {elapsed}<{remaining}'}
+            text = format_meter(self.done, self.total, seconds, width, text, **layout)[:width]
+        show(text)
+
     def run_workload(self, name: str, peers: list[str]) -> dict[str, list[Round]]:
         """Returns the rounds by peer, who take turns; another begins each time.
 
@@ -2152,7 +2365,8 @@ class Bench:
         rounds = min(self.rounds, WORKLOADS[name].rounds)
         for number in range(rounds):
             for peer in peers[number % len(peers) :] + peers[: number % len(peers)]:
-                show(f'{name}: round {number + 1} of {rounds}, {peer}')
+                self.show_round(f'{name}: round {number + 1} of {rounds}, {peer}')
+                self.done += self.weight(name)
                 try:
                     if results[peer] or not number:
                         results[peer].append(self.run_round(name, peer, number))
@@ -2195,10 +2409,11 @@ def figures(rounds: list[Round], ours: list[Round]) -> str:
     return f'{row}{correct:>9} of {asked:<7}{f"{rate:.0f}" if rate else "-":>11}{seen:>9}{worst}'
 
 
-def print_table(name: str, results: dict[str, list[Round]]) -> None:
+def print_table(name: str, results: dict[str, list[Round]], mark: str) -> None:
     """Prints a workload's results. `reached`: queries at the nameserver per correct answer."""
     unit, floor = WORKLOADS[name].unit, WORKLOADS[name].floor
-    say(f'\n{name} (floor: {floor})' if floor and 'floor' in results else f'\n{name}')
+    title = f'{name} (floor: {floor})' if floor and 'floor' in results else name
+    say(f'\n{title}{mark}')
     head = 'to ours ours to it      least       most       correct          queries/s  reached'
     say(f'peer        {unit:>13}  {head}')
     for peer, rounds in results.items():
@@ -2228,31 +2443,53 @@ def parse_arguments() -> argparse.Namespace:
         metavar='NAME=FILE',
         help='another version of our module as a peer; can be given several times',
     )
-    parser.add_argument('--rounds', type=int, default=7, help='default: %(default)s')
+    parser.add_argument('--rounds', type=int, help='default: 7, or 1 if it is to be quick')
     parser.add_argument(
         '--queries', type=int, default=10_000_000, help='in a round, at most; 2 or more'
     )
     parser.add_argument('--upstream', default='', metavar='PATH', help='folder with its module')
+    parser.add_argument(
+        '--quick', action='store_true', help='rough figures of a few workloads in a minute'
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all the rounds there')
+    parser.add_argument('--plot', type=Path, metavar='FOLDER', help='draw pictures there')
+    parser.add_argument(
+        '--from', dest='made', type=Path, metavar='FILE', help='draw them of what --json wrote'
+    )
     parser.add_argument('--no-pin', action='store_true', help='leave the cores to the system')
     arguments = parser.parse_args()
     arguments.peers = arguments.peers.split(',')
+    if arguments.quick:
+        if arguments.peers == PEERS:
+            arguments.peers = [each for each in PEERS if not TABLES_ONLY.fullmatch(each)]
+        arguments.workloads = arguments.workloads or QUICK
+        arguments.queries = min(arguments.queries, QUICK_QUERIES)
     arguments.workloads = arguments.workloads or list(WORKLOADS)
+    if arguments.rounds is None:
+        arguments.rounds = 1 if arguments.quick else 7
     unknown = {*arguments.workloads} - {*WORKLOADS} | {*arguments.peers} - {*PEERS}
     if unknown or arguments.rounds < 1 or arguments.queries < 2:
         parser.error(f'unknown: {", ".join(sorted(unknown))}' if unknown else 'nothing to do')
+    if arguments.made and not arguments.plot:
+        parser.error('--from needs --plot')
+    if arguments.plot and (command := lacks_package('matplotlib', 'matplotlib')):
+        parser.error(f'--plot needs matplotlib: {command}')
     arguments.module = dict(arguments.module)
     arguments.peers += arguments.module
     return arguments
 
 
-def write_json(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
-    """Writes all the rounds, and on what and with what they were made."""
+def as_record(arguments: argparse.Namespace, results: dict[str, Any]) -> dict[str, Any]:
+    """Returns all the rounds, and on what and with what they were made, as JSON has it."""
     rounds = {
         name: {peer: [one._asdict() for one in each] for peer, each in by_peer.items()}
         for name, by_peer in results.items()
     }
+    # Where the folders of this machine are is nobody's business.
+    words = [re.sub('(^|=)/.*/', r'\1', word) for word in sys.argv[1:]]
     made = {
+        'command': shlex.join(['python', Path(__file__).name, *words]),
+        'rough': arguments.quick,
         'machine': f'{platform.platform()}, {processor()}, {os.cpu_count()} cores',
         'python': platform.python_version(),
         'versions': versions(arguments.upstream),
@@ -2260,7 +2497,15 @@ def write_json(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
         'pinned': not arguments.no_pin,
         'units': {name: WORKLOADS[name].unit for name in results},
     }
-    arguments.json.write_text(json.dumps(made | {'workloads': rounds}, indent=1) + '\n')
+    return made | {'workloads': rounds}
+
+
+def plot(record: dict[str, Any], folder: Path) -> None:
+    """Draws all pictures, and says which are there."""
+    for name, picture in PICTURES.items():
+        file = folder / f'{name}.svg'
+        drawn = draw(picture, record, file)
+        say(f'{file} is drawn' if drawn else f'{file} is not drawn: nothing was measured for it')
 
 
 def processor() -> str:
@@ -2291,12 +2536,16 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
                 stack.enter_context(start_serving(option, address, server.ports[scheme]))
         pin(peer_cores)
         bench = Bench(server, arguments)
+        for name in arguments.workloads:
+            rounds = min(arguments.rounds, WORKLOADS[name].rounds)
+            bench.total += bench.weight(name) * len(bench.able(peers, name)) * rounds
         try:
             for name in arguments.workloads:
                 able = bench.able(peers, name)
                 results[name] = bench.run_workload(name, able) if able else {}
-                print_table(name, results[name])
+                print_table(name, results[name], ' (rough)' if arguments.quick else '')
         finally:
+            show('')
             bench.dismiss(peers)
     return results
 
@@ -2304,6 +2553,11 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
 def main() -> int:
     """Runs the workloads, and returns the exit status: 1 if an answer of ours was not right."""
     arguments = parse_arguments()
+    if arguments.plot:
+        arguments.plot.mkdir(parents=True, exist_ok=True)
+    if arguments.made:
+        plot(json.loads(arguments.made.read_text()), arguments.plot)
+        return 0
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     print(f'Python {platform.python_version()}, {processor()}, {arguments.rounds} rounds')
@@ -2315,8 +2569,11 @@ def main() -> int:
         os.environ['PYTHONPYCACHEPREFIX'] = name
         os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
         results = run_all(arguments, Path(name))
+    record = as_record(arguments, results)
     if arguments.json:
-        write_json(arguments, results)
+        arguments.json.write_text(json.dumps(record, indent=1) + '\n')
+    if arguments.plot:
+        plot(record, arguments.plot)
     ours = [by_peer['ours'] for by_peer in results.values() if 'ours' in by_peer]
     return int(any(not each or any(one.correct < one.asked for one in each) for each in ours))
 

@@ -189,6 +189,7 @@ setup(
             'h2',
             'httpx',
             'idna>=3.7',
+            'matplotlib',
             'redis',
             'tornado',
             'tqdm',
