@@ -54,6 +54,7 @@ import tracemalloc
 import types
 import unicodedata
 import warnings
+import xml.etree.ElementTree
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -21495,12 +21496,12 @@ BARS = {
 
 
 @contextlib.contextmanager
-def on_a_terminal(*words, stdout=None, stdin=None):
+def on_a_terminal(*words, stdout=None, stdin=None, code=ON_A_TERMINAL):
     """The command line with standard error, or both, on a pseudo-terminal, and what it shows."""
     terminal, end = os.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack('4H', 24, 100, 0, 0))
     arguments = {'stdin': stdin or subprocess.DEVNULL, 'stdout': stdout or end, 'stderr': end}
-    words = [sys.executable, '-c', ON_A_TERMINAL, *words]
+    words = [sys.executable, '-c', code, *words]
     with subprocess.Popen(words, cwd=HERE, start_new_session=True, **arguments) as process:
         os.close(end)
         try:
@@ -21830,6 +21831,210 @@ def test_a_signal_ends_the_benchmark_and_all_that_it_started(name):
         assert process.wait(ENDS_WITHIN) == 128 + signal.Signals[name]
     assert len(started) == 2
     assert not any(Path('/proc', pid).exists() for pid in started)
+
+
+BENCH_ON_A_TERMINAL = ON_A_TERMINAL.replace('aiodnsresolver', BENCH.stem)
+
+
+@pytest.mark.long
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ('bar', 'second'),
+    [
+        ('plain', 'parse-a: round 2 of 2, ours\r'),
+        ('tqdm', r'parse-a: round 2 of 2, ours:  50%\|[ #\d]+\| \d\d:\d\d<\d\d:\d\d\r'),
+    ],
+    ids=['plain', 'tqdm'],
+)
+def test_a_terminal_is_shown_how_far_the_benchmark_is(bar, second):
+    words = 'parse-a', '--peers', 'ours', '--rounds', '2', '--queries', '4'
+    with on_a_terminal(bar, *words, code=BENCH_ON_A_TERMINAL) as (process, terminal):
+        shown = shown_by(terminal)
+        assert process.wait(ENDS_WITHIN) == 0
+    assert re.search(second, shown.decode())
+    lines = screen(shown)  # with the table on the same terminal, and nothing of a bar
+    assert rows(lines, 'parse-a')['ours'][5:8] == ['8', 'of', '8']
+    assert not any('round 2' in line for line in lines)
+
+
+@pytest.mark.long
+@pytest.mark.servers
+@pytest.mark.parametrize('bar', ['plain', 'tqdm'])
+def test_a_bar_of_the_benchmark_is_cleared_by_an_interruption(bar):
+    words = 'parse-a', '--peers', 'ours', '--rounds', '9999'
+    arguments = {'stdout': subprocess.DEVNULL, 'code': BENCH_ON_A_TERMINAL}
+    with on_a_terminal(bar, *words, **arguments) as (process, terminal):
+        shown = shown_by(terminal, b'round 2 of 9999')
+        os.write(terminal, b'\x03')  # Ctrl-C
+        shown += shown_by(terminal)
+        assert process.wait(ENDS_WITHIN) == 130
+    assert screen(shown)[-1] == ''
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_quick_figures_are_of_few_queries_and_rough(tmp_path):
+    words = 'parse-a', 'cold-1', '--quick', '--peers', 'ours', '--json', tmp_path / 'json'
+    ran = subprocess.run(
+        [sys.executable, BENCH, *words], capture_output=True, text=True, timeout=HANGS_AFTER
+    )
+    assert ran.returncode == 0
+    lines = ran.stdout.splitlines()
+    assert [line for line in lines if 'rough' in line] == ['parse-a (rough)', 'cold-1 (rough)']
+    lines = [line.removesuffix(' (rough)') for line in lines]
+    for name in ('parse-a', 'cold-1'):
+        assert rows(lines, name)['ours'][5:8] == ['1000', 'of', '1000']
+    assert json.loads((tmp_path / 'json').read_text())['rough'] is True
+
+
+def parsed(*words):
+    """The command line of the benchmark as it understands it."""
+    code = 'import json, bench_aiodnsresolver as b; a = b.parse_arguments()'
+    code += '; print(json.dumps([a.workloads, a.rounds, a.queries]), len(b.WORKLOADS))'
+    command = [sys.executable, '-c', code, *words]
+    ran = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+    arguments, _, count = ran.stdout.rpartition(' ')
+    return *json.loads(arguments), int(count)
+
+
+def test_quick_is_one_round_of_a_few_workloads():
+    workloads, rounds, queries, count = parsed('--quick')
+    assert rounds == 1 and queries <= 1000
+    assert 'cold-100' in workloads and len(workloads) < count / 2
+    assert parsed('--quick', '--rounds', '2', '--queries', '4', 'import')[:3] == (['import'], 2, 4)
+    workloads, rounds, _, count = parsed()
+    assert (len(workloads), rounds) == (count, 7)
+
+
+# The pictures: of results that are made up, each value another.
+
+
+def results(workloads, **fields):
+    """What the benchmark writes as JSON: workloads by name, values by peer, one a round."""
+    rounds = {
+        name: {
+            peer: [{'cost': cost, 'correct': 4, 'asked': 4, **fields} for cost in costs]
+            for peer, costs in by_peer.items()
+        }
+        for name, by_peer in workloads.items()
+    }
+    made = {'command': 'python bench --rounds 3', 'machine': 'a machine', 'python': '3.11.7'}
+    return {**made, 'rough': False, 'versions': {'aiodns': '4.0.4'}, 'workloads': rounds}
+
+
+def plot(folder, written):
+    """Has the benchmark draw pictures, and returns what it says and their texts by name."""
+    folder.mkdir()
+    (folder / 'json').write_text(json.dumps(written))
+    status, lines, errors = bench('--plot', folder / 'pictures', '--from', folder / 'json')
+    assert (status, [line for line in errors if 'font cache' not in line]) == (0, [])
+    return lines, {file.name: file.read_text() for file in (folder / 'pictures').iterdir()}
+
+
+def texts_of(svg):
+    """The texts of a picture."""
+    root = xml.etree.ElementTree.fromstring(svg)
+    return [each.text for each in root.iter('{http://www.w3.org/2000/svg}text')]
+
+
+def contrast(*colors):
+    """The contrast ratio of two colours as WCAG 2 defines it."""
+
+    def luminance(color):
+        values = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        red, green, blue = (
+            v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values
+        )
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted(map(luminance, colors))
+    return (high + 0.05) / (low + 0.05)
+
+
+def check_picture(svg):
+    """Asserts what each picture is: small, the same for the same figures, and readable."""
+    assert len(svg.encode()) < 60_000
+    assert texts_of(svg)
+    assert not re.search(r'\d{4}-\d\d-\d\d|dc:date', svg)
+    assert not re.search(r'(?<![\w:/])/(home|root|tmp|work|usr)/', svg)
+    white, dark = '#ffffff', '#0d1117'  # of GitHub
+    light_scheme, dark_scheme = re.findall(r'svg{color:(#[0-9a-f]{6})}', svg)
+    assert contrast(light_scheme, white) >= 4.5 and contrast(dark_scheme, dark) >= 4.5
+    # A page may be dark where the system is not. Then text is less clear, but there.
+    assert contrast(light_scheme, dark) >= 3 and contrast(dark_scheme, white) >= 3
+    others = {*re.findall('#[0-9a-f]{6}', svg)} - {light_scheme, dark_scheme}
+    assert others
+    for color in others:
+        assert contrast(color, white) >= 3 and contrast(color, dark) >= 3
+    inks = {*re.findall(r'<text style="[^"]*fill: ([^;"]+)', svg)}
+    assert inks <= {'currentColor'}
+
+
+@pytest.mark.long
+def test_pictures_are_drawn_of_what_was_measured(tmp_path):
+    workloads = {
+        'cold-1': {'ours': [81, 82, 800], 'aiodns': [163, 164, 165], 'dnspython': []},
+        'cold-100': {'ours': [41, 42, 43], 'dnspython': [430, 431, 432]},
+        'memory-flight': {
+            'ours': [3500],
+            'floor': [1400],
+            'mine': [2000],
+            'sketch': [1800],
+            'aiodns': [-1],
+        },
+    }
+    written = results(workloads)
+    lines, pictures = plot(tmp_path / 'one', written)
+    assert sorted(pictures) == ['cold.svg', 'memory.svg']
+    missing = [
+        line for line in lines if line.endswith('is not drawn: nothing was measured for it')
+    ]
+    assert [Path(line.split()[0]).name for line in missing] == ['latency.svg', 'parse.svg']
+    for svg in pictures.values():
+        check_picture(svg)
+        for words in ('3.11.7', 'aiodns 4.0.4', 'a machine', 'python bench --rounds 3', 'Medians'):
+            assert any(words in text for text in texts_of(svg))
+    cold, memory = texts_of(pictures['cold.svg']), texts_of(pictures['memory.svg'])
+    assert {'1 at a time', '100 at a time', 'aiodnsresolver', 'aiodns', 'dnspython'} <= {*cold}
+    assert {'82', '164', '42', '431'} <= {*cold}
+    assert '1,000 at a time' not in cold
+    assert 'µs per query, on a logarithmic axis' in cold
+    # The axis of bars begins at zero.
+    assert {'bytes', '0', '3,500', '1,400', '2,000', 'mine', 'floor, without DNS'} <= {*memory}
+    assert 'sketch' not in memory
+    assert plot(tmp_path / 'two', written)[1] == pictures
+
+
+@pytest.mark.long
+def test_pictures_say_if_figures_are_rough_and_leave_out_wrong_answers(tmp_path):
+    written = results({'cold-100': {'ours': [42], 'aiodns': [51]}}, latencies=[1.5, 2.5, 3.5, 4.5])
+    written['workloads']['cold-100']['aiodns'][0]['correct'] = 3
+    written['rough'] = True
+    _, pictures = plot(tmp_path / 'one', written)
+    assert sorted(pictures) == ['cold.svg', 'latency.svg']
+    for svg in pictures.values():
+        check_picture(svg)
+        assert any('Rough figures' in text for text in texts_of(svg))
+        assert 'aiodns' not in texts_of(svg)
+    assert {'1.5', '2.5', '3.5', '4.5'} <= {*texts_of(pictures['latency.svg'])}
+
+
+def test_without_matplotlib_no_run_is_begun():
+    code = 'import sys; sys.modules["matplotlib"] = None; import bench_aiodnsresolver as bench'
+    words = [sys.executable, '-c', f'{code}; bench.main()', 'cold-1', '--plot', 'nowhere']
+    ran = subprocess.run(words, cwd=HERE, capture_output=True, text=True, timeout=HANGS_AFTER)
+    assert (ran.returncode, ran.stdout) == (2, '')
+    assert ran.stderr.endswith('error: --plot needs matplotlib: pip install matplotlib\n')
+
+
+def test_the_readme_shows_the_pictures_in_docs():
+    shown = re.findall(r'!\[[^\]]{20,}\]\((.+?)\)', (HERE / 'README.md').read_text())
+    assert len(shown) == 2
+    assert sorted(shown) == sorted(f'docs/{file.name}' for file in (HERE / 'docs').iterdir())
+    for name in shown:
+        svg = (HERE / name).read_text()
+        check_picture(svg)
+        assert any(text.startswith('python bench_aiodnsresolver.py ') for text in texts_of(svg))
 
 
 # --- The types ---------------------------------------------------------------
