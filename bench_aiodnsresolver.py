@@ -2292,6 +2292,7 @@ QUICK_QUERIES = 1000
 # About how many seconds a round takes, if it is not about one.
 SECONDS = {'cold-10000': 4, 'memory-cached': 4, 'zone-100k': 8, 'memory-zone-100k': 16}
 SECONDS |= {'transfer-1m': 4, 'zone-1m': 20, 'memory-zone-1m': 20}
+SECONDS |= {'bulk-100k': 8, 'memory-bulk-100k': 8, 'memory-bulk-1m': 40}
 
 
 class Bench:
