@@ -24,6 +24,10 @@ which one it is:
 - of HTTPS, the h2 library with the same requests on such a protocol, a write per turn of the loop;
 - of a cached name, one look-up in a dict and one reading of the clock.
 
+Ours reads resolv.conf and hosts, as it does for most. Where these cannot be made to lead to our
+nameserver, which only root can do for a process, it calls functions of its caller's instead. So
+it does for a nameserver over TCP, TLS or HTTPS. The others are told the nameserver.
+
 Of datagrams `sketch` is the floor of sockets with DNS logic as plain as it goes, and dnsperf what
 a program in C costs: its whole process is counted, as is dig's, and it checks neither certificates
 nor more of a reply than its id. `blastdns-batch` is given all the names at once. What ends with
@@ -391,18 +395,30 @@ class Peer(NamedTuple):
 Make = Callable[[int], Peer]
 
 
-def make_resolver(address: object, port: int) -> Peer:
-    """This module, and upstream's release 0.0.157, whose callables have one argument more."""
-    module = import_module('aiodnsresolver')
+def asks(nameserver: object) -> dict[str, Any]:
+    """Returns the arguments of a Resolver, ours or upstream's, that asks this nameserver."""
 
     async def get_host(*_: object) -> None:
         return None
 
     async def get_nameservers(*_: object) -> AsyncGenerator[tuple[Any, ...], None]:
         for _try in range(TRIES):
-            yield TRY_SECONDS, (address, port)
+            yield TRY_SECONDS, nameserver
 
-    resolve, _ = module.Resolver(get_host=get_host, get_nameservers=get_nameservers)
+    return {'get_host': get_host, 'get_nameservers': get_nameservers}
+
+
+def as_configured(port: int) -> dict[str, Any]:
+    """Returns those of ours: none if the system's files lead to our nameserver."""
+    is_private = Path('/etc/resolv.conf').read_text() == RESOLV_CONF
+    return {} if is_private else asks((IPv4Address('127.0.0.1'), port))
+
+
+def make_resolver(port: int, is_upstream: bool = False) -> Peer:
+    """This module, and upstream's release 0.0.157, which would read the files for each query."""
+    module = import_module('aiodnsresolver')
+    arguments = asks(('127.0.0.1', port)) if is_upstream else as_configured(port)
+    resolve, _ = module.Resolver(**arguments)
     return Peer(resolve, module.TYPES.A, str, lambda reply: list(reply) == [ADDRESS])
 
 
@@ -472,15 +488,7 @@ def make_getaddrinfo(port: int) -> Peer:
 def make_over_stream(scheme: str, port: int) -> Peer:
     """This module's resolver, which has one stream to a nameserver for all that it asks."""
     module = import_module('aiodnsresolver')
-
-    async def get_host(*_: object) -> None:
-        return None
-
-    async def get_nameservers(*_: object) -> AsyncGenerator[tuple[Any, ...], None]:
-        for _try in range(TRIES):
-            yield TRY_SECONDS, f'{scheme}://127.0.0.1:{port}'
-
-    resolve, clear_cache = module.Resolver(get_host=get_host, get_nameservers=get_nameservers)
+    resolve, clear_cache = module.Resolver(**asks(f'{scheme}://127.0.0.1:{port}'))
 
     async def close() -> None:
         clear_cache()
@@ -1268,15 +1276,7 @@ CLOSED = {'use_dns_cache': False, 'force_close': True}
 
 def module_host_resolver(port: int) -> Any:
     """Returns this module's resolver for aiohttp."""
-
-    async def get_host(*_: object) -> None:
-        return None
-
-    async def get_nameservers(*_: object) -> AsyncGenerator[tuple[Any, ...], None]:
-        for _try in range(TRIES):
-            yield TRY_SECONDS, (IPv4Address('127.0.0.1'), port)
-
-    return import_module('aiodnsresolver').AioHttpDnsResolver(get_host, get_nameservers)
+    return import_module('aiodnsresolver').AioHttpDnsResolver(**as_configured(port))
 
 
 def aiodns_host_resolver(port: int) -> Any:
@@ -1416,7 +1416,8 @@ async def bulk_getaddrinfo(port: int, at_once: int) -> None:
 
 def bulk_command_line(port: int, at_once: int) -> str:
     """Returns the code of our command line, which sends each line on its way at once."""
-    words = ['-f', '-', '--concurrency', str(at_once), f'@127.0.0.1:{port}']
+    words = ['-f', '-', '--concurrency', str(at_once)]
+    words += [f'@127.0.0.1:{port}'] if as_configured(port) else []
     lines = (
         f'sys.path.insert(0, {sys.path[0]!r}); sys.argv[1:] = {words!r}',
         'import aiodnsresolver; sys.exit(aiodnsresolver.main())',
@@ -1496,12 +1497,12 @@ BY_BULK: dict[str, Make] = {
 
 
 BY_SOCKET: dict[str, Make] = {
-    'ours': partial(make_resolver, IPv4Address('127.0.0.1')),
+    'ours': make_resolver,
     'aiodns': make_aiodns,
     'blastdns': partial(make_blastdns, False),
     'dnspython': make_dnspython,
     'getaddrinfo': make_getaddrinfo,
-    'upstream': partial(make_resolver, '127.0.0.1'),
+    'upstream': partial(make_resolver, is_upstream=True),
     'sketch': make_sketch,
     'floor': make_socket_floor,
 }
@@ -1830,6 +1831,7 @@ class Server(NamedTuple):
 
     ports: dict[str, int]
     folder: Path
+    is_of_system: bool  # to workers, whose resolv.conf leads to it
 
     def queries(self) -> int:
         """Returns how many queries have reached it."""
@@ -1887,7 +1889,7 @@ def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Se
     port, tls, https, transfer = free_ports(4)  # the last is for `send_zones`
     ports = {'udp': port, 'tcp': port, 'tls': tls, 'https': https, 'transfer': transfer}
     ports['http'] = port  # for datagrams, and on HTTP_ADDRESS for requests
-    server, config = Server(ports, folder), folder / 'unbound.conf'
+    server, config = Server(ports, folder, for_system), folder / 'unbound.conf'
     also = f'interface: {SYSTEM_ADDRESS}@53' if for_system else ''
     config.write_text(
         UNBOUND_CONF.format(
@@ -2017,8 +2019,8 @@ def lacks_upstream(folder: Path, upstream: str) -> str | None:
     return 'pip install --no-deps --target PATH aiodnsresolver==0.0.157, then --upstream PATH'
 
 
-def lacks_getaddrinfo(folder: Path, upstream: str) -> str | None:
-    """Says why the C library cannot be sent to our nameserver."""
+def lacks_getaddrinfo(folder: Path, *_: Any) -> str | None:
+    """Says why our nameserver cannot be that of the system."""
     if Path('/var/run/nscd/socket').exists():
         return 'nscd would answer for it'
     try:
@@ -2320,7 +2322,7 @@ class Bench:
         if peer not in self.workers:
             folder = self.folders.get(peer, str(Path(__file__).parent))
             command = [sys.executable, __file__, '--worker', folder]
-            if peer == 'getaddrinfo':
+            if self.server.is_of_system:
                 command = in_private(self.server.folder, command)
             self.workers[peer] = Worker(command)
         return self.workers[peer]
@@ -2530,8 +2532,10 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
     server_cores, peer_cores = (set(), set()) if arguments.no_pin else pick_cores()
     schemes = {WORKLOADS[name].scheme for name in arguments.workloads}
     with ExitStack() as stack:
-        for_system = 'getaddrinfo' in peers
-        server = stack.enter_context(start_server(folder, for_system, server_cores))
+        why = lacks_getaddrinfo(folder)
+        if why:
+            say(f'ours asks the nameserver that its caller names, not that of the system: {why}')
+        server = stack.enter_context(start_server(folder, not why, server_cores))
         for scheme, (option, address) in SERVED.items():
             if scheme in schemes:
                 stack.enter_context(start_serving(option, address, server.ports[scheme]))
