@@ -2418,9 +2418,9 @@ def print_table(name: str, results: dict[str, list[Round]], mark: str) -> None:
     title = f'{name} (floor: {floor})' if floor and 'floor' in results else name
     say(f'\n{title}{mark}')
     head = 'to ours ours to it      least       most       correct          queries/s  reached'
-    say(f'peer        {unit:>13}  {head}')
+    say(f'peer            {unit:>13}  {head}')
     for peer, rounds in results.items():
-        say(f'{peer:12}{figures(rounds, results.get("ours", []))}')
+        say(f'{peer:16}{figures(rounds, results.get("ours", []))}')
 
 
 def module_peer(text: str) -> tuple[str, Path]:
