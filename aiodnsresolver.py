@@ -5266,6 +5266,7 @@ Exchange = DatagramExchange | StreamExchange
 def send(
     server: Server,
     way: int,
+    stream: Stream | None,
     query: Query,
     read: Read,
     on_outcome: OnOutcome,
@@ -5274,7 +5275,8 @@ def send(
 ) -> Exchange:
     """Sends a query to a nameserver; `on_outcome` is called with the exchange and its outcome.
 
-    A socket that it opens takes over the caller's permit, unless this raises OSError.
+    `stream` is from `Server.stream_for`. If it is None, a socket is opened, which takes over the
+    caller's permit, unless this raises OSError.
     """
     if way == DATAGRAM:
         exchange = DatagramExchange(query, server, read, on_outcome, resources, loop.time())
@@ -5286,7 +5288,7 @@ def send(
             exchange.close_keeping_permit()
             raise
         return exchange
-    stream = server.stream_for(way, loop) or Stream(server, way, resources, loop)
+    stream = stream or Stream(server, way, resources, loop)
     return stream.send(query, read, on_outcome)
 
 
@@ -5603,7 +5605,7 @@ async def ask(
             limit.enqueue(call, False)
             await call.woken()
         if not call.is_late:
-            exchange = send(server, way, query, read, call.on_outcome, resources, loop)
+            exchange = send(server, way, None, query, read, call.on_outcome, resources, loop)
             call.has_permit = False
             await call.woken()
         if exchange is None and not call.has_permit:
@@ -6903,8 +6905,8 @@ class Lookup:
         server = chosen or self.current.servers[0]
         if chosen is None and server.is_stream:
             way = STREAM
-        opens_socket = way == DATAGRAM or server.stream_for(way, self.loop) is None
-        if opens_socket and self.permit != HAS_PERMIT:
+        stream = None if way == DATAGRAM else server.stream_for(way, self.loop)
+        if stream is None and self.permit != HAS_PERMIT:
             limit = self.resources.limit
             if limit.free:  # nearly always
                 limit.free -= 1
@@ -6922,7 +6924,9 @@ class Lookup:
             self.stop_timer()  # it starts again when everything is sent
         self.attempts += 1
         try:
-            exchange = send(server, way, query, read_reply, self, self.resources, self.loop)
+            exchange = send(
+                server, way, stream, query, read_reply, self, self.resources, self.loop
+            )
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 return self.wait_for_descriptor(server, way, error)
@@ -6930,7 +6934,7 @@ class Lookup:
             return True
         exchange.asked_set = self.current
         self.exchanges.append(exchange)
-        if opens_socket:
+        if stream is None:
             self.permit = NO_PERMIT
         if self.context is not None:
             if isinstance(exchange, DatagramExchange):
