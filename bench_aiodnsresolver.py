@@ -25,8 +25,8 @@ which one it is:
 - of a cached name, one look-up in a dict and one reading of the clock.
 
 Ours reads resolv.conf and hosts, as it does for most. Where these cannot be made to lead to our
-nameserver, which only root can do for a process, it calls functions of its caller's instead. So
-it does for a nameserver over TCP, TLS or HTTPS. The others are told the nameserver.
+nameserver, which only root can do for a process, it calls a get_nameservers of its caller's
+instead. So it does for a nameserver over TCP, TLS or HTTPS. The others are told the nameserver.
 
 Of datagrams `sketch` is the floor of sockets with DNS logic as plain as it goes, and dnsperf what
 a program in C costs: its whole process is counted, as is dig's, and it checks neither certificates
@@ -398,14 +398,11 @@ Make = Callable[[int], Peer]
 def asks(nameserver: object) -> dict[str, Any]:
     """Returns the arguments of a Resolver, ours or upstream's, that asks this nameserver."""
 
-    async def get_host(*_: object) -> None:
-        return None
-
     async def get_nameservers(*_: object) -> AsyncGenerator[tuple[Any, ...], None]:
         for _try in range(TRIES):
             yield TRY_SECONDS, nameserver
 
-    return {'get_host': get_host, 'get_nameservers': get_nameservers}
+    return {'get_nameservers': get_nameservers}
 
 
 def as_configured(port: int) -> dict[str, Any]:
@@ -414,10 +411,16 @@ def as_configured(port: int) -> dict[str, Any]:
     return {} if is_private else asks((IPv4Address('127.0.0.1'), port))
 
 
+async def no_host(*_: object) -> None:
+    """Takes the place of upstream's function, which reads hosts for each query."""
+
+
 def make_resolver(port: int, is_upstream: bool = False) -> Peer:
-    """This module, and upstream's release 0.0.157, which would read the files for each query."""
+    """This module, and upstream's release 0.0.157, which would read resolv.conf each time too."""
     module = import_module('aiodnsresolver')
-    arguments = asks(('127.0.0.1', port)) if is_upstream else as_configured(port)
+    arguments = as_configured(port)
+    if is_upstream:
+        arguments = asks(('127.0.0.1', port)) | {'get_host': no_host}
     resolve, _ = module.Resolver(**arguments)
     return Peer(resolve, module.TYPES.A, str, lambda reply: list(reply) == [ADDRESS])
 
