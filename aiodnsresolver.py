@@ -52,6 +52,7 @@ import logging
 import math
 import os
 import re
+import reprlib
 import select
 import socket
 import struct
@@ -762,13 +763,19 @@ Names = dict[int, tuple[bytes, int]]  # offset: the name there, and its length o
 Suffixes = dict[bytes, int]  # a name, or a suffix of one: the offset at which it is
 
 PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'.\\')
-ESCAPES = {octet: b'\\%03d' % octet for octet in range(256) if octet not in PLAIN} | {
-    octet: b'\\%c' % octet for octet in b'.\\'
-}
 LENGTH = struct.Struct('>H')  # of rdata or a message; also a compression pointer
 LENGTH_OCTET = [bytes([length]) for length in range(256)]
+WRITTEN = [b'%c' % octet if octet in PLAIN else b'\\%03d' % octet for octet in range(256)]
+WRITTEN[ord('.')], WRITTEN[ord('\\')] = b'\\.', b'\\\\'
 HOST_NAME = re.compile(rb'(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?')  # most names
-TOKEN = re.compile(rb'\\([0-9]{3}|[^0-9])|([^\\])', re.DOTALL)
+ESCAPE = re.compile(rb'\\([0-9]{3}|[^0-9])', re.DOTALL)
+ESCAPED = {b'%03d' % octet: LENGTH_OCTET[octet] for octet in range(256)} | {
+    octet: octet for octet in LENGTH_OCTET if not octet.isdigit()
+}
+CANONICAL = re.compile(  # labels in canonical presentation form
+    rb'(?:(?:[!-\-/-\[\]-~]|\\(?:[.\\]|0[0-2]\d|03[0-2]|12[7-9]|1[3-9]\d|2[0-4]\d|25[0-5])){1,63}+'
+    rb'(?:\.(?!\Z)|\Z))+'
+)
 IDNA_DOTS = re.compile('[.\u3002\uff0e\uff61]')  # RFC 3490 3.1
 # What Unicode 3.2 knew and IDNA 2003 maps otherwise: sharp s, final sigma, joiners; fillers and
 # vowels that cannot be seen, and a hyphen; five ideographs whose normal form was corrected since.
@@ -783,29 +790,25 @@ IDNA_EXTRA = "without the extra idna (pip install 'aiodnsresolver[idna]')"
 LETTERS_DIGITS_HYPHEN = re.compile(rb'[A-Za-z0-9_-]+')
 
 
+@functools.lru_cache(maxsize=1024)
 def escape_label(label: bytes) -> bytes:
-    """Returns a label in presentation form (RFC 1035 5.1)."""
+    """Returns a label in presentation form (RFC 1035 5.1). Cached: few labels are not letters."""
     if label.isalnum() or not label.translate(None, PLAIN):
         return label
-    return b''.join([ESCAPES.get(octet) or LENGTH_OCTET[octet] for octet in label])
+    return b''.join([WRITTEN[octet] for octet in label])
 
 
 def split_escaped_name(name: bytes) -> list[bytes]:
     """Returns the labels of a name with escapes. Raises InvalidName."""
-    labels = [bytearray()]
-    end = 0
-    for token in TOKEN.finditer(name):
-        escaped, plain = token.groups()
-        if token.start() != end or (escaped and len(escaped) == 3 and int(escaped) > 255):
-            break
-        end = token.end()
-        if plain == b'.':
-            labels.append(bytearray())
-        else:
-            labels[-1] += plain or (escaped if len(escaped) == 1 else bytes([int(escaped)]))
-    if end != len(name):
+    pieces = ESCAPE.split(name)  # in turn what is plain, and what comes after a backslash
+    if not ESCAPED.keys() >= {*pieces[1::2]} or b'\\' in b''.join(pieces[::2]):
         raise InvalidName(f'There is an escape in {name!r} that is neither \\DDD (to 255) nor \\X')
-    return [bytes(label) for label in labels]
+    labels = pieces[0].split(b'.')
+    for escaped, plain in zip(pieces[1::2], pieces[2::2], strict=True):
+        first, *others = plain.split(b'.')
+        labels[-1] += ESCAPED[escaped] + first
+        labels += others
+    return labels
 
 
 def split_name(name: bytes) -> list[bytes]:
@@ -893,6 +896,11 @@ def idna_label(label: str) -> bytes:
     return octets
 
 
+def size_of_name(name: bytes) -> int:
+    """Returns how many octets a name in presentation form, but not the root, has on the wire."""
+    return len(name if len(name) + 2 <= MAX_NAME else ESCAPE.sub(b'x', name)) + 2
+
+
 def to_name(name: str | bytes) -> bytes:
     """Returns a caller's name in canonical presentation form, with its letter case.
 
@@ -909,6 +917,8 @@ def to_name(name: str | bytes) -> bytes:
         raise TypeError(f'A name has to be str or bytes, not {type(name).__name__}')
     if len(name) < MAX_NAME - 1 and HOST_NAME.fullmatch(name):
         return name.removesuffix(b'.')
+    if CANONICAL.fullmatch(name) and size_of_name(name) <= MAX_NAME:
+        return name
     return b'.'.join([escape_label(label) for label in split_name(name)])
 
 
@@ -1158,7 +1168,8 @@ class Checked:
 
     def check(self, value: Any) -> None:
         if not self.is_allowed(value):
-            raise MalformedMessage(f'The value {value!r:.60} is not allowed in this field')
+            text = reprlib.repr(value)  # which writes only the beginning of a long list
+            raise MalformedMessage(f'The value {text:.60} is not allowed in this field')
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
         value, offset = self.kind.parse(data, offset, end, names)
@@ -1194,13 +1205,13 @@ class IPAddress:
 IPV4 = IPAddress(IPv4Address, 4)
 IPV6 = IPAddress(IPv6Address, 16)
 
-SPECIAL = {octet: b'\\%c' % octet for octet in b'"();@$'}
+SPECIAL = re.compile('["();@$]')
 
 
 def present_name(name: bytes) -> str:
     """Returns a name in presentation form, with its final dot (RFC 1035 5.1)."""
-    octets = [SPECIAL.get(octet) or LENGTH_OCTET[octet] for octet in to_name(name)]
-    return (b''.join(octets) + b'.').decode('ascii')
+    text = to_name(name).decode('ascii')
+    return (SPECIAL.sub(r'\\\g<0>', text) if SPECIAL.search(text) else text) + '.'
 
 
 class Name:
@@ -1223,28 +1234,13 @@ class CompressedName(Name):
         append_name(name, out, suffixes)
 
 
-class UncompressedName(Name):
-    """A name in a list. A compressed one is refused: pointers to a long one would be megabytes."""
-
-    @staticmethod
-    def parse(data: bytes, offset: int, end: int, names: Names) -> tuple[bytes, int]:
-        name, after = parse_name(data, offset, end, names)
-        if names[offset][1] != after - offset:
-            raise MalformedMessage(
-                f'The name at {offset} is compressed, which is not allowed here'
-            )
-        return name, after
-
-
-QUOTED = {octet: b'\\%03d' % octet for octet in range(256) if not 0x20 <= octet < 0x7F} | {
-    octet: b'\\%c' % octet for octet in b'"\\'
-}
+QUOTED = [chr(octet) if 0x20 <= octet < 0x7F else f'\\{octet:03}' for octet in range(256)]
+QUOTED[ord('"')], QUOTED[ord('\\')] = '\\"', r'\\'
 
 
 def present_string(value: bytes) -> str:
     """Returns octets as a quoted string (RFC 1035 5.1)."""
-    octets = b''.join([QUOTED.get(octet) or LENGTH_OCTET[octet] for octet in value])
-    return f'"{octets.decode("ascii")}"'
+    return f'"{"".join([QUOTED[octet] for octet in value])}"'
 
 
 def present_hex(value: bytes) -> str:
@@ -1344,6 +1340,43 @@ class Many:
         return self.separator.join(map(self.item.present, values))
 
 
+# A message may have tens of thousands of values in one list: those below are parsed in one loop.
+
+
+class UncompressedNames(Many):
+    """Names, of which none may be compressed: pointers to a long one would be megabytes."""
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        values = []
+        while offset < end:  # each turn takes at least one octet
+            start = offset
+            if data[start]:
+                name, offset = parse_name(data, start, end, names)
+                if names[start][1] != offset - start:
+                    raise MalformedMessage(
+                        f'The name at {start} is compressed, which is not allowed here'
+                    )
+            else:
+                name, offset = b'', start + 1
+            values.append(name)
+        return tuple(values), offset
+
+
+class IPAddresses(Many):
+    """Addresses of one family."""
+
+    def __init__(self, item: IPAddress) -> None:
+        super().__init__(item, ',')
+        self.family = item.family
+        self.size = item.size
+
+    def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
+        family, size, from_bytes = self.family, self.size, int.from_bytes
+        starts = range(offset, end, size)
+        values = [family(from_bytes(data[at : at + size], 'big')) for at in starts]
+        return tuple(values), offset + len(starts) * size
+
+
 class Strings(Many):
     """One or more character-strings (RFC 1035 3.3.14); none is read as one that is empty."""
 
@@ -1361,10 +1394,21 @@ class Strings(Many):
         super().pack(values, out, suffixes)
 
 
-def set_bits(octets: bytes, first: int = 0) -> list[int]:
-    """Returns the numbers of the bits that are set; the highest bit has number `first`."""
-    bits = f'{int.from_bytes(octets, "big"):0{8 * len(octets)}b}'
-    return [first + at for at, bit in enumerate(bits) if bit == '1']
+BIT_OF_DIGIT = bytes.maketrans(b'01', b'\0\1')
+
+
+def set_bits(octets: bytes, numbers: Iterable[int]) -> Iterator[int]:
+    """Returns those of `numbers` whose bit is set; the first is that of the highest bit."""
+    digits = f'{int.from_bytes(octets, "big"):0{8 * len(octets)}b}'.encode('ascii')
+    return itertools.compress(numbers, digits.translate(BIT_OF_DIGIT))
+
+
+@functools.cache
+def types_of_window(window: int) -> Sequence[int]:
+    """Returns the types whose bits a window of a bitmap has (RFC 4034 4.1.2)."""
+    numbers = range(window << 8, window + 1 << 8)
+    is_unknown = TYPE_OF.keys().isdisjoint(numbers)  # nearly all windows are
+    return numbers if is_unknown else [TYPE_OF.get(number, number) for number in numbers]
 
 
 def are_increasing(keys: Sequence[int]) -> bool:
@@ -1386,8 +1430,7 @@ class TypeBitmap:
                 raise MalformedMessage(f'The type bitmap has an invalid window at {offset}')
             after = offset + 2 + size
             # Zeros at the end are accepted: RFC 4034 forbids only to send them.
-            numbers = set_bits(data[offset + 2 : after], window << 8)
-            types += map(TYPE_OF.get, numbers, numbers)
+            types += set_bits(data[offset + 2 : after], types_of_window(window))
             last, offset = window, after
         return tuple(types), offset
 
@@ -1417,7 +1460,7 @@ TYPE = Type('H', present_type)
 TYPE_BITMAP = TypeBitmap()
 NAME = Name()
 COMPRESSED_NAME = CompressedName()
-NAMES = Many(UncompressedName())
+NAMES = UncompressedNames(NAME)
 STRING = Octets('B', present_string)
 OPTIONAL_STRING = OptionalString()
 STRINGS = Strings(STRING)
@@ -1434,7 +1477,7 @@ HEX_0X_REST = Rest(lambda octets: f'0x{octets.hex()}')
 BASE64_REST = Rest(present_base64)
 GENERIC_REST = Rest(present_generic)
 PORTS = Checked(  # a bit for each port (RFC 1035 3.4.2)
-    Rest(lambda bit_map: ' '.join(map(str, set_bits(bit_map)))),
+    Rest(lambda bit_map: ' '.join(map(str, set_bits(bit_map, itertools.count())))),
     lambda bit_map: len(bit_map) <= 8192,
 )
 DSYNC_SCHEME = Integer('B', lambda scheme: {1: 'NOTIFY'}.get(scheme, str(scheme)))
@@ -1462,6 +1505,9 @@ def present_key(key: int) -> str:
     return str(SVC_KEY_OF.get(key, f'key{key}'))
 
 
+KEY_LENGTH = struct.Struct('>HH')  # a key, and the length of its value
+
+
 class KeyValue:
     """A key, and after its length a value: an EDNS option or a service parameter.
 
@@ -1474,20 +1520,22 @@ class KeyValue:
         self.kinds = kinds
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
-        key, size = struct.unpack_from('>HH', data, offset)
+        key, size = KEY_LENGTH.unpack_from(data, offset)
         stop = offset + 4 + size
         if stop > end:  # a list of addresses would be as long as this says
             raise MalformedMessage(f'The value of {key} ends at {stop}, not {end}')
-        value, after = self.kinds.get(key, QUOTED_REST).parse(data, offset + 4, stop, names)
-        if after != stop:
-            raise MalformedMessage(f'The value of {key} ends at {after}, not {stop}')
+        value: Any = data[offset + 4 : stop]
+        if key in self.kinds:
+            value, after = self.kinds[key].parse(data, offset + 4, stop, names)
+            if after != stop:
+                raise MalformedMessage(f'The value of {key} ends at {after}, not {stop}')
         return (self.known.get(key, key), value), stop
 
     def pack(self, pair: tuple[int, Any], out: bytearray, suffixes: Suffixes) -> None:
         key, value = pair
         octets = bytearray()
         self.kinds.get(key, QUOTED_REST).pack(value, octets, suffixes)
-        out += struct.pack('>HH', key, len(octets)) + octets
+        out += KEY_LENGTH.pack(key, len(octets)) + octets
 
     def present(self, pair: tuple[int, Any]) -> str:
         """Returns a service parameter in presentation form (RFC 9460 2.1)."""
@@ -1509,7 +1557,7 @@ class Options(Many):
 OPTIONS = Options(KeyValue(EDNS_OPTION_OF, {}))
 
 
-class ProtocolIds(Many):
+class ProtocolIds(Strings):
     """Protocol ids of ALPN (RFC 9460 7.1.1)."""
 
     def present(self, values: Iterable[bytes]) -> str:
@@ -1526,9 +1574,9 @@ SVC_PARAM_FIELDS: dict[int, Field] = {  # RFC 9460 7 and 8; the value of any oth
     SVC_KEYS.alpn: Checked(ProtocolIds(STRING), lambda ids: len(ids) > 0 and all(ids)),
     SVC_KEYS.no_default_alpn: Checked(QUOTED_REST, lambda octets: octets == b''),
     SVC_KEYS.port: U16,
-    SVC_KEYS.ipv4hint: Checked(Many(IPV4, ','), len),
+    SVC_KEYS.ipv4hint: Checked(IPAddresses(IPV4), len),
     SVC_KEYS.ech: BASE64_REST,
-    SVC_KEYS.ipv6hint: Checked(Many(IPV6, ','), len),
+    SVC_KEYS.ipv6hint: Checked(IPAddresses(IPV6), len),
 }
 SVC_PARAMS = Checked(  # RFC 9460 2.2
     Many(KeyValue(SVC_KEY_OF, SVC_PARAM_FIELDS)),
@@ -1587,23 +1635,26 @@ class Prefix:
     """An address prefix, without the zero octets at its end (RFC 3123 4)."""
 
     hint = 'AddressPrefix'
+    head = struct.Struct('>HBB')
 
     def check(self, family: int, prefix: int, octets: bytes) -> None:
-        size = ADDRESS_FAMILIES[family].size if family in ADDRESS_FAMILIES else 127
-        if len(octets) > size or octets.endswith(b'\0'):
+        kind = ADDRESS_FAMILIES.get(family)
+        size = kind.size if kind else 127
+        if len(octets) > size or octets[-1:] == b'\0':
             raise MalformedMessage(f'{octets!r} is too long for family {family}, or ends in zero')
-        if family in ADDRESS_FAMILIES and prefix > 8 * size:
+        if kind and prefix > 8 * size:
             raise MalformedMessage(f'A prefix of {prefix} bits is too long for family {family}')
 
     def parse(self, data: bytes, offset: int, end: int, names: Names) -> tuple[Any, int]:
-        family, prefix, size = struct.unpack_from('>HBB', data, offset)
-        after = offset + 4 + (size & 0x7F)
-        octets = data[offset + 4 : after]
+        family, prefix, size = self.head.unpack_from(data, offset)
+        start = offset + 4
+        offset = start + (size & 0x7F)
+        octets = data[start:offset]
         self.check(family, prefix, octets)
         afdpart: Any = octets
         if kind := ADDRESS_FAMILIES.get(family):
-            afdpart = kind.family(octets.ljust(kind.size, b'\0'))
-        return AddressPrefix(family, prefix, size >> 7, afdpart), after
+            afdpart = kind.family(int.from_bytes(octets.ljust(kind.size, b'\0'), 'big'))
+        return tuple.__new__(AddressPrefix, (family, prefix, size >> 7, afdpart)), offset
 
     def pack(self, value: tuple[Any, ...], out: bytearray, suffixes: Suffixes) -> None:
         family, prefix, negation, afdpart = value
@@ -2290,8 +2341,7 @@ def names_to_ask(name: bytes, search: Iterable[bytes], ndots: int) -> tuple[byte
     below = []
     for domain in search:
         each = name + b'.' + domain if domain else name
-        # Without escapes, a name has two octets more on the wire than in presentation form.
-        if len(each) + 2 <= MAX_NAME or len(join_labels(split_escaped_name(each))) <= MAX_NAME:
+        if size_of_name(each) <= MAX_NAME:
             below.append(each)
     in_order = [name, *below] if dots_in(name) >= ndots else [*below, name]
     return tuple(dict.fromkeys(in_order))
@@ -2513,7 +2563,6 @@ Scan = tuple[list[Span], bool, list[Span], list[Span]]
 unpack_record_tail = RECORD_TAIL.unpack_from
 unpack_usual_tail = struct.Struct('>IH').unpack_from  # the same without type and class
 unpack_pointed_record = struct.Struct('>HHHIH').unpack_from  # the same after a pointer
-LABEL = re.compile(rb'(?:[^.\\]|\\.)+')  # of a name in canonical presentation form
 USUAL_OWNER = b'\xc0\x0c'  # a pointer to the question
 ROOT_OPT = b'\0\0\x29'  # the start of an OPT record
 ADDRESSES: dict[int, Any] = {
@@ -2631,29 +2680,36 @@ def follow_aliases(
     names: Names = {}
     name = query.fqdn
     sets: dict[tuple[int, bytes], list[Span]] = {}  # by type and owner
+    sizes = set()  # of the owners of DNAMEs: only suffixes of such a size are looked up
     for span in answer:
         _, _, _, rtype, at = span
-        owner, _ = follow_name(reply, at, at, names)
+        owner, _ = names.get(at) or follow_name(reply, at, at, names)
         sets.setdefault((rtype, owner.lower()), []).append(span)
+        if rtype == 39:
+            sizes.add(len(owner))
+    nearest_first = sorted(sizes, reverse=True)
     least_ttl = MAX_TTL
     for links in range(MAX_CNAMES + 1):
         records = sets.get((query.qtype, name), [])
         # Records of the question's type end the chain. Otherwise a CNAME continues it, or the
         # nearest DNAME above the name (RFC 6672 2.2).
         aliases, below = records or sets.get((5, name)), b''
-        for label in () if aliases else LABEL.finditer(name):
-            below = name[: label.end()]
-            if aliases := sets.get((39, name[label.end() + 1 :])):
-                break
+        for size in nearest_first if name and not aliases else ():
+            if not size or name[-size - 1 : -size] == b'.':
+                owner = name[len(name) - size :]
+                dnames = sets.get((39, owner))
+                if dnames and is_at_or_below(name, owner):
+                    aliases, below = dnames, name[: -size - 1] if size else name
+                    break
         if records or not aliases:
             alias = Alias(name, links, now + least_ttl) if links else None
             return name, alias, least_ttl, records
         start, end, ttl, _, _ = aliases[0]
-        if skip_name(reply, start) != end:
+        target, after = parse_name(reply, start, 0, names)
+        if after != end:
             raise MalformedMessage(f'The rdata at {start} is not exactly one name')
-        target, _ = parse_name(reply, start, 0, names)
         name = b'.'.join(filter(None, (below, target.lower())))
-        if len(name) > MAX_NAME - 2 and len(join_labels(split_escaped_name(name))) > MAX_NAME:
+        if size_of_name(name) > MAX_NAME:
             raise BadResponse(f'A DNAME makes a name longer than {MAX_NAME} octets')
         least_ttl = min(least_ttl, ttl)
     raise CnameChainTooLong(f'There are more than {MAX_CNAMES} aliases')
@@ -2705,9 +2761,12 @@ def read_records(
     # In lower case, because names may be compressed against the question, in random case.
     follow_name(reply[:end].lower(), 12, 12, names)
     for start, stop, _, _, _ in records:
-        rdata = parse_rdata(qtype, 1, reply, start, stop, names)
-        # By text, whose hash is random: a server could choose many numbers with one hash.
-        key = repr(rdata) if isinstance(rdata, tuple) else rdata
+        key = rdata = parse_rdata(qtype, 1, reply, start, stop, names)
+        if isinstance(rdata, tuple):
+            if rdata and isinstance(rdata[-1], tuple):
+                key = reply[start:stop]  # no name before a list may be compressed (RFC 3597 4)
+            else:  # no numbers, but text: a server could choose many numbers with one hash
+                key = tuple([each if isinstance(each, bytes) else repr(each) for each in rdata])
         if key not in found:
             found[key] = expiring(rdata, expires_at)
     return tuple(found.values())
