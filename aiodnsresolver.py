@@ -763,6 +763,7 @@ Names = dict[int, tuple[bytes, int]]  # offset: the name there, and its length o
 Suffixes = dict[bytes, int]  # a name, or a suffix of one: the offset at which it is
 
 PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'.\\')
+FIRST_NAME = 12  # where the first name of a message may be: after the header (RFC 1035 4.1.1)
 LENGTH = struct.Struct('>H')  # of rdata or a message; also a compression pointer
 LENGTH_OCTET = [bytes([length]) for length in range(256)]
 WRITTEN = [b'%c' % octet if octet in PLAIN else b'\\%03d' % octet for octet in range(256)]
@@ -971,7 +972,8 @@ def has_dots(name: Any, least: int) -> bool:
 def follow_name(data: bytes, offset: int, segment: int, names: Names) -> tuple[bytes, int]:
     """Returns the name at `offset` in presentation form, and its length on the wire.
 
-    A pointer may lead backwards only: to before `segment`, where the labels that it ends start.
+    A pointer may lead backwards only, to before `segment`, where the labels that it ends start;
+    and not into the header, which changes after names have been written.
     All that is walked goes into `names`, so that no octet is walked twice, wherever pointers lead.
     """
     walked = []  # the offsets of labels and pointers
@@ -987,9 +989,9 @@ def follow_name(data: bytes, offset: int, segment: int, names: Names) -> tuple[b
             raise MalformedMessage(f'The label at {offset} has the unknown type {length >> 6}')
         else:
             target = (length & 0x3F) << 8 | data[offset + 1]
-            if target >= segment:
+            if not FIRST_NAME <= target < segment:
                 raise MalformedMessage(
-                    f'A compression pointer at {offset} does not lead backwards'
+                    f'A compression pointer at {offset} does not lead backwards to a name'
                 )
             offset = segment = target
     name, size = names.get(offset, (b'', 1))  # the root may be in none
