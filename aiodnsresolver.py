@@ -408,7 +408,7 @@ MAX_SELECTED = 512  # sockets for which select(2) can wait on Windows
 POLL_SECONDS = 0.01  # between two polls of a socket that the loop cannot wait for
 MAX_UNSOLICITED = 16  # unsolicited messages of a stream: more end it, as a flood blocks the loop
 MAX_PIECE = 1 << 14  # octets of HTTP that are read at once: as many as a frame may have
-MAX_READS = 16  # reads from one socket before others have their turn
+MAX_READS = 16  # reads from one socket before others have their turn; fewer if they bring much
 LOWER_CASE_SECONDS = 600.0  # how long a nameserver that cannot cope with capitals is spared them
 CONFIRMED_SECONDS = 24 * 3600.0  # how long one that coped with capitals is trusted to
 CONFIRM_AGAIN_SECONDS = 60.0  # how long no other answer is looked at for this
@@ -4957,9 +4957,12 @@ class DatagramExchange:
 
     def on_readable(self, fd: int) -> None:
         """Reads the datagrams that have arrived: an answer is the outcome, others are dropped."""
-        for _ in range(MAX_READS):
+        left = MAX_MESSAGE
+        while left > 0:  # each turn reads a datagram
             try:
-                outcome = self.read(self.query, self.sock.recv(MAX_MESSAGE), self.sent_at)
+                octets = self.sock.recv(MAX_MESSAGE)
+                left -= len(octets) + MAX_MESSAGE / MAX_READS
+                outcome = self.read(self.query, octets, self.sent_at)
             except BlockingIOError:
                 return
             except ResolverError as error:
@@ -5213,8 +5216,7 @@ class Stream(Pipeline):
 
     def receive(self) -> None:
         """Reads messages, within a limit. Raises OSError, also when the stream has ended."""
-        size = MAX_PIECE if self.server.path else MAX_MESSAGE  # HTTP costs time for each frame
-        left = size * MAX_READS if size == MAX_MESSAGE else size
+        left = size = MAX_PIECE if self.server.path else MAX_MESSAGE  # HTTP: a frame costs time
         while left > 0:  # each turn reads some
             try:
                 octets = self.sock.recv(size)
@@ -5222,7 +5224,7 @@ class Stream(Pipeline):
                 return
             if not octets:
                 raise ConnectionResetError(errno.ECONNRESET, 'The server closed the connection')
-            left -= len(octets)
+            left -= len(octets) + size / MAX_READS
             try:
                 self.take(octets if self.tls is None else self.tls.unwrap(octets))
             finally:
@@ -5239,12 +5241,12 @@ class Stream(Pipeline):
     def take(self, octets: bytes) -> None:
         """Takes octets, and delivers the messages that are complete. Raises OSError."""
         for key, reply in self.framing.take(octets):
-            is_reply = isinstance(reply, bytes)
-            if is_reply and self.live and self.idle_seconds:  # else its timer may be running
-                seconds = keepalive_of(reply)
-                if seconds is not None:
-                    self.idle_seconds = min(seconds, MAX_IDLE)
             if key in self.pending:
+                is_reply = isinstance(reply, bytes)
+                if is_reply and self.live and self.idle_seconds:  # else its timer may be running
+                    seconds = keepalive_of(reply)
+                    if seconds is not None:
+                        self.idle_seconds = min(seconds, MAX_IDLE)
                 self.deliver(key, reply)
                 self.silent_since = None  # queries sent earlier may take long, or be lost
                 if is_reply:

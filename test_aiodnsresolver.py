@@ -7792,6 +7792,25 @@ async def test_a_stream_that_is_closed_while_it_connects_leaves_nothing():
             assert is_idle()
 
 
+@pytest.mark.parametrize('size, reads', [(0, 16), (4096, 8), (65_535, 1)])
+def test_others_have_their_turn_between_datagrams_to_be_dropped(size, reads):
+    """Of one socket no more is read at a time than 64 KB, or sixteen datagrams that are empty."""
+    sizes = []
+
+    def refuse(query, reply, sent_at):
+        sizes.append(len(reply))
+        raise BadResponse('It is hostile')
+
+    again = []
+    sockets = types.SimpleNamespace(again=again.append)
+    resources = types.SimpleNamespace(sockets=sockets)
+    server = module.Server('192.0.2.1', 53)
+    exchange = module.DatagramExchange(query_for(b'x'), server, refuse, None, resources, 0.0)
+    exchange.sock = types.SimpleNamespace(recv=lambda _: bytes(size))
+    exchange.on_readable(5)
+    assert (sizes, again) == ([size] * reads, [5])
+
+
 # --- 16. Queries -------------------------------------------------------------
 
 
