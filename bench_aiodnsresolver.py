@@ -368,7 +368,11 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     'NSEC of 256 types': many(47, lambda _: b'\0\0\x20' + b'\xff' * 32),
     'NSEC of eight types': many(47, lambda _: b'\0\0\1\xff'),
     'TXT of empty texts': single(16, lambda _: b'\0'),
-    'APL of empty prefixes': single(42, lambda _: b'\0\1\0\0'),
+    'APL of empty prefixes': single(42, lambda _: b'\0\2\0\0'),
+    'CSYNC of 256 windows': many(
+        62, lambda _: bytes(6) + b''.join(bytes([number, 1, 1]) for number in range(256))
+    ),
+    'HIP of short names': single(55, lambda _: b'\0', b'\1\2\0\1\0\0'),
     'NULL without RDATA': lambda size: filled(size, empty),
     'OPT of empty options': empty_options,
     'QUERY of many questions': many_questions,
