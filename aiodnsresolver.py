@@ -1396,13 +1396,12 @@ class Strings(Many):
         super().pack(values, out, suffixes)
 
 
-BIT_OF_DIGIT = bytes.maketrans(b'01', b'\0\1')
+BITS_OF_OCTET = [bytes(map(int, f'{octet:08b}')) for octet in range(256)]
 
 
 def set_bits(octets: bytes, numbers: Iterable[int]) -> Iterator[int]:
     """Returns those of `numbers` whose bit is set; the first is that of the highest bit."""
-    digits = f'{int.from_bytes(octets, "big"):0{8 * len(octets)}b}'.encode('ascii')
-    return itertools.compress(numbers, digits.translate(BIT_OF_DIGIT))
+    return itertools.compress(numbers, b''.join([BITS_OF_OCTET[octet] for octet in octets]))
 
 
 @functools.cache
