@@ -12157,9 +12157,20 @@ def test_only_what_may_be_kept_and_still_holds_enters_the_cache():
         (module.Answer(over, (), alias, False), False),
     ]
     for known, is_kept in cases:
-        cache = module.OrderedDict()
+        cache = {}
         module.remember(cache, ('x', 1), known, 1000.0)
         assert (('x', 1) in cache) == is_kept
+
+
+def test_a_full_cache_loses_its_oldest_hundredth_at_once(monkeypatch):
+    monkeypatch.setattr(module, 'MAX_CACHED', 200)
+    cache = {}
+    for number in range(200):
+        module.remember(cache, (f'{number}', 1), module.Answer(2.0, (1,), None, True), 1.0)
+    module.remember(cache, ('0', 1), module.Answer(3.0, (1,), None, True), 1.0)  # the newest now
+    assert len(cache) == 200
+    module.remember(cache, ('new', 1), module.Answer(2.0, (1,), None, True), 1.0)
+    assert list(cache) == [*[(f'{number}', 1) for number in range(4, 200)], ('0', 1), ('new', 1)]
 
 
 @on_every_loop
