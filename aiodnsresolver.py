@@ -7469,10 +7469,9 @@ class Waiter:
         self.generator: Any = None  # of get_nameservers, once it has begun
         self.future: asyncio.Future[None] | None = None  # done when there is something to do
 
-    def begin(self, qtypes: Iterable[int], loop: Loop) -> None:
-        """Begins lookups, or joins those of others."""
+    def begin(self, text: str, qtypes: Iterable[int], loop: Loop) -> None:
+        """Begins lookups, or joins those of others. `text` is its name."""
         settings = self.settings
-        name = self.fqdn.decode('ascii')
         entry = RESOURCES.get(id(loop))  # nearly always there: a frame less
         resources = resources_of(loop) if entry is None else entry[1]
         is_logged = settings.serve_stale or logger.isEnabledFor(logging.DEBUG)
@@ -7485,7 +7484,7 @@ class Waiter:
             sets = config.sets
         begun: tuple[Lookup, ...] = ()
         for qtype in qtypes:
-            key = name, qtype
+            key = text, qtype
             lookup = settings.lookups.get(key)
             if lookup is not None and lookup.loop is loop:
                 lookup.join(self)
@@ -7626,16 +7625,22 @@ def add_known(settings: Settings, outcomes: Outcomes, qtype: int, known: Known |
 
 
 def find_without_query(
-    settings: Settings, loop: Loop, name: bytes, qtypes: Types, found: Outcomes, is_given: bool
+    settings: Settings,
+    loop: Loop,
+    name: bytes,
+    text: str,
+    qtypes: Types,
+    found: Outcomes,
+    is_given: bool,
 ) -> Types:
     """Adds the outcomes that need no get_host and no query to `found`; returns the other types.
 
-    What hosts or get_host has comes before what is known of special names: the user means it.
-    After get_host it is called again, as for a name that is not given.
+    `text` is the name in lower case. What hosts or get_host has comes before what is known of
+    special names: the user means it. After get_host it is called again, as for a name that is not
+    given.
     """
     now = loop.time()
     fqdn = name.lower()
-    text = fqdn.decode('ascii')
     cache, config = settings.cache, settings.config
     may_be_special = fqdn.endswith(SPECIAL_ENDS) or b':' in fqdn
     asks_host = is_given and settings.get_host is not None
@@ -7702,33 +7707,44 @@ def spread_absence(cache: Cache, name: bytes, outcomes: Outcomes, now: float) ->
 
 
 async def resolve_types(
-    settings: Settings, name: bytes, qtypes: Types, outcomes: Outcomes, is_given: bool = True
+    settings: Settings,
+    name: bytes,
+    qtypes: Types,
+    outcomes: Outcomes,
+    given: str | bytes | None = None,
 ) -> None:
     """Adds the outcomes for a name to `outcomes`, and follows aliases.
 
-    get_host is called for a name that `is_given` by the caller, not for the target of an alias. If
-    a name does not exist (RFC 8020), this is also the outcome for a type whose lookup failed. If
-    the caller is cancelled, `outcomes` keeps what has arrived, which may be an alias alone.
+    `given` is the name as the caller wrote it, or None if it is another one. get_host is called
+    for the name of the caller, not for the target of an alias. If a name does not exist
+    (RFC 8020), this is also the outcome for a type whose lookup failed. If the caller is
+    cancelled, `outcomes` keeps what has arrived, which may be an alias alone.
     """
     loop = asyncio.get_running_loop()
     target, found, aliases, failures = name, outcomes, NO_ALIASES, False
     while qtypes:  # each turn follows one more alias, MAX_CNAMES at most
         fqdn = target.lower()
+        text = fqdn.decode('ascii')
+        # So that not two copies wait, nor is the cache's another one than the caller's.
         if fqdn == target:
-            fqdn = target  # so that not two copies wait
+            fqdn = target
+        if given.__class__ is str and given == text:
+            text = given
         try:
-            qtypes = find_without_query(settings, loop, target, qtypes, found, is_given)
-            if qtypes and is_given and settings.get_host is not None:
+            qtypes = find_without_query(
+                settings, loop, target, text, qtypes, found, given is not None
+            )
+            if qtypes and given is not None and settings.get_host is not None:
                 for qtype in qtypes:
                     outcome: Any = await settings.get_host(fqdn, qtype)
                     if outcome is not None:
                         outcome = known_from_host(outcome, target, qtype, loop.time())
                         add_known(settings, found, qtype, outcome)
-                qtypes = find_without_query(settings, loop, target, qtypes, found, False)
+                qtypes = find_without_query(settings, loop, target, text, qtypes, found, False)
             if qtypes:
                 waiter = Waiter(settings, fqdn, FETCHING.get())
                 try:
-                    waiter.begin(qtypes, loop)
+                    waiter.begin(text, qtypes, loop)
                     while waiter.unfinished:
                         if waiter.wanted:
                             await waiter.fetch()
@@ -7753,7 +7769,7 @@ async def resolve_types(
                         aliases[qtype] = outcome.alias
             elif isinstance(outcome, OUTAGES):
                 failures = True
-        qtypes, found, is_given = tuple(aliases), {}, False
+        qtypes, found, given = tuple(aliases), {}, None
     if failures:
         spread_absence(settings.cache, name, outcomes, loop.time())
 
@@ -7817,7 +7833,7 @@ async def search_for(
         found: Outcomes = {}
         is_over = True
         try:
-            await resolve_types(settings, each, wanted, found, is_given=False)
+            await resolve_types(settings, each, wanted, found)
             is_over = not all([isinstance(one, NegativeAnswer) for one in found.values()])
         finally:
             if is_over:
@@ -7848,7 +7864,7 @@ def resolve_name(
         ):
             names = names_to_ask(name, config.search, config.ndots)
             return search_for(settings, name, names, qtypes, outcomes)
-    return resolve_types(settings, name, qtypes, outcomes)
+    return resolve_types(settings, name, qtypes, outcomes, given)
 
 
 class RejectedAnswer(NegativeAnswer):
@@ -8045,7 +8061,7 @@ def Resolver(
         if config.search or not config.since <= now < config.due:
             await resolve_name(settings, name, qtypes, outcomes)
         else:
-            await resolve_types(settings, to_name(name), qtypes, outcomes)
+            await resolve_types(settings, to_name(name), qtypes, outcomes, name)
         outcome = outcomes[qtype]
         if accept_address is not None:
             outcome = without_rejected(settings, name, qtype, outcome)

@@ -641,7 +641,7 @@ def as_it_is(fqdn):
 async def outcomes_of(settings, name, qtypes):
     """What comes of a name and several types."""
     outcomes = {}
-    await module.resolve_types(settings, name, qtypes, outcomes)
+    await module.resolve_types(settings, name, qtypes, outcomes, name)
     return outcomes
 
 
@@ -12162,6 +12162,18 @@ def test_only_what_may_be_kept_and_still_holds_enters_the_cache():
         assert (('x', 1) in cache) == is_kept
 
 
+@on_every_loop
+async def test_the_cache_has_no_copy_of_a_name_that_is_given_as_a_str_in_lower_case():
+    async with Nameserver(lambda query: reply_to(query, a(query.qd[0].name))) as server:
+        resolve, _ = resolver_of(server)
+        names = ['x.example', 'Y.example', b'z.example', 'é.example']
+        for name in names:
+            await resolve(name, TYPES.A)
+        cached = [name for name, _ in resolve.settings.cache]
+        assert cached == ['x.example', 'y.example', 'z.example', 'xn--9ca.example']
+        assert cached[0] is names[0]
+
+
 def test_a_full_cache_loses_its_oldest_hundredth_at_once(monkeypatch):
     monkeypatch.setattr(module, 'MAX_CACHED', 200)
     cache = {}
@@ -15857,7 +15869,7 @@ def test_a_lookup_of_a_loop_that_is_gone_is_not_joined():
         settings = module.to_settings(no_host, asking(), mix_case)
         loop = asyncio.get_running_loop()
         waiter = module.Waiter(settings._replace(lookups=lookups), b'x.example', ())
-        waiter.begin(key[1:], loop)
+        waiter.begin(key[0], key[1:], loop)
 
     async def main():
         async with Nameserver(answering(a(b'x.example'))) as server:
