@@ -6628,7 +6628,8 @@ class Settings(NamedTuple):
     cache: Cache
     lookups: dict[CacheKey, Lookup]
     servers: dict[Nameserver, Server]
-    sets: dict[tuple[Any, ...], NameserverSet]  # by what was yielded
+    # By what was yielded, each with the tuple of it alone.
+    sets: dict[tuple[Any, ...], tuple[NameserverSet]]
     notice: Callable[[], None] | None  # called when a type has records
     config: SystemConfig
     serve_stale: float  # seconds after its expiry that an answer may be used
@@ -6672,12 +6673,15 @@ async def get_host_from_etc_hosts(
     return addresses.get(qtype) if addresses is not None else None
 
 
-def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
-    """Returns the set for what get_nameservers yielded. Raises TypeError or InvalidName."""
+def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> tuple[NameserverSet]:
+    """Returns the set for what get_nameservers yielded, in a tuple that lookups share.
+
+    Raises TypeError or InvalidName.
+    """
     if not isinstance(yielded, tuple) or not yielded:
         raise TypeError(f'get_nameservers yields (timeout, nameserver, ...), not {yielded!r}')
-    each = settings.sets.get(yielded)
-    if each is None:
+    alone = settings.sets.get(yielded)
+    if alone is None:
         timeout, *nameservers = yielded
         if not isinstance(timeout, (int, float)):
             raise TypeError(f'A timeout has to be a number of seconds, not {timeout!r}')
@@ -6697,11 +6701,11 @@ def to_set(settings: Settings, yielded: Any, fqdn: bytes) -> NameserverSet:
             servers += (server,)
         if len(settings.sets) >= MAX_SERVERS:  # the timeouts may be different each time
             settings.sets.clear()
-        each = NameserverSet(timeout, servers, None)
-        settings.sets[yielded] = each
+        alone = (NameserverSet(timeout, servers, None),)
+        settings.sets[yielded] = alone
     if settings.transform_fqdn is None:
-        return each
-    return each._replace(name=to_name(settings.transform_fqdn(fqdn)))
+        return alone
+    return (alone[0]._replace(name=to_name(settings.transform_fqdn(fqdn))),)
 
 
 class Tried:
@@ -7479,7 +7483,7 @@ class Waiter:
         config, sets = settings.config, ()
         if config.has_nameservers and settings.transform_fqdn is None:
             if not config.sets or config.conf.rotate:
-                of_the_system = [to_set(settings, each, b'') for each in sets_of(config.conf)]
+                of_the_system = [to_set(settings, each, b'')[0] for each in sets_of(config.conf)]
                 config.sets = (*of_the_system, None)
             sets = config.sets
         begun: tuple[Lookup, ...] = ()
@@ -7505,13 +7509,13 @@ class Waiter:
     async def fetch(self) -> None:
         """Gets the next set from the caller's get_nameservers, for the lookups that want one."""
         settings = self.settings
-        each = None  # the end of the sets
+        fetched: tuple[NameserverSet | None] = (None,)  # the end of the sets
         is_new = self.generator is None
         token = FETCHING.set(self.fetching + self.lookups)
         try:
             if is_new:
                 self.generator = settings.get_nameservers(self.fqdn)
-            each = to_set(settings, await anext(self.generator), self.fqdn)
+            fetched = to_set(settings, await anext(self.generator), self.fqdn)
         except StopAsyncIteration:
             pass
         except Exception as error:  # from the caller's function: all waiters get it
@@ -7522,8 +7526,8 @@ class Waiter:
         wanted, self.wanted = self.wanted, ()
         for lookup in self.lookups:  # one that does not need it now finds it later
             if lookup.outcome is None and (lookup in wanted or lookup.waiters[0] is self):
-                if each is not None or lookup.sets or is_new:
-                    lookup.sets += (each,)
+                if fetched[0] is not None or lookup.sets or is_new:
+                    lookup.sets += fetched
                 else:  # it joined this one, whose fetcher left before the first set
                     self.generator = None  # this one has ended: a new one has sets for it
         advance = Lookup.advance if len(settings.lookups) <= MIN_BATCH else Lookup.advance_soon
@@ -8057,8 +8061,7 @@ def Resolver(
                     return records
         qtypes = RESOLVABLE.get(qtype) or check_type(qtype)
         outcomes: Outcomes = {}
-        now = get_running_loop().time()
-        if config.search or not config.since <= now < config.due:
+        if config.search or not config.since <= get_running_loop().time() < config.due:
             await resolve_name(settings, name, qtypes, outcomes)
         else:
             await resolve_types(settings, to_name(name), qtypes, outcomes, name)

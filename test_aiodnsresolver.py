@@ -12102,7 +12102,8 @@ def test_a_nameserver_is_the_same_whatever_its_timeout_is_and_few_are_known(monk
     settings = module.to_settings(no_host, asking(), mix_case)
 
     def to_set(timeout, number):
-        return module.to_set(settings, (timeout, (f'192.0.2.{number}', 53)), b'x')
+        (each,) = module.to_set(settings, (timeout, (f'192.0.2.{number}', 53)), b'x')
+        return each
 
     sets = [to_set(timeout, 1) for timeout in range(10)]
     assert [each.timeout for each in sets] == [*range(10)]
