@@ -7022,7 +7022,8 @@ class Lookup:
         limit = self.resources.limit
         if self in limit.queue or self.is_waiting():
             return False
-        if self.free_up() or limit.acquire():  # of a stream that is idle now
+        # Before it has sent anything, as when many ask at once, it has nothing to free up.
+        if self.exchanges and (self.free_up() or limit.acquire()):  # of a stream that is idle now
             return True
         self.stop_timer()
         limit.enqueue(self, self.permit == IS_NEXT)
