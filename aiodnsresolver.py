@@ -4961,7 +4961,7 @@ class DatagramExchange:
         while left > 0:  # each turn reads a datagram
             try:
                 octets = self.sock.recv(MAX_MESSAGE)
-                left -= len(octets) + MAX_MESSAGE / MAX_READS
+                left -= len(octets) + MAX_MESSAGE // MAX_READS + 1
                 outcome = self.read(self.query, octets, self.sent_at)
             except BlockingIOError:
                 return
@@ -5224,7 +5224,7 @@ class Stream(Pipeline):
                 return
             if not octets:
                 raise ConnectionResetError(errno.ECONNRESET, 'The server closed the connection')
-            left -= len(octets) + size / MAX_READS
+            left -= len(octets) + size // MAX_READS + 1
             try:
                 self.take(octets if self.tls is None else self.tls.unwrap(octets))
             finally:
@@ -6721,6 +6721,7 @@ class Tried:
     is_doubted = False  # it said that the name is absent, which is to be checked in lower case
     absence: NegativeAnswer | None = None  # that it said
     was_late = False  # it answered others, so this query is asked alone
+    shortage = 0, 0.0  # of descriptors: at which set, and when it was found first
 
 
 UNTRIED = Tried()  # never changed
@@ -6761,7 +6762,7 @@ class Lookup:
     """The state of asking for one name and one type."""
 
     __slots__ = (
-        'attempts context current exchanges fallback fqdn give_up_at key loop outcome permit'
+        'attempts context current exchanges fallback fqdn key loop outcome permit'
         ' resources sets settings skipped taken timer tried unsent waiters'
     ).split()
 
@@ -6792,9 +6793,8 @@ class Lookup:
         # Sets that seemed unresponsive; None once these are asked, at the end.
         self.skipped: tuple[NameserverSet, ...] | None = ()
         # All that may still bring a reply; those to the current set come last.
-        self.exchanges: list[Exchange] = []
+        self.exchanges: tuple[Exchange, ...] = ()
         self.timer: float | None = None  # the length of the timeout that is running
-        self.give_up_at = 0.0  # when to stop waiting for a descriptor
         self.permit: int = NO_PERMIT
         self.attempts = 0
         self.fallback: Known | Failures = NO_FAILURES  # what is told if there is no answer
@@ -6892,15 +6892,12 @@ class Lookup:
                 elif not self.unsent:
                     # It waits until the checks of others have ended, which may need its permits.
                     self.release_permit()
-                    while self.exchanges:  # each turn closes one
-                        self.exchanges.pop().close()
-                    return
+                    return self.close_exchanges()
             elif self.taken == len(self.sets) < MAX_SETS:
                 return self.request_set()
             elif self.taken < MAX_SETS and (each := self.sets[self.taken]) is not None:
                 self.taken += 1
                 self.current = each
-                self.give_up_at = 0.0
                 self.unsent = UNDECIDED if each.servers else ()
             elif self.skipped:
                 self.sets, self.taken, self.skipped = (*self.skipped, None), 0, None
@@ -6952,8 +6949,8 @@ class Lookup:
             pending = self.exchange_on_stream(server)
             if pending is not None:  # this may still be answered
                 pending.asked_set = self.current
-                self.exchanges.remove(pending)
-                self.exchanges.append(pending)
+                self.remove(pending)
+                self.exchanges += (pending,)
             elif self.tried.get(server, UNTRIED).failures < MAX_FAILURES:
                 self.unsent += ((server, STREAM if server.is_stream else DATAGRAM),)
 
@@ -7002,7 +6999,7 @@ class Lookup:
             self.fail(server, error, way != DATAGRAM)
             return True
         exchange.asked_set = self.current
-        self.exchanges.append(exchange)
+        self.exchanges += (exchange,)
         if stream is None:
             self.permit = NO_PERMIT
         if self.context is not None:
@@ -7033,12 +7030,19 @@ class Lookup:
         """Closes the oldest socket, whose permit is the caller's then, or gives up all streams."""
         for exchange in self.exchanges:
             if isinstance(exchange, DatagramExchange):
-                self.exchanges.remove(exchange)
+                self.remove(exchange)
                 exchange.close_keeping_permit()
                 return True
-        while self.exchanges:  # each turn closes one, whose stream may become idle
-            self.exchanges.pop().close()
+        self.close_exchanges()  # a stream may become idle
         return False
+
+    def remove(self, exchange: Exchange) -> None:
+        self.exchanges = tuple([each for each in self.exchanges if each is not exchange])
+
+    def close_exchanges(self) -> None:
+        exchanges, self.exchanges = self.exchanges, ()
+        for exchange in exchanges:
+            exchange.close()
 
     def on_permit(self) -> None:
         self.permit = HAS_PERMIT
@@ -7052,9 +7056,11 @@ class Lookup:
     def wait_for_descriptor(self, server: Server, way: int, error: OSError) -> bool:
         """Waits for a descriptor, for at most one timeout: the nameserver is not to blame."""
         now = self.loop.time()
-        self.give_up_at = self.give_up_at or now + self.current.timeout
+        tried = self.tried_with(server)
+        if tried.shortage[0] != self.taken:
+            tried.shortage = self.taken, now
         is_waiting = self.is_waiting()
-        if not is_waiting and now >= self.give_up_at:
+        if not is_waiting and now >= tried.shortage[1] + self.current.timeout:
             self.note(error, server, way != DATAGRAM)
             return True
         # It keeps the permit: without a descriptor others could not use it either.
@@ -7116,7 +7122,6 @@ class Lookup:
             is_due = not is_stream and now >= case.confirmed_at + CONFIRM_AGAIN_SECONDS
             if is_due and has_capital(exchange.query):
                 case.confirm(now)
-            self.exchanges.remove(exchange)
             return self.finish(outcome)
         self.take(exchange, outcome, now)
 
@@ -7124,8 +7129,8 @@ class Lookup:
         """Takes an outcome that is no answer, or an answer that teaches something."""
         server, is_stream = exchange.server, exchange.is_stream
         is_last = is_stream or not isinstance(outcome, CaseMismatch)  # else the socket listens on
-        if is_last and exchange in self.exchanges:
-            self.exchanges.remove(exchange)
+        if is_last:
+            self.remove(exchange)
         if isinstance(outcome, CaseMismatch):
             if isinstance(exchange, DatagramExchange):
                 exchange.dropped = BadResponse(OTHER_CASE)
@@ -7179,7 +7184,8 @@ class Lookup:
             return
         exchange.listens_until = exchange.sent_at + exchange.asked_set.timeout
         exchange.asked_set = NO_SET
-        self.exchanges.sort(key=lambda each: each.asked_set is self.current)
+        by_age = sorted(self.exchanges, key=lambda each: each.asked_set is self.current)
+        self.exchanges = tuple(by_age)
         tried = self.tried_with(exchange.server)
         if error.rcode in REFUSES_EDNS and exchange.query.has_edns and not tried.lacks_edns:
             tried.lacks_edns = 'silent'  # as if it had been silent: three names in a row prove it
@@ -7452,8 +7458,7 @@ class Lookup:
             limit.queue.pop(self, None)
         if self.permit:
             self.release_permit()
-        while self.exchanges:  # each turn closes one
-            self.exchanges.pop().close()
+        self.close_exchanges()
 
 
 # The lookups that this task fetches nameservers for: joining one of them would deadlock.
