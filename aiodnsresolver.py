@@ -1406,11 +1406,12 @@ def set_bits(octets: bytes, numbers: Iterable[int]) -> Iterator[int]:
 
 
 @functools.cache
-def types_of_window(window: int) -> Sequence[int]:
-    """Returns the types whose bits a window of a bitmap has (RFC 4034 4.1.2)."""
-    numbers = range(window << 8, window + 1 << 8)
-    is_unknown = TYPE_OF.keys().isdisjoint(numbers)  # nearly all windows are
-    return numbers if is_unknown else [TYPE_OF.get(number, number) for number in numbers]
+def types_of_window(window: int) -> list[int]:
+    """Returns the types whose bits a window of a bitmap has (RFC 4034 4.1.2).
+
+    All values share these: otherwise a message of 64 KB might make half a million numbers.
+    """
+    return [TYPE_OF.get(number, number) for number in range(window << 8, window + 1 << 8)]
 
 
 def are_increasing(keys: Sequence[int]) -> bool:
@@ -1652,7 +1653,8 @@ class Prefix:
         start = offset + 4
         offset = start + (size & 0x7F)
         octets = data[start:offset]
-        self.check(family, prefix, octets)
+        if octets or prefix > 32 or family not in ADDRESS_FAMILIES:  # else any would do
+            self.check(family, prefix, octets)
         afdpart: Any = octets
         if kind := ADDRESS_FAMILIES.get(family):
             afdpart = kind.family(int.from_bytes(octets.ljust(kind.size, b'\0'), 'big'))
