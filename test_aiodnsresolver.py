@@ -22038,10 +22038,10 @@ def test_a_terminal_is_shown_how_far_the_benchmark_is(bar, second):
 @pytest.mark.servers
 @pytest.mark.parametrize('bar', ['plain', 'tqdm'])
 def test_a_bar_of_the_benchmark_is_cleared_by_an_interruption(bar):
-    words = 'parse-a', '--peers', 'ours', '--rounds', '9999'
+    words = 'parse-a', '--peers', 'ours', '--rounds', '999'
     arguments = {'stdout': subprocess.DEVNULL, 'code': BENCH_ON_A_TERMINAL}
     with on_a_terminal(bar, *words, **arguments) as (process, terminal):
-        shown = shown_by(terminal, b'round 2 of 9999')
+        shown = shown_by(terminal, b'round 2 of 999')
         os.write(terminal, b'\x03')  # Ctrl-C
         shown += shown_by(terminal)
         assert process.wait(ENDS_WITHIN) == 130
