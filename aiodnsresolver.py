@@ -6723,7 +6723,8 @@ class Tried:
     is_doubted = False  # it said that the name is absent, which is to be checked in lower case
     absence: NegativeAnswer | None = None  # that it said
     was_late = False  # it answered others, so this query is asked alone
-    shortage = 0, 0.0  # of descriptors: at which set, and when it was found first
+    # Of descriptors: at which set (negative: a skipped one), and when it was found first.
+    shortage = 0, 0.0
 
 
 UNTRIED = Tried()  # never changed
@@ -7058,11 +7059,13 @@ class Lookup:
     def wait_for_descriptor(self, server: Server, way: int, error: OSError) -> bool:
         """Waits for a descriptor, for at most one timeout: the nameserver is not to blame."""
         now = self.loop.time()
-        tried = self.tried_with(server)
-        if tried.shortage[0] != self.taken:
-            tried.shortage = self.taken, now
+        at = self.taken if self.skipped is not None else -self.taken
+        # By any nameserver of the set: all of them share one timeout.
+        found = [each.shortage[1] for each in self.tried.values() if each.shortage[0] == at]
+        since = min(found, default=now)
+        self.tried_with(server).shortage = at, since
         is_waiting = self.is_waiting()
-        if not is_waiting and now >= tried.shortage[1] + self.current.timeout:
+        if not is_waiting and now >= since + self.current.timeout:
             self.note(error, server, way != DATAGRAM)
             return True
         # It keeps the permit: without a descriptor others could not use it either.

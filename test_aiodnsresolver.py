@@ -15179,6 +15179,42 @@ async def test_a_lack_of_descriptors_is_waited_out_for_one_timeout():
         await server.asked(2)
 
 
+@in_one_way
+async def test_a_lack_of_descriptors_is_waited_out_for_one_timeout_by_a_set_of_several():
+    async with Nameserver(echo) as first, Nameserver(echo) as second:
+
+        async def get_nameservers(fqdn):
+            yield 0.5, first.nameserver, second.nameserver
+
+        resolve, _ = Resolver(no_host, get_nameservers)
+        began = asyncio.get_running_loop().time()
+        with no_descriptors_left():
+            error = await raised_by(in_time(resolve('x.example', TYPES.A)))
+        assert (type(error), error.errno) == (SocketError, errno.EMFILE)
+        assert asyncio.get_running_loop().time() - began < 0.75
+
+
+@in_one_way
+async def test_a_lack_of_descriptors_is_waited_out_again_when_the_skipped_are_asked():
+    async with Nameserver(silent) as server:
+        resolve, _ = Resolver(no_host, asking(server.nameserver, rounds=2))
+        with no_descriptors_left():
+            task = asyncio.ensure_future(resolve('x.example', TYPES.A))
+            await settle()
+            turn(0.1)
+            await settle()
+        turn(0.05)
+        await settle()
+        await server.asked(1)
+        now_saying(server, echo)
+        with no_descriptors_left():
+            turn(0.5)  # it is unresponsive now, so its second round is the last of all
+            await settle()
+            assert not task.done()
+        turn(0.05)
+        assert texts(await in_time(task)) == ['192.0.2.1']
+
+
 EVERY_CALL = """
 import asyncio, logging, os, resource, socket, ssl, sys
 import aiodnsresolver
