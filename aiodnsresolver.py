@@ -919,8 +919,9 @@ def to_name(name: str | bytes) -> bytes:
         raise TypeError(f'A name has to be str or bytes, not {type(name).__name__}')
     if len(name) < MAX_NAME - 1 and HOST_NAME.fullmatch(name):
         return name.removesuffix(b'.')
-    if CANONICAL.fullmatch(name) and size_of_name(name) <= MAX_NAME:
-        return name
+    is_canonical = len(name) <= MAX_PRESENTATION and CANONICAL.fullmatch(name)
+    if is_canonical and size_of_name(name) <= MAX_NAME:
+        return bytes(name)  # without `expires_at`, if it is rdata
     return b'.'.join([escape_label(label) for label in split_name(name)])
 
 

@@ -967,6 +967,19 @@ def test_a_name_has_many_spellings_and_one_canonical(spelling, canonical, octets
     assert module.pack_name(name) == module.pack_canonical(name) == packed
     assert module.parse_name(packed, 0, 0, {}) == (name, len(packed))
     assert len(packed) <= 255
+    if isinstance(spelling, bytes):
+        assert type(module.to_name(module.BytesExpiresAt(spelling, 1.0))) is bytes
+
+
+def test_a_name_that_is_much_too_long_is_refused_for_its_length_alone():
+    name = b'a.' * 100_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidName, match='A name of 200000 octets is too long'):
+            module.to_name(name)
+        assert tracemalloc.get_traced_memory()[1] < len(name)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
