@@ -9000,8 +9000,9 @@ def resolver_for(options: Any) -> Resolve:
         for _ in range(5):
             yield (options.timeout or 2.5) / 5, options.nameserver
 
-    if options.nameserver:  # then hosts is not used
-        get_host = functools.partial(get_host_from_etc_hosts, path=os.devnull)
+    if options.nameserver:  # then hosts is not used: a file that is missing is empty
+        # Not the null device: on macOS and the BSDs it changes whenever anybody writes to it.
+        get_host = functools.partial(get_host_from_etc_hosts, path='')
         return Resolver(get_host, get_nameservers)[0]
     if options.tcp:
         os.environ['RES_OPTIONS'] = f'{os.environ.get("RES_OPTIONS", "")} use-vc'
@@ -9075,7 +9076,7 @@ async def run_file(options: Any, printer: Printer) -> None:
     """
     import gc
 
-    gc.set_threshold(5000, 1)  # not 700: questions in flight are thousands of objects, not garbage
+    gc.set_threshold(5000, 1)  # not 700 or 2000: questions in flight are many objects, no garbage
     resolve = resolver_for(options)
     total = format_meter = None
     if is_terminal := sys.stderr.isatty():

@@ -20896,6 +20896,21 @@ def at(server):
     return f'@[{address}]:{port}' if ':' in address else f'@{address}:{port}'
 
 
+@in_one_way
+async def test_a_null_device_that_changes_does_not_empty_the_cache(monkeypatch, tmp_path):
+    null = tmp_path / 'null'  # on macOS and the BSDs it changes whenever anybody writes to it
+    null.touch()
+    monkeypatch.setattr(os, 'devnull', str(null))
+    async with Nameserver(echo) as server:
+        url = f'udp://127.0.0.1:{server.port}'
+        resolve = module.resolver_for(types.SimpleNamespace(nameserver=url, timeout=None))
+        for times in (1, 2):
+            await resolve('x.example', TYPES.A)
+            os.utime(null, (times, times))
+            turn(module.STAT_SECONDS)
+        await server.asked(1)
+
+
 def test_the_command_line_prints_the_address_of_localhost():
     assert command('localhost') == (0, '127.0.0.1\n', '')
 
