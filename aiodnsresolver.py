@@ -898,9 +898,10 @@ def idna_label(label: str) -> bytes:
     return octets
 
 
-def size_of_name(name: bytes) -> int:
-    """Returns how many octets a name in presentation form, but not the root, has on the wire."""
-    return len(name if len(name) + 2 <= MAX_NAME else ESCAPE.sub(b'x', name)) + 2
+def fits_on_wire(name: bytes) -> bool:
+    """Whether a name with valid labels and escapes has at most MAX_NAME octets on the wire."""
+    # Without escapes, it has two octets more there than in presentation form.
+    return len(name) + 2 <= MAX_NAME or len(ESCAPE.sub(b'x', name)) + 2 <= MAX_NAME
 
 
 def to_name(name: str | bytes) -> bytes:
@@ -920,7 +921,7 @@ def to_name(name: str | bytes) -> bytes:
     if len(name) < MAX_NAME - 1 and HOST_NAME.fullmatch(name):
         return name.removesuffix(b'.')
     is_canonical = len(name) <= MAX_PRESENTATION and CANONICAL.fullmatch(name)
-    if is_canonical and size_of_name(name) <= MAX_NAME:
+    if is_canonical and fits_on_wire(name):
         return bytes(name)  # without `expires_at`, if it is rdata
     return b'.'.join([escape_label(label) for label in split_name(name)])
 
@@ -2346,7 +2347,7 @@ def names_to_ask(name: bytes, search: Iterable[bytes], ndots: int) -> tuple[byte
     below = []
     for domain in search:
         each = name + b'.' + domain if domain else name
-        if size_of_name(each) <= MAX_NAME:
+        if fits_on_wire(each):
             below.append(each)
     in_order = [name, *below] if dots_in(name) >= ndots else [*below, name]
     return tuple(dict.fromkeys(in_order))
@@ -2714,7 +2715,7 @@ def follow_aliases(
         if after != end:
             raise MalformedMessage(f'The rdata at {start} is not exactly one name')
         name = b'.'.join(filter(None, (below, target.lower())))
-        if size_of_name(name) > MAX_NAME:
+        if not fits_on_wire(name):
             raise BadResponse(f'A DNAME makes a name longer than {MAX_NAME} octets')
         least_ttl = min(least_ttl, ttl)
     raise CnameChainTooLong(f'There are more than {MAX_CNAMES} aliases')
