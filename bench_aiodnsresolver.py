@@ -213,6 +213,10 @@ def zone_octets(name: bytes, count: int) -> Iterator[bytes]:
     yield struct.pack('!5H', 0x8400, 1, len(records), 0, 0) + question + b''.join(records)
 
 
+# --- Hostile replies ---------------------------------------------------------
+#
+
+
 # Replies that are dear to read. Each is of the name `hNNNNNNNNN.hold`, whose first two digits are
 # the shape and the last five the size: what is asked for is what is sent. The type that is asked
 # for is what the shape begins with, or A.
@@ -377,6 +381,58 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     'OPT of empty options': empty_options,
     'QUERY of many questions': many_questions,
 }
+
+
+# --- Processes ---------------------------------------------------------------
+
+
+# The C library knows no other port than 53, and no other resolv.conf than this one.
+SYSTEM_ADDRESS = '127.0.53.53'
+RESOLV_CONF = f"""\
+nameserver {SYSTEM_ADDRESS}
+options timeout:{TRY_SECONDS:.0f} attempts:{TRIES}
+"""
+SYSTEM_FILES = {'resolv.conf': RESOLV_CONF, 'nsswitch.conf': 'hosts: dns\n'}
+# In a mount namespace of its own: nothing of the machine is changed for anyone else.
+MOUNT = """\
+mount --bind "$0/resolv.conf" /etc/resolv.conf &&
+mount --bind "$0/nsswitch.conf" /etc/nsswitch.conf && exec "$@"
+"""
+
+
+def tied(command: list[str]) -> list[str]:
+    """Returns a command whose process ends when this one does, even if this one is killed."""
+    setpriv = shutil.which('setpriv')
+    return [setpriv, '--pdeathsig', 'KILL', *command] if setpriv else command
+
+
+def in_private(folder: Path, command: list[str]) -> list[str]:
+    """Returns a command for which the files in the folder are those of the system."""
+    return ['unshare', '--mount', 'sh', '-c', MOUNT, str(folder), *command]
+
+
+def run_program(words: list[str], lines: list[str]) -> str:
+    """Returns what a program makes of these lines."""
+    text = ''.join(f'{line}\n' for line in lines)
+    return subprocess.check_output(words, input=text, text=True, timeout=ROUND_SECONDS)
+
+
+def used_seconds() -> float:
+    """Returns the CPU time of this process and of those that it started."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def pick_cores() -> tuple[set[int], set[int]]:
+    """Returns the cores of the nameserver and of the peers, or none if there is only one."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+    return ({cores[0]}, {*cores[1:]}) if len(cores) > 1 else (set(), set())
+
+
+def pin(cores: set[int]) -> None:
+    """Has what is started from now on run on these cores, if any are given."""
+    if cores:
+        os.sched_setaffinity(0, cores)
 
 
 # --- The peers ---------------------------------------------------------------
@@ -613,10 +669,293 @@ def make_dig_names(port: int) -> Peer:
     return Peer(ask_many, None, str, lambda line: line == TEXT, takes_all=True)
 
 
-def run_program(words: list[str], lines: list[str]) -> str:
-    """Returns what a program makes of these lines."""
-    text = ''.join(f'{line}\n' for line in lines)
-    return subprocess.check_output(words, input=text, text=True, timeout=ROUND_SECONDS)
+# Octets to message, message to octets, and how many records a message has.
+Codec = tuple[Callable[[bytes], Any], Callable[[Any], bytes], Callable[[Any], int]]
+
+
+def module_codec() -> Codec:
+    """Returns that of ours and upstream's, which have the same names."""
+    module = import_module('aiodnsresolver')
+    return module.parse, module.pack, lambda m: len(m.an) + len(m.ns) + len(m.ar)
+
+
+def dnspython_codec() -> Codec:
+    """Returns that of dnspython."""
+    from dns.message import Message, from_wire
+
+    def count(message: Message) -> int:
+        return sum(len(rrset) for section in message.sections[1:] for rrset in section)
+
+    return from_wire, Message.to_wire, count
+
+
+def make_parser(get_codec: Callable[[], Codec], octets: bytes, port: int) -> Peer:
+    """Octets to message, without awaiting."""
+    parse, _, count = get_codec()
+    records = sum(octets[7:13:2])
+    return Peer(parse, None, lambda _: octets, lambda message: count(message) == records)
+
+
+def make_packer(get_codec: Callable[[], Codec], octets: bytes, port: int) -> Peer:
+    """Message to octets, without awaiting."""
+    parse, pack, count = get_codec()
+    records = sum(octets[7:13:2])
+    return Peer(pack, None, lambda _: parse(octets), lambda reply: count(parse(reply)) == records)
+
+
+def make_reader(get_codec: Callable[[], Codec], port: int) -> Peer:
+    """Octets to message, as a hostile nameserver would send them."""
+    parse = get_codec()[0]
+
+    async def ask(octets: bytes, _: object) -> Any:
+        return parse(octets)
+
+    return Peer(ask, None, lambda name: hostile_octets(query_octets(name)), bool)
+
+
+def make_importer(module: str, port: int) -> Peer:
+    """The CPU seconds of importing a module, in a new process that has asyncio already."""
+    lines = (
+        f'import asyncio, sys, time; sys.path.insert(0, {sys.path[0]!r})',
+        f'start = time.process_time(); import {module}; print(time.process_time() - start)',
+    )
+    command = [sys.executable, '-c', '\n'.join(lines)]
+    return Peer(lambda _: float(subprocess.check_output(command)), None, str, bool)
+
+
+def make_transfer(port: int) -> Peer:
+    """This module's transfer as a stream: the answer is how many records came."""
+    module = import_module('aiodnsresolver')
+
+    async def ask(name: str, _: object) -> int:
+        changes = module.transfer('127.0.0.1', name, port=port, timeout=TRY_SECONDS)
+        return sum([len(each.added) async for each in changes]) - 1
+
+    return Peer(ask, None, str, bool)
+
+
+def make_transfer_to_zone(port: int) -> Peer:
+    """This module's transfer into a zone."""
+    module = import_module('aiodnsresolver')
+
+    async def ask(name: str, _: object) -> Any:
+        zone = module.Zone(name)
+        await module.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
+        return zone
+
+    return Peer(ask, None, str, bool)
+
+
+def make_dnspython_transfer(port: int) -> Peer:
+    """The same of dnspython, which has no other."""
+    import dns.asyncquery
+    import dns.zone
+
+    async def ask(name: str, _: object) -> Any:
+        zone = dns.zone.Zone(name)
+        await dns.asyncquery.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
+        return zone.iterate_rdatas()
+
+    return Peer(ask, None, str, bool)
+
+
+def make_blastdns_transfer(port: int) -> Peer:
+    """The same of blastdns: a list of texts, with both SOAs."""
+    import blastdns
+
+    async def ask(name: str, _: object) -> Any:
+        records = await blastdns.zone_transfer(f'127.0.0.1:{port}', name, TRY_SECONDS)
+        return records[:-1]
+
+    return Peer(ask, None, str, bool)
+
+
+def make_dig(port: int) -> Peer:
+    """The whole process of dig, which prints what comes."""
+
+    async def ask(name: str, _: object) -> int:
+        words = ['dig', '@127.0.0.1', '-p', str(port), '+onesoa', '+noall', '+answer']
+        return subprocess.check_output([*words, name, 'AXFR']).count(b'\n') - 1
+
+    return Peer(ask, None, str, bool)
+
+
+# Requests by aiohttp to a server on the loopback, which has the nameserver's port.
+HTTP_ADDRESS = '127.0.0.2'
+HTTP_BODY = b'hello\n'
+HTTP_NAMES = 200  # among which the requests of a round go round
+KEPT: dict[str, Any] = {}  # what a connector does unless told otherwise
+# A connection and a question to the resolver for each request.
+CLOSED = {'use_dns_cache': False, 'force_close': True}
+
+
+def module_host_resolver(port: int) -> Any:
+    """Returns this module's resolver for aiohttp."""
+    return import_module('aiodnsresolver').AioHttpDnsResolver(**as_configured(port))
+
+
+def aiodns_host_resolver(port: int) -> Any:
+    """Returns aiohttp's resolver that asks by aiodns."""
+    from aiohttp import AsyncResolver
+
+    where = {'nameservers': ['127.0.0.1'], 'udp_port': port, 'tcp_port': port}
+    return AsyncResolver(timeout=TRY_SECONDS, tries=TRIES, **where)
+
+
+def system_host_resolver(port: int) -> Any:
+    """Returns aiohttp's resolver that calls getaddrinfo in the loop's threads."""
+    from aiohttp import ThreadedResolver
+
+    return ThreadedResolver()
+
+
+def constant_host_resolver(port: int) -> Any:
+    """Returns a resolver that knows the address: the floor of a request."""
+    from aiohttp.abc import AbstractResolver, ResolveResult
+
+    found = {'host': HTTP_ADDRESS, 'family': socket.AF_INET, 'proto': 0, 'flags': 0}
+
+    class ConstantResolver(AbstractResolver):
+        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+            return [ResolveResult(hostname=host, port=port, **found)]
+
+        async def close(self) -> None:
+            pass
+
+    return ConstantResolver()
+
+
+def make_requester(make: Callable[[int], Any], options: dict[str, Any], port: int) -> Peer:
+    """A session of aiohttp whose connector has a resolver, and is else as by default."""
+    import aiohttp
+
+    resolver = make(port)
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver, **options))
+
+    def prepare(name: str) -> str:
+        """Returns a URL. The first request of a round, which is not timed, has its own name."""
+        label, _, zone = name.partition('.')
+        tag, _, number = label.rpartition('-')
+        host = f'{tag}-{int(number) and int(number) % HTTP_NAMES + 1}.{zone}'
+        return f'http://{host}:{port}/'
+
+    async def ask(url: str, _: object) -> tuple[int, bytes]:
+        async with session.get(url) as response:
+            return response.status, await response.read()
+
+    async def close() -> None:
+        await session.close()
+        await resolver.close()
+
+    return Peer(ask, None, prepare, lambda reply: reply == (200, HTTP_BODY), close)
+
+
+def by_requests(options: dict[str, Any]) -> dict[str, Make]:
+    """Returns the peers that resolve for aiohttp."""
+    resolvers = {
+        'ours': module_host_resolver,
+        'aiodns': aiodns_host_resolver,
+        'getaddrinfo': system_host_resolver,
+        'floor': constant_host_resolver,
+    }
+    return {peer: partial(make_requester, make, options) for peer, make in resolvers.items()}
+
+
+# Names by the hundred thousand, each by a process of its own that is measured as a whole: it
+# reads names from a file, and writes to another file a line for each.
+BULK_THREADS = 64
+BULK_CODE = """\
+from __future__ import annotations
+import atexit, sys
+def print_peak():
+    with open('/proc/self/status') as file:
+        print(file.read().partition('VmHWM:')[2].split()[0], file=sys.stderr)
+atexit.register(print_peak)
+"""
+BULK_LOOP = f"""\
+import asyncio, socket
+TRY_SECONDS, TRIES, BULK_THREADS = {TRY_SECONDS}, {TRIES}, {BULK_THREADS}
+"""
+
+
+async def print_addresses(ask: Callable[[str], Awaitable[str]], at_once: int) -> None:
+    """Prints the names that standard input has and their addresses, asking for so many at once."""
+    names = map(str.rstrip, sys.stdin)
+
+    async def work() -> None:
+        for name in names:
+            try:
+                print(name, await ask(name))
+            except Exception as error:
+                print(name, error)
+
+    await asyncio.gather(*[work() for _ in range(at_once)])
+
+
+async def bulk_aiodns(port: int, at_once: int) -> None:
+    """The loop around aiodns that people write."""
+    import aiodns
+
+    resolver = aiodns.DNSResolver(
+        nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES
+    )
+
+    async def ask(name: str) -> str:
+        address: str = (await resolver.query_dns(name, 'A')).answer[0].data.addr
+        return address
+
+    await print_addresses(ask, at_once)
+    await resolver.close()
+
+
+async def bulk_getaddrinfo(port: int, at_once: int) -> None:
+    """The same around getaddrinfo in so many threads: with six, as by default, it is slower."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(BULK_THREADS))
+
+    async def ask(name: str) -> str:
+        kind = socket.SOCK_DGRAM
+        found = await loop.getaddrinfo(name, None, family=socket.AF_INET, type=kind)
+        return str(found[0][4][0])
+
+    await print_addresses(ask, at_once)
+
+
+def bulk_command_line(port: int, at_once: int) -> str:
+    """Returns the code of our command line, which sends each line on its way at once."""
+    words = ['-f', '-', '--concurrency', str(at_once)]
+    words += [f'@127.0.0.1:{port}'] if as_configured(port) else []
+    lines = (
+        f'sys.path.insert(0, {sys.path[0]!r}); sys.argv[1:] = {words!r}',
+        'import aiodnsresolver; sys.exit(aiodnsresolver.main())',
+    )
+    return '\n'.join(lines)
+
+
+def bulk_loop(main: Callable[..., Any], port: int, at_once: int) -> str:
+    """Returns the code of one of these loops, which imports no more than it needs."""
+    sources = [inspect.getsource(each) for each in (print_addresses, main)]
+    return '\n'.join([BULK_LOOP, *sources, f'asyncio.run({main.__name__}({port}, {at_once}))'])
+
+
+def make_bulk(make_code: Callable[[int, int], str], port: int) -> Peer:
+    """A process that looks up the names in a file: what it writes, and its peak in bytes."""
+
+    def ask(names: Any, at_once: int) -> tuple[list[str], int]:
+        with tempfile.TemporaryFile('w+') as found, tempfile.TemporaryFile('w+') as log:
+            code = BULK_CODE + (make_code(port, at_once) if at_once else '')
+            command = tied([sys.executable, '-c', code])
+            subprocess.run(command, stdin=names, stdout=found, stderr=log)
+            found.seek(0)
+            log.seek(0)
+            return found.readlines(), int(log.readlines()[-1]) * 1024
+
+    return Peer(ask, None, str, bool)
+
+
+# --- The floors --------------------------------------------------------------
 
 
 class SocketFloor:
@@ -888,118 +1227,7 @@ def make_dict_floor(port: int) -> Peer:
     return Peer(ask, 1, prepare, lambda reply: reply == [ADDRESS])
 
 
-# Octets to message, message to octets, and how many records a message has.
-Codec = tuple[Callable[[bytes], Any], Callable[[Any], bytes], Callable[[Any], int]]
-
-
-def module_codec() -> Codec:
-    """Returns that of ours and upstream's, which have the same names."""
-    module = import_module('aiodnsresolver')
-    return module.parse, module.pack, lambda m: len(m.an) + len(m.ns) + len(m.ar)
-
-
-def dnspython_codec() -> Codec:
-    """Returns that of dnspython."""
-    from dns.message import Message, from_wire
-
-    def count(message: Message) -> int:
-        return sum(len(rrset) for section in message.sections[1:] for rrset in section)
-
-    return from_wire, Message.to_wire, count
-
-
-def make_parser(get_codec: Callable[[], Codec], octets: bytes, port: int) -> Peer:
-    """Octets to message, without awaiting."""
-    parse, _, count = get_codec()
-    records = sum(octets[7:13:2])
-    return Peer(parse, None, lambda _: octets, lambda message: count(message) == records)
-
-
-def make_packer(get_codec: Callable[[], Codec], octets: bytes, port: int) -> Peer:
-    """Message to octets, without awaiting."""
-    parse, pack, count = get_codec()
-    records = sum(octets[7:13:2])
-    return Peer(pack, None, lambda _: parse(octets), lambda reply: count(parse(reply)) == records)
-
-
-def make_reader(get_codec: Callable[[], Codec], port: int) -> Peer:
-    """Octets to message, as a hostile nameserver would send them."""
-    parse = get_codec()[0]
-
-    async def ask(octets: bytes, _: object) -> Any:
-        return parse(octets)
-
-    return Peer(ask, None, lambda name: hostile_octets(query_octets(name)), bool)
-
-
-def make_importer(module: str, port: int) -> Peer:
-    """The CPU seconds of importing a module, in a new process that has asyncio already."""
-    lines = (
-        f'import asyncio, sys, time; sys.path.insert(0, {sys.path[0]!r})',
-        f'start = time.process_time(); import {module}; print(time.process_time() - start)',
-    )
-    command = [sys.executable, '-c', '\n'.join(lines)]
-    return Peer(lambda _: float(subprocess.check_output(command)), None, str, bool)
-
-
-def make_transfer(port: int) -> Peer:
-    """This module's transfer as a stream: the answer is how many records came."""
-    module = import_module('aiodnsresolver')
-
-    async def ask(name: str, _: object) -> int:
-        changes = module.transfer('127.0.0.1', name, port=port, timeout=TRY_SECONDS)
-        return sum([len(each.added) async for each in changes]) - 1
-
-    return Peer(ask, None, str, bool)
-
-
-def make_transfer_to_zone(port: int) -> Peer:
-    """This module's transfer into a zone."""
-    module = import_module('aiodnsresolver')
-
-    async def ask(name: str, _: object) -> Any:
-        zone = module.Zone(name)
-        await module.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
-        return zone
-
-    return Peer(ask, None, str, bool)
-
-
-def make_dnspython_transfer(port: int) -> Peer:
-    """The same of dnspython, which has no other."""
-    import dns.asyncquery
-    import dns.zone
-
-    async def ask(name: str, _: object) -> Any:
-        zone = dns.zone.Zone(name)
-        await dns.asyncquery.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
-        return zone.iterate_rdatas()
-
-    return Peer(ask, None, str, bool)
-
-
-def make_blastdns_transfer(port: int) -> Peer:
-    """The same of blastdns: a list of texts, with both SOAs."""
-    import blastdns
-
-    async def ask(name: str, _: object) -> Any:
-        records = await blastdns.zone_transfer(f'127.0.0.1:{port}', name, TRY_SECONDS)
-        return records[:-1]
-
-    return Peer(ask, None, str, bool)
-
-
-def make_dig(port: int) -> Peer:
-    """The whole process of dig, which prints what comes."""
-
-    async def ask(name: str, _: object) -> int:
-        words = ['dig', '@127.0.0.1', '-p', str(port), '+onesoa', '+noall', '+answer']
-        return subprocess.check_output([*words, name, 'AXFR']).count(b'\n') - 1
-
-    return Peer(ask, None, str, bool)
-
-
-# --- The workloads -----------------------------------------------------------
+# --- What is measured --------------------------------------------------------
 #
 # What is done with a peer in one round, and what is measured of it.
 
@@ -1236,12 +1464,6 @@ async def measure_flight(peer: Peer, names: list[str], at_once: int) -> Round:
     return Round(cost, correct, len(names))
 
 
-def used_seconds() -> float:
-    """Returns the CPU time of this process and of those that it started."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
 def count_records(answer: Any) -> int:
     """Returns how many records came, but for the SOA: an answer is that number, or has them."""
     return answer if isinstance(answer, int) else sum(1 for _ in answer) - 1
@@ -1271,185 +1493,10 @@ async def measure_transfer(peer: Peer, names: list[str], at_once: int) -> Round:
     return Round((peak - before) / 1e6, count_records(answer), asked)
 
 
-# Requests by aiohttp to a server on the loopback, which has the nameserver's port.
-HTTP_ADDRESS = '127.0.0.2'
-HTTP_BODY = b'hello\n'
-HTTP_NAMES = 200  # among which the requests of a round go round
-KEPT: dict[str, Any] = {}  # what a connector does unless told otherwise
-# A connection and a question to the resolver for each request.
-CLOSED = {'use_dns_cache': False, 'force_close': True}
-
-
-def module_host_resolver(port: int) -> Any:
-    """Returns this module's resolver for aiohttp."""
-    return import_module('aiodnsresolver').AioHttpDnsResolver(**as_configured(port))
-
-
-def aiodns_host_resolver(port: int) -> Any:
-    """Returns aiohttp's resolver that asks by aiodns."""
-    from aiohttp import AsyncResolver
-
-    where = {'nameservers': ['127.0.0.1'], 'udp_port': port, 'tcp_port': port}
-    return AsyncResolver(timeout=TRY_SECONDS, tries=TRIES, **where)
-
-
-def system_host_resolver(port: int) -> Any:
-    """Returns aiohttp's resolver that calls getaddrinfo in the loop's threads."""
-    from aiohttp import ThreadedResolver
-
-    return ThreadedResolver()
-
-
-def constant_host_resolver(port: int) -> Any:
-    """Returns a resolver that knows the address: the floor of a request."""
-    from aiohttp.abc import AbstractResolver, ResolveResult
-
-    found = {'host': HTTP_ADDRESS, 'family': socket.AF_INET, 'proto': 0, 'flags': 0}
-
-    class ConstantResolver(AbstractResolver):
-        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-            return [ResolveResult(hostname=host, port=port, **found)]
-
-        async def close(self) -> None:
-            pass
-
-    return ConstantResolver()
-
-
-def make_requester(make: Callable[[int], Any], options: dict[str, Any], port: int) -> Peer:
-    """A session of aiohttp whose connector has a resolver, and is else as by default."""
-    import aiohttp
-
-    resolver = make(port)
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver, **options))
-
-    def prepare(name: str) -> str:
-        """Returns a URL. The first request of a round, which is not timed, has its own name."""
-        label, _, zone = name.partition('.')
-        tag, _, number = label.rpartition('-')
-        host = f'{tag}-{int(number) and int(number) % HTTP_NAMES + 1}.{zone}'
-        return f'http://{host}:{port}/'
-
-    async def ask(url: str, _: object) -> tuple[int, bytes]:
-        async with session.get(url) as response:
-            return response.status, await response.read()
-
-    async def close() -> None:
-        await session.close()
-        await resolver.close()
-
-    return Peer(ask, None, prepare, lambda reply: reply == (200, HTTP_BODY), close)
-
-
-def by_requests(options: dict[str, Any]) -> dict[str, Make]:
-    """Returns the peers that resolve for aiohttp."""
-    resolvers = {
-        'ours': module_host_resolver,
-        'aiodns': aiodns_host_resolver,
-        'getaddrinfo': system_host_resolver,
-        'floor': constant_host_resolver,
-    }
-    return {peer: partial(make_requester, make, options) for peer, make in resolvers.items()}
-
-
 async def time_warm(peer: Peer, names: list[str], at_once: int) -> Round:
     """The same as `time_at_once` for what has been asked for once before."""
     await ask_all(peer, [peer.prepare(name) for name in names], at_once)
     return await time_at_once(peer, names, at_once)
-
-
-# Names by the hundred thousand, each by a process of its own that is measured as a whole: it
-# reads names from a file, and writes to another file a line for each.
-BULK_THREADS = 64
-BULK_CODE = """\
-from __future__ import annotations
-import atexit, sys
-def print_peak():
-    with open('/proc/self/status') as file:
-        print(file.read().partition('VmHWM:')[2].split()[0], file=sys.stderr)
-atexit.register(print_peak)
-"""
-BULK_LOOP = f"""\
-import asyncio, socket
-TRY_SECONDS, TRIES, BULK_THREADS = {TRY_SECONDS}, {TRIES}, {BULK_THREADS}
-"""
-
-
-async def print_addresses(ask: Callable[[str], Awaitable[str]], at_once: int) -> None:
-    """Prints the names that standard input has and their addresses, asking for so many at once."""
-    names = map(str.rstrip, sys.stdin)
-
-    async def work() -> None:
-        for name in names:
-            try:
-                print(name, await ask(name))
-            except Exception as error:
-                print(name, error)
-
-    await asyncio.gather(*[work() for _ in range(at_once)])
-
-
-async def bulk_aiodns(port: int, at_once: int) -> None:
-    """The loop around aiodns that people write."""
-    import aiodns
-
-    resolver = aiodns.DNSResolver(
-        nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES
-    )
-
-    async def ask(name: str) -> str:
-        address: str = (await resolver.query_dns(name, 'A')).answer[0].data.addr
-        return address
-
-    await print_addresses(ask, at_once)
-    await resolver.close()
-
-
-async def bulk_getaddrinfo(port: int, at_once: int) -> None:
-    """The same around getaddrinfo in so many threads: with six, as by default, it is slower."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(BULK_THREADS))
-
-    async def ask(name: str) -> str:
-        kind = socket.SOCK_DGRAM
-        found = await loop.getaddrinfo(name, None, family=socket.AF_INET, type=kind)
-        return str(found[0][4][0])
-
-    await print_addresses(ask, at_once)
-
-
-def bulk_command_line(port: int, at_once: int) -> str:
-    """Returns the code of our command line, which sends each line on its way at once."""
-    words = ['-f', '-', '--concurrency', str(at_once)]
-    words += [f'@127.0.0.1:{port}'] if as_configured(port) else []
-    lines = (
-        f'sys.path.insert(0, {sys.path[0]!r}); sys.argv[1:] = {words!r}',
-        'import aiodnsresolver; sys.exit(aiodnsresolver.main())',
-    )
-    return '\n'.join(lines)
-
-
-def bulk_loop(main: Callable[..., Any], port: int, at_once: int) -> str:
-    """Returns the code of one of these loops, which imports no more than it needs."""
-    sources = [inspect.getsource(each) for each in (print_addresses, main)]
-    return '\n'.join([BULK_LOOP, *sources, f'asyncio.run({main.__name__}({port}, {at_once}))'])
-
-
-def make_bulk(make_code: Callable[[int, int], str], port: int) -> Peer:
-    """A process that looks up the names in a file: what it writes, and its peak in bytes."""
-
-    def ask(names: Any, at_once: int) -> tuple[list[str], int]:
-        with tempfile.TemporaryFile('w+') as found, tempfile.TemporaryFile('w+') as log:
-            code = BULK_CODE + (make_code(port, at_once) if at_once else '')
-            command = tied([sys.executable, '-c', code])
-            subprocess.run(command, stdin=names, stdout=found, stderr=log)
-            found.seek(0)
-            log.seek(0)
-            return found.readlines(), int(log.readlines()[-1]) * 1024
-
-    return Peer(ask, None, str, bool)
 
 
 class Bulk(NamedTuple):
@@ -1493,6 +1540,9 @@ async def measure_bulk(peer: Peer, names: list[str], at_once: int) -> Round:
     bulk = run_bulk(peer, names, at_once)
     rate = len(names) / bulk.seconds
     return Round((bulk.peak - bulk.base) / 1e6, bulk.correct, len(names), rate=rate)
+
+
+# --- The workloads -----------------------------------------------------------
 
 
 BY_BULK: dict[str, Make] = {
@@ -1780,12 +1830,6 @@ class Worker:
         self.log.close()
 
 
-def tied(command: list[str]) -> list[str]:
-    """Returns a command whose process ends when this one does, even if this one is killed."""
-    setpriv = shutil.which('setpriv')
-    return [setpriv, '--pdeathsig', 'KILL', *command] if setpriv else command
-
-
 # --- The nameserver ----------------------------------------------------------
 
 UNBOUND_CONF = """\
@@ -1819,18 +1863,6 @@ remote-control:
     control-enable: yes
     control-use-cert: no
     control-interface: "{folder}/control"
-"""
-# The C library knows no other port than 53, and no other resolv.conf than this one.
-SYSTEM_ADDRESS = '127.0.53.53'
-RESOLV_CONF = f"""\
-nameserver {SYSTEM_ADDRESS}
-options timeout:{TRY_SECONDS:.0f} attempts:{TRIES}
-"""
-SYSTEM_FILES = {'resolv.conf': RESOLV_CONF, 'nsswitch.conf': 'hosts: dns\n'}
-# In a mount namespace of its own: nothing of the machine is changed for anyone else.
-MOUNT = """\
-mount --bind "$0/resolv.conf" /etc/resolv.conf &&
-mount --bind "$0/nsswitch.conf" /etc/nsswitch.conf && exec "$@"
 """
 
 
@@ -2000,18 +2032,6 @@ def find_unbound() -> str:
     return binary or sys.exit('There is no unbound: install the Debian package of that name')
 
 
-def pick_cores() -> tuple[set[int], set[int]]:
-    """Returns the cores of the nameserver and of the peers, or none if there is only one."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
-    return ({cores[0]}, {*cores[1:]}) if len(cores) > 1 else (set(), set())
-
-
-def pin(cores: set[int]) -> None:
-    """Has what is started from now on run on these cores, if any are given."""
-    if cores:
-        os.sched_setaffinity(0, cores)
-
-
 # --- Who is there ------------------------------------------------------------
 
 
@@ -2048,11 +2068,6 @@ def lacks_dig(*_: Any) -> str | None:
 def lacks_dnsperf(*_: Any) -> str | None:
     """Says what to do if there is no dnsperf."""
     return None if shutil.which('dnsperf') else 'install the Debian package dnsperf'
-
-
-def in_private(folder: Path, command: list[str]) -> list[str]:
-    """Returns a command for which the files in the folder are those of the system."""
-    return ['unshare', '--mount', 'sh', '-c', MOUNT, str(folder), *command]
 
 
 def lacks_strace() -> str | None:
