@@ -215,17 +215,18 @@ def zone_octets(name: bytes, count: int) -> Iterator[bytes]:
 
 # --- Hostile replies ---------------------------------------------------------
 #
+# Replies that are dear to read. The name that is asked for says what is sent: it is
+# `hNNNNNNNNN.hold`, where two digits are the place in HOSTILE and the last five the size. The
+# type that is asked for is the first word of the reply's name in HOSTILE, or A.
 
-
-# Replies that are dear to read. Each is of the name `hNNNNNNNNN.hold`, whose first two digits are
-# the shape and the last five the size: what is asked for is what is sent. The type that is asked
-# for is what the shape begins with, or A.
 HELD = 'h000000000.hold'
 HELD_QUESTION = slice(12, 12 + len(HELD) + 6)
-HELD_ZONE = 12 + HELD.index('.') + 1  # an offset, as are the others
+HELD_ZONE = 12 + HELD.index('.') + 1  # the offset of `hold`
 FIRST_RECORD = HELD_QUESTION.stop
+FIRST_OWNER = pointer(FIRST_RECORD)
 LONG = b'\1a' * 127 + b'\0'  # the name with the most labels
 ESCAPED = (b'\x3f' + bytes(63)) * 3 + b'\x3d' + bytes(62)  # that with the longest text
+SHORTEST = struct.pack('!xHHIH', 10, 1, 60, 0)  # of all records: NULL of the root
 MOST_OCTETS = 65_535
 
 
@@ -288,11 +289,6 @@ def pointed(number: int, offset: int) -> bytes:
     return record(min(offset - 16, last) if number else 12, 1, struct.pack('!I', number))
 
 
-def empty(number: int, _: int) -> bytes:
-    """Returns the shortest record."""
-    return struct.pack('!xHHIH', 10, 1, 60, 0)
-
-
 def many_questions(size: int) -> bytes:
     """Returns a reply with nothing but questions."""
     more = (size - FIRST_RECORD) // 5
@@ -346,7 +342,6 @@ def many(
     return lambda size: filled(size, make, section)
 
 
-FIRST_OWNER = pointer(FIRST_RECORD)
 HOSTILE: dict[str, Callable[[int], bytes]] = {
     'A': many(1, number_octets),
     'A of other owners': many(1, number_octets, owner=HELD_ZONE),
@@ -377,14 +372,13 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
         62, lambda _: bytes(6) + b''.join(bytes([number, 1, 1]) for number in range(256))
     ),
     'HIP of short names': single(55, lambda _: b'\0', b'\1\2\0\1\0\0'),
-    'NULL without RDATA': lambda size: filled(size, empty),
+    'NULL without RDATA': lambda size: filled(size, lambda *_: SHORTEST),
     'OPT of empty options': empty_options,
     'QUERY of many questions': many_questions,
 }
 
 
 # --- Processes ---------------------------------------------------------------
-
 
 # The C library knows no other port than 53, and no other resolv.conf than this one.
 SYSTEM_ADDRESS = '127.0.53.53'
@@ -455,8 +449,8 @@ class Peer(NamedTuple):
 Make = Callable[[int], Peer]
 
 
-def asks(nameserver: object) -> dict[str, Any]:
-    """Returns the arguments of a Resolver, ours or upstream's, that asks this nameserver."""
+def told(nameserver: object) -> dict[str, Any]:
+    """Returns the arguments of a Resolver, ours or upstream's, that is to ask this nameserver."""
 
     async def get_nameservers(*_: object) -> AsyncGenerator[tuple[Any, ...], None]:
         for _try in range(TRIES):
@@ -466,23 +460,30 @@ def asks(nameserver: object) -> dict[str, Any]:
 
 
 def as_configured(port: int) -> dict[str, Any]:
-    """Returns those of ours: none if the system's files lead to our nameserver."""
+    """Returns the arguments of ours: none if the system's files lead to the nameserver."""
     is_private = Path('/etc/resolv.conf').read_text() == RESOLV_CONF
-    return {} if is_private else asks((IPv4Address('127.0.0.1'), port))
+    return {} if is_private else told((IPv4Address('127.0.0.1'), port))
 
 
-async def no_host(*_: object) -> None:
-    """Takes the place of upstream's function, which reads hosts for each query."""
-
-
-def make_resolver(port: int, is_upstream: bool = False) -> Peer:
-    """This module, and upstream's release 0.0.157, which would read resolv.conf each time too."""
+def resolver_peer(arguments: dict[str, Any]) -> Peer:
+    """Returns a Resolver, ours or upstream's, as a peer."""
     module = import_module('aiodnsresolver')
-    arguments = as_configured(port)
-    if is_upstream:
-        arguments = asks(('127.0.0.1', port)) | {'get_host': no_host}
     resolve, _ = module.Resolver(**arguments)
     return Peer(resolve, module.TYPES.A, str, lambda reply: list(reply) == [ADDRESS])
+
+
+def make_resolver(port: int) -> Peer:
+    """This module's resolver."""
+    return resolver_peer(as_configured(port))
+
+
+def make_upstream(port: int) -> Peer:
+    """That of release 0.0.157. By itself it would read resolv.conf and hosts for each query."""
+
+    async def no_host(*_: object) -> None:
+        return None
+
+    return resolver_peer(told(('127.0.0.1', port)) | {'get_host': no_host})
 
 
 def make_aiodns(port: int, over_tcp: bool = False) -> Peer:
@@ -495,8 +496,11 @@ def make_aiodns(port: int, over_tcp: bool = False) -> Peer:
     resolver = aiodns.DNSResolver(
         nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES, **options
     )
-    ask, close = resolver.query_dns, resolver.close
-    return Peer(ask, 'A', str, lambda r: [each.data.addr for each in r.answer] == [TEXT], close)
+
+    def is_right(reply: Any) -> bool:
+        return [each.data.addr for each in reply.answer] == [TEXT]
+
+    return Peer(resolver.query_dns, 'A', str, is_right, resolver.close)
 
 
 def make_blastdns(is_batch: bool, port: int) -> Peer:
@@ -551,7 +555,7 @@ def make_getaddrinfo(port: int) -> Peer:
 def make_over_stream(scheme: str, port: int) -> Peer:
     """This module's resolver, which has one stream to a nameserver for all that it asks."""
     module = import_module('aiodnsresolver')
-    resolve, clear_cache = module.Resolver(**asks(f'{scheme}://127.0.0.1:{port}'))
+    resolve, clear_cache = module.Resolver(**told(f'{scheme}://127.0.0.1:{port}'))
 
     async def close() -> None:
         clear_cache()
@@ -724,7 +728,7 @@ def make_importer(module: str, port: int) -> Peer:
 
 
 def make_transfer(port: int) -> Peer:
-    """This module's transfer as a stream: the answer is how many records came."""
+    """This module's transfer as a stream: the answer is how many records came, but for SOAs."""
     module = import_module('aiodnsresolver')
 
     async def ask(name: str, _: object) -> int:
@@ -770,8 +774,8 @@ def make_blastdns_transfer(port: int) -> Peer:
     return Peer(ask, None, str, bool)
 
 
-def make_dig(port: int) -> Peer:
-    """The whole process of dig, which prints what comes."""
+def make_dig_transfer(port: int) -> Peer:
+    """The same of dig, the whole process, which prints what comes."""
 
     async def ask(name: str, _: object) -> int:
         words = ['dig', '@127.0.0.1', '-p', str(port), '+onesoa', '+noall', '+answer']
@@ -780,36 +784,16 @@ def make_dig(port: int) -> Peer:
     return Peer(ask, None, str, bool)
 
 
-# Requests by aiohttp to a server on the loopback, which has the nameserver's port.
+# Requests by aiohttp to a server on another address, whose port is that of the nameserver.
 HTTP_ADDRESS = '127.0.0.2'
 HTTP_BODY = b'hello\n'
 HTTP_NAMES = 200  # among which the requests of a round go round
-KEPT: dict[str, Any] = {}  # what a connector does unless told otherwise
-# A connection and a question to the resolver for each request.
+# What a connector does by default, and a connection and a question to the resolver each time.
+KEPT: dict[str, Any] = {}
 CLOSED = {'use_dns_cache': False, 'force_close': True}
 
 
-def module_host_resolver(port: int) -> Any:
-    """Returns this module's resolver for aiohttp."""
-    return import_module('aiodnsresolver').AioHttpDnsResolver(**as_configured(port))
-
-
-def aiodns_host_resolver(port: int) -> Any:
-    """Returns aiohttp's resolver that asks by aiodns."""
-    from aiohttp import AsyncResolver
-
-    where = {'nameservers': ['127.0.0.1'], 'udp_port': port, 'tcp_port': port}
-    return AsyncResolver(timeout=TRY_SECONDS, tries=TRIES, **where)
-
-
-def system_host_resolver(port: int) -> Any:
-    """Returns aiohttp's resolver that calls getaddrinfo in the loop's threads."""
-    from aiohttp import ThreadedResolver
-
-    return ThreadedResolver()
-
-
-def constant_host_resolver(port: int) -> Any:
+def constant_host_resolver() -> Any:
     """Returns a resolver that knows the address: the floor of a request."""
     from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -825,11 +809,23 @@ def constant_host_resolver(port: int) -> Any:
     return ConstantResolver()
 
 
-def make_requester(make: Callable[[int], Any], options: dict[str, Any], port: int) -> Peer:
-    """A session of aiohttp whose connector has a resolver, and is else as by default."""
+def host_resolver(peer: str, port: int) -> Any:
+    """Returns what resolves for aiohttp: its own are by aiodns, and by the loop's threads."""
     import aiohttp
 
-    resolver = make(port)
+    if peer == 'ours':
+        return import_module('aiodnsresolver').AioHttpDnsResolver(**as_configured(port))
+    if peer == 'aiodns':
+        where = {'nameservers': ['127.0.0.1'], 'udp_port': port, 'tcp_port': port}
+        return aiohttp.AsyncResolver(timeout=TRY_SECONDS, tries=TRIES, **where)
+    return aiohttp.ThreadedResolver() if peer == 'getaddrinfo' else constant_host_resolver()
+
+
+def make_requester(peer: str, options: dict[str, Any], port: int) -> Peer:
+    """A session of aiohttp whose connector has a resolver and these options."""
+    import aiohttp
+
+    resolver = host_resolver(peer, port)
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver, **options))
 
     def prepare(name: str) -> str:
@@ -850,19 +846,8 @@ def make_requester(make: Callable[[int], Any], options: dict[str, Any], port: in
     return Peer(ask, None, prepare, lambda reply: reply == (200, HTTP_BODY), close)
 
 
-def by_requests(options: dict[str, Any]) -> dict[str, Make]:
-    """Returns the peers that resolve for aiohttp."""
-    resolvers = {
-        'ours': module_host_resolver,
-        'aiodns': aiodns_host_resolver,
-        'getaddrinfo': system_host_resolver,
-        'floor': constant_host_resolver,
-    }
-    return {peer: partial(make_requester, make, options) for peer, make in resolvers.items()}
-
-
-# Names by the hundred thousand, each by a process of its own that is measured as a whole: it
-# reads names from a file, and writes to another file a line for each.
+# Names by the hundred thousand are looked up by a process that is measured as a whole. It reads
+# them from a file, and writes a line for each of them to another.
 BULK_THREADS = 64
 BULK_CODE = """\
 from __future__ import annotations
@@ -878,7 +863,7 @@ TRY_SECONDS, TRIES, BULK_THREADS = {TRY_SECONDS}, {TRIES}, {BULK_THREADS}
 """
 
 
-async def print_addresses(ask: Callable[[str], Awaitable[str]], at_once: int) -> None:
+async def print_addresses(ask: Callable[[str], Awaitable[Any]], at_once: int) -> None:
     """Prints the names that standard input has and their addresses, asking for so many at once."""
     names = map(str.rstrip, sys.stdin)
 
@@ -900,25 +885,25 @@ async def bulk_aiodns(port: int, at_once: int) -> None:
         nameservers=['127.0.0.1'], udp_port=port, timeout=TRY_SECONDS, tries=TRIES
     )
 
-    async def ask(name: str) -> str:
-        address: str = (await resolver.query_dns(name, 'A')).answer[0].data.addr
-        return address
+    async def ask(name: str) -> Any:
+        found: Any = await resolver.query_dns(name, 'A')
+        return found.answer[0].data.addr
 
     await print_addresses(ask, at_once)
     await resolver.close()
 
 
 async def bulk_getaddrinfo(port: int, at_once: int) -> None:
-    """The same around getaddrinfo in so many threads: with six, as by default, it is slower."""
+    """The same around getaddrinfo in so many threads: by default they are fewer, and slower."""
     from concurrent.futures import ThreadPoolExecutor
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(BULK_THREADS))
 
-    async def ask(name: str) -> str:
+    async def ask(name: str) -> Any:
         kind = socket.SOCK_DGRAM
         found = await loop.getaddrinfo(name, None, family=socket.AF_INET, type=kind)
-        return str(found[0][4][0])
+        return found[0][4][0]
 
     await print_addresses(ask, at_once)
 
@@ -1239,8 +1224,8 @@ class Round(NamedTuple):
     correct: int
     asked: int
     reached: int = 0  # queries that the nameserver saw
-    rate: float = 0.0  # answers in a second, where that is measured
-    latencies: tuple[float, ...] = ()  # milliseconds at PERCENTILES, where that is measured
+    rate: float = 0.0  # queries or records in a second, where that is measured
+    latencies: tuple[float, ...] = ()  # milliseconds at PERCENTILES, where these are measured
     parts: tuple[tuple[str, float], ...] = ()  # of what the cost is the worst, that first
 
 
@@ -1253,7 +1238,7 @@ def percentiles(seconds: list[float]) -> tuple[float, ...]:
     """Returns the milliseconds within which so many of a hundred were done."""
     seconds = sorted(seconds)
     ranks = [math.ceil(len(seconds) * each / 100) for each in PERCENTILES]
-    return tuple(seconds[rank - 1] * 1e3 for rank in ranks if seconds)
+    return tuple(seconds[rank - 1] * 1e3 for rank in ranks)
 
 
 async def ask_all(
@@ -1296,8 +1281,17 @@ async def time_at_once(peer: Peer, names: list[str], at_once: int) -> Round:
     began, start = time.perf_counter(), used_seconds()
     answers += await ask_all(peer, rest, at_once, seconds)
     cost = (used_seconds() - start) / len(rest) * 1e6
-    rate, latencies = len(rest) / (time.perf_counter() - began), percentiles(seconds)
+    rate = len(rest) / (time.perf_counter() - began)
+    # What nobody has waited for until its end took at least as long as the round.
+    late = [float(ROUND_SECONDS)] * (len(rest) - len(seconds))
+    latencies = () if peer.takes_all else percentiles(seconds + late)
     return Round(cost, count_right(peer, answers), len(names), rate=rate, latencies=latencies)
+
+
+async def time_warm(peer: Peer, names: list[str], at_once: int) -> Round:
+    """The same as `time_at_once` for what has been asked for once before."""
+    await ask_all(peer, [peer.prepare(name) for name in names], at_once)
+    return await time_at_once(peer, names, at_once)
 
 
 def is_module_frame(frame: FrameType, event: str) -> bool:
@@ -1404,6 +1398,7 @@ async def time_cached(peer: Peer, names: list[str], at_once: int) -> Round:
 async def time_calls(peer: Peer, names: list[str], at_once: int) -> Round:
     """CPU microseconds of a call of a plain function."""
     argument, call = peer.prepare(names[0]), peer.ask
+    call(argument)
     gc.collect()
     start = time.process_time()
     for _ in names:
@@ -1414,7 +1409,8 @@ async def time_calls(peer: Peer, names: list[str], at_once: int) -> Round:
 
 
 async def time_imports(peer: Peer, names: list[str], at_once: int) -> Round:
-    """CPU milliseconds of an import."""
+    """CPU milliseconds of an import. One before them compiles what is not compiled yet."""
+    peer.ask('')
     answers = [peer.ask(name) for name in names]
     return Round(statistics.median(answers) * 1e3, count_right(peer, answers), len(names))
 
@@ -1425,12 +1421,6 @@ def resident_bytes() -> int:
     return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
 
 
-def split(names: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Returns names for the memory that a process has over from its imports, and the rest."""
-    quarter = len(names) // 4
-    return names[:quarter], names[quarter:]
-
-
 async def ask_in_parts(peer: Peer, names: list[Any], at_once: int) -> int:
     """Returns how many answers were right, and keeps none: only the peer's cache grows."""
     parts = [names[start : start + at_once] for start in range(0, len(names), at_once)]
@@ -1438,25 +1428,32 @@ async def ask_in_parts(peer: Peer, names: list[Any], at_once: int) -> int:
 
 
 async def measure_cache(peer: Peer, names: list[str], at_once: int) -> Round:
-    """Bytes of a name in the cache. All are asked for again, to see that they are there."""
+    """Bytes of a name in the cache, when a quarter has used what the imports have left over.
+
+    The names themselves are there before, so a cache that keeps no copy of them has an advantage.
+    All are asked for again, to see that they are there.
+    """
     arguments = [peer.prepare(name) for name in names]
-    first, rest = split(arguments)
-    await ask_in_parts(peer, first, at_once)
+    quarter = len(names) // 4
+    await ask_in_parts(peer, arguments[:quarter], at_once)
     before = resident_bytes()
-    await ask_in_parts(peer, rest, at_once)
-    cost = (resident_bytes() - before) / len(rest)
+    await ask_in_parts(peer, arguments[quarter:], at_once)
+    cost = (resident_bytes() - before) / (len(names) - quarter)
     return Round(cost, await ask_in_parts(peer, arguments, at_once), len(names))
 
 
 async def measure_flight(peer: Peer, names: list[str], at_once: int) -> Round:
-    """Bytes of a query that waits for its reply; it is correct if it does wait."""
-    first, rest = split([peer.prepare(name) for name in names])
-    tasks = [asyncio.ensure_future(peer.ask(name, peer.qtype)) for name in first]
+    """Bytes of a query that waits for its reply, the first quarter aside as in `measure_cache`.
+
+    It is correct if it does wait. A task is counted that a peer needs around its coroutine.
+    """
+    arguments, quarter = [peer.prepare(name) for name in names], len(names) // 4
+    tasks = [asyncio.ensure_future(peer.ask(each, peer.qtype)) for each in arguments[:quarter]]
     await asyncio.sleep(0.1)  # the loop comes back when all have been sent
     before = resident_bytes()
-    tasks += [asyncio.ensure_future(peer.ask(name, peer.qtype)) for name in rest]
+    tasks += [asyncio.ensure_future(peer.ask(each, peer.qtype)) for each in arguments[quarter:]]
     await asyncio.sleep(0.1)
-    cost = (resident_bytes() - before) / len(rest)
+    cost = (resident_bytes() - before) / (len(names) - quarter)
     correct = sum(not task.done() for task in tasks)
     for task in tasks:
         task.cancel()
@@ -1493,26 +1490,11 @@ async def measure_transfer(peer: Peer, names: list[str], at_once: int) -> Round:
     return Round((peak - before) / 1e6, count_records(answer), asked)
 
 
-async def time_warm(peer: Peer, names: list[str], at_once: int) -> Round:
-    """The same as `time_at_once` for what has been asked for once before."""
-    await ask_all(peer, [peer.prepare(name) for name in names], at_once)
-    return await time_at_once(peer, names, at_once)
+def run_bulk(peer: Peer, names: list[str], at_once: int) -> tuple[Round, float]:
+    """Has a process look the names up, and returns its CPU microseconds a name and its megabytes.
 
-
-class Bulk(NamedTuple):
-    """What a process cost that looked up names."""
-
-    correct: int
-    cpu_seconds: float
-    seconds: float
-    peak: int  # bytes, of which an empty one has `base`
-    base: int
-
-
-def run_bulk(peer: Peer, names: list[str], at_once: int) -> Bulk:
-    """Has a process look the names up, and checks each line.
-
-    Before it there is an empty process, and one without names, by which all imports are compiled.
+    Before it there is an empty process, whose memory is not counted, and one without names, by
+    which all imports are compiled.
     """
     with tempfile.TemporaryFile('w+') as file:
         _, base = peer.ask(file, 0)
@@ -1521,231 +1503,279 @@ def run_bulk(peer: Peer, names: list[str], at_once: int) -> Bulk:
         file.seek(0)
         began, start = time.perf_counter(), used_seconds()
         lines, peak = peer.ask(file, at_once)
-        cpu_seconds, seconds = used_seconds() - start, time.perf_counter() - began
+        cost = (used_seconds() - start) / len(names) * 1e6
+        rate = len(names) / (time.perf_counter() - began)
     # An owner is absolute in ours, and not in what the loops print.
     found = {line.split()[0].rstrip('.') for line in lines if line.endswith(f' {TEXT}\n')}
     correct = len(found.intersection(names)) if len(lines) == len(names) else 0
-    return Bulk(correct, cpu_seconds, seconds, peak, base)
+    return Round(cost, correct, len(names), rate=rate), (peak - base) / 1e6
 
 
 async def time_bulk(peer: Peer, names: list[str], at_once: int) -> Round:
     """CPU microseconds of a name, by a process with all that it does from start to end."""
-    bulk = run_bulk(peer, names, at_once)
-    cost = bulk.cpu_seconds / len(names) * 1e6
-    return Round(cost, bulk.correct, len(names), rate=len(names) / bulk.seconds)
+    return run_bulk(peer, names, at_once)[0]
 
 
 async def measure_bulk(peer: Peer, names: list[str], at_once: int) -> Round:
     """Megabytes that such a process has at its peak, more than an empty Python process."""
-    bulk = run_bulk(peer, names, at_once)
-    rate = len(names) / bulk.seconds
-    return Round((bulk.peak - bulk.base) / 1e6, bulk.correct, len(names), rate=rate)
+    one, megabytes = run_bulk(peer, names, at_once)
+    return one._replace(cost=megabytes)
 
 
 # --- The workloads -----------------------------------------------------------
 
-
-BY_BULK: dict[str, Make] = {
-    'ours': partial(make_bulk, bulk_command_line),
-    'aiodns': partial(make_bulk, partial(bulk_loop, bulk_aiodns)),
-    'getaddrinfo': partial(make_bulk, partial(bulk_loop, bulk_getaddrinfo)),
-}
+ON_UVLOOP = '-uvloop'  # ends the name of a peer whose worker has that loop
+Makes = dict[str, Make]  # by peer
 
 
-BY_SOCKET: dict[str, Make] = {
+def and_on_uvloop(makes: Makes) -> Makes:
+    """Returns the peers, and some once more on uvloop."""
+    able = only(makes, 'ours', 'aiodns', 'blastdns', 'floor')
+    return makes | {peer + ON_UVLOOP: make for peer, make in able.items()}
+
+
+def only(makes: Makes, *peers: str) -> Makes:
+    """Returns these peers, as far as they are there."""
+    return {peer: make for peer, make in makes.items() if peer in peers}
+
+
+def without(makes: Makes, *peers: str) -> Makes:
+    """Returns the other peers."""
+    return {peer: make for peer, make in makes.items() if peer not in peers}
+
+
+BY_SOCKET: Makes = {
     'ours': make_resolver,
     'aiodns': make_aiodns,
     'blastdns': partial(make_blastdns, False),
     'dnspython': make_dnspython,
     'getaddrinfo': make_getaddrinfo,
-    'upstream': partial(make_resolver, is_upstream=True),
+    'upstream': make_upstream,
     'sketch': make_sketch,
     'floor': make_socket_floor,
-}
-BY_MODULE = {peer: BY_SOCKET[peer] for peer in ('ours', 'upstream')}
-# What waits in a queue for one of getaddrinfo's threads is not in flight; it has no cache either.
-IN_FLIGHT = {peer: make for peer, make in BY_SOCKET.items() if peer != 'getaddrinfo'}
-BY_CACHE = IN_FLIGHT | {'dnspython': partial(make_dnspython, cached=True)}
-del BY_CACHE['floor']
-BY_DICT = BY_CACHE | {'floor': make_dict_floor}
-BY_TCP: dict[str, Make] = {
-    'ours': partial(make_over_stream, 'tcp'),
-    'aiodns': partial(make_aiodns, over_tcp=True),
-    'dnspython': partial(make_dnspython, over_tcp=True),
-}
-BY_IMPORT: dict[str, Make] = {
-    'ours': partial(make_importer, 'aiodnsresolver'),
-    'aiodns': partial(make_importer, 'aiodns'),
-    'blastdns': partial(make_importer, 'blastdns'),
-    'dnspython': partial(make_importer, 'dns.asyncresolver'),
-    'upstream': partial(make_importer, 'aiodnsresolver'),
-}
-
-
-BY_TRANSFER: dict[str, Make] = {'ours': make_transfer, 'dig': make_dig}
-BY_ZONE: dict[str, Make] = {
-    'ours': make_transfer_to_zone,
-    'blastdns': make_blastdns_transfer,
-    'dnspython': make_dnspython_transfer,
-}
-ON_UVLOOP = '-uvloop'  # ends the name of a peer whose worker has that loop
-
-
-def and_on_uvloop(peers: dict[str, Make]) -> dict[str, Make]:
-    """Returns the peers, and some once more on uvloop."""
-    able = [peer for peer in ('ours', 'aiodns', 'blastdns', 'floor') if peer in peers]
-    return peers | {peer + ON_UVLOOP: peers[peer] for peer in able}
-
-
-# The floors are in this file, of which no call is counted, and getaddrinfo is in other threads.
-BY_FUNCTION = {
-    peer: BY_SOCKET[peer] for peer in ('ours', 'aiodns', 'blastdns', 'dnspython', 'upstream')
 }
 BY_LOOP = and_on_uvloop(BY_SOCKET)
 BY_DATAGRAM = BY_LOOP | {
     'blastdns-batch': partial(make_blastdns, True),
     'dnsperf': partial(make_dnsperf, 'udp'),
 }
-
-
-def by_stream(scheme: str, is_new: bool) -> dict[str, Make]:
-    """Returns the peers that ask over a stream that lasts, or one that is new for each query."""
-    new: dict[str, Callable[[str, int], Peer]] = {
-        'ours': make_query_function,
-        'dnspython': make_dnspython_over_new_stream,
-    }
-    lasting: dict[str, Callable[[str, int], Peer]] = {
-        'ours': make_over_stream,
-        'dnspython': make_dnspython_over_stream,
-        'floor': make_stream_floor,
-    }
-    makes = new if is_new else lasting
-    peers: dict[str, Make] = {peer: partial(make, scheme) for peer, make in makes.items()}
-    if is_new:
-        return and_on_uvloop(peers)
-    if scheme == 'tcp':
-        peers['aiodns'] = partial(make_aiodns, over_tcp=True)
-    mode = {'tcp': 'tcp', 'tls': 'dot', 'https': 'doh'}[scheme]
-    return and_on_uvloop(peers) | {'dnsperf': partial(make_dnsperf, mode)}
-
-
+# What waits in a queue for one of getaddrinfo's threads is not in flight; it has no cache either.
+IN_FLIGHT = without(BY_SOCKET, 'getaddrinfo')
+BY_CACHE = without(IN_FLIGHT, 'floor') | {'dnspython': partial(make_dnspython, cached=True)}
+# The floors are in this file, of which no call is counted, and getaddrinfo is in other threads.
+BY_FUNCTION = without(BY_SOCKET, 'getaddrinfo', 'sketch', 'floor')
+BY_MODULE = only(BY_SOCKET, 'ours', 'upstream')
+BY_IMPORT: Makes = {
+    'ours': partial(make_importer, 'aiodnsresolver'),
+    'aiodns': partial(make_importer, 'aiodns'),
+    'blastdns': partial(make_importer, 'blastdns'),
+    'dnspython': partial(make_importer, 'dns.asyncresolver'),
+    'upstream': partial(make_importer, 'aiodnsresolver'),
+}
+BY_TRANSFER: Makes = {'ours': make_transfer, 'dig': make_dig_transfer}
+BY_ZONE: Makes = {
+    'ours': make_transfer_to_zone,
+    'blastdns': make_blastdns_transfer,
+    'dnspython': make_dnspython_transfer,
+}
+BY_TCP: Makes = {
+    'ours': partial(make_over_stream, 'tcp'),
+    'aiodns': partial(make_aiodns, over_tcp=True),
+    'dnspython': partial(make_dnspython, over_tcp=True),
+}
+BY_BULK: Makes = {
+    'ours': partial(make_bulk, bulk_command_line),
+    'aiodns': partial(make_bulk, partial(bulk_loop, bulk_aiodns)),
+    'getaddrinfo': partial(make_bulk, partial(bulk_loop, bulk_getaddrinfo)),
+}
 CODECS = {'ours': module_codec, 'dnspython': dnspython_codec, 'upstream': module_codec}
-BY_READER: dict[str, Make] = {peer: partial(make_reader, codec) for peer, codec in CODECS.items()}
-
-
-def by_octets(make: Callable[..., Peer], octets: bytes) -> dict[str, Make]:
-    """Returns the peers that parse or pack a message."""
-    return {peer: partial(make, codec, octets) for peer, codec in CODECS.items()}
+BY_READER: Makes = {peer: partial(make_reader, codec) for peer, codec in CODECS.items()}
 
 
 class Workload(NamedTuple):
     """What is measured: of so many queries in a round, so many at a time, by which peers."""
 
+    name: str
     unit: str
     queries: int
     at_once: int
     measure: Callable[[Peer, list[str], int], Awaitable[Round]]
-    peers: dict[str, Make]
+    peers: Makes
     zone: str = 'bench'
-    scheme: str = 'udp'
+    scheme: str = 'udp'  # which of `Server.ports` is asked
     fresh: bool = False  # each round in a new process: what was freed would hide what is taken
     rounds: int = 1000  # at most, of what takes a minute and always comes to the same
     floor: str = ''  # what the peer of that name is
+    needs: str = ''  # what has to be there for any peer, as in `what_is_missing`
 
 
-US = 'CPU us/query'
-A, CHAIN, REFERRAL = a_octets(), chain_octets(), referral_octets()
-QUERY, MIXED = query_octets('www.example.com'), mixed_octets()
-FRESH = 'a fresh socket'
-FRAMES, CALLS = partial(count_events, is_module_frame), partial(count_events, is_any_call)
-WORKLOADS = {
-    'cold-1': Workload(
-        US, 2000, 1, time_at_once, BY_DATAGRAM | {'dig': make_dig_names}, floor=FRESH
-    ),
-    'cold-100': Workload(US, 4000, 100, time_at_once, BY_DATAGRAM, floor=FRESH),
-    'cold-1000': Workload(US, 4000, 1000, time_at_once, BY_DATAGRAM, floor=FRESH),
-    'cold-10000': Workload(US, 10_000, 10_000, time_at_once, BY_DATAGRAM, floor=FRESH),
-    'cached': Workload(US, 20_000, 1, time_cached, BY_DICT, floor='a dict and a clock'),
-    'frames-1': Workload('frames/query', 401, 1, FRAMES, BY_MODULE),
-    'frames-100': Workload('frames/query', 401, 100, FRAMES, BY_MODULE),
-    'calls-1': Workload('calls/query', 401, 1, CALLS, BY_FUNCTION),
-    'calls-100': Workload('calls/query', 401, 100, CALLS, BY_FUNCTION),
-    'syscalls-1': Workload('calls/query', 401, 1, count_syscalls, BY_LOOP, floor=FRESH),
-    'syscalls-100': Workload('calls/query', 401, 100, count_syscalls, BY_LOOP, floor=FRESH),
-    'parse-a': Workload(US, 5000, 1, time_calls, by_octets(make_parser, A)),
-    'parse-chain': Workload(US, 1000, 1, time_calls, by_octets(make_parser, CHAIN)),
-    'parse-referral': Workload(US, 500, 1, time_calls, by_octets(make_parser, REFERRAL)),
-    'parse-mixed': Workload(US, 200, 1, time_calls, by_octets(make_parser, MIXED)),
-    # Without EDNS, which upstream does not have.
-    'pack-query': Workload(US, 5000, 1, time_calls, by_octets(make_packer, QUERY)),
-    'pack-a': Workload(US, 5000, 1, time_calls, by_octets(make_packer, A)),
-    'pack-chain': Workload(US, 1000, 1, time_calls, by_octets(make_packer, CHAIN)),
-    'memory-cached': Workload('bytes/name', 10_000, 100, measure_cache, BY_CACHE, fresh=True),
-    'memory-flight': Workload(
-        'bytes/query', 2000, 2000, measure_flight, IN_FLIGHT, 'silent', fresh=True, floor=FRESH
-    ),
-    'import': Workload('CPU ms', 5, 1, time_imports, BY_IMPORT),
-}
-# Of 100,000 records, and of 1,000,000, for which dnspython would take minutes.
-ONLY_OURS: dict[str, Make] = {'ours': make_transfer_to_zone}
-for size, count, zones in (('100k', 100_000, BY_ZONE), ('1m', 1_000_000, ONLY_OURS)):
-    for what, peers in (('transfer', BY_TRANSFER), ('zone', zones)):
-        for unit, prefix, measure in (
-            ('CPU us/record', '', time_transfer),
-            ('peak MB', 'memory-', measure_transfer),
-        ):
-            # The memory of another process is not seen.
-            able = {peer: make for peer, make in peers.items() if peer != 'dig' or not prefix}
-            WORKLOADS[f'{prefix}{what}-{size}'] = Workload(
-                unit, count, 1, measure, able, 'zone', 'transfer', fresh=True
+US, FRESH = 'CPU us/query', 'a fresh socket'
+
+
+def datagram_workloads() -> Iterator[Workload]:
+    """Yields what is asked by datagrams, or not at all as the answer is in the cache."""
+    for queries, at_once in ((2000, 1), (4000, 100), (4000, 1000), (10_000, 10_000)):
+        # dig asks for one name after the other.
+        peers = BY_DATAGRAM | ({'dig': make_dig_names} if at_once == 1 else {})
+        yield Workload(f'cold-{at_once}', US, queries, at_once, time_at_once, peers, floor=FRESH)
+    by_dict = BY_CACHE | {'floor': make_dict_floor}
+    yield Workload('cached', US, 20_000, 1, time_cached, by_dict, floor='a dict and a clock')
+    for what, is_counted, peers in (
+        ('frames', is_module_frame, BY_MODULE),
+        ('calls', is_any_call, BY_FUNCTION),
+    ):
+        count = partial(count_events, is_counted)
+        for at_once in (1, 100):
+            yield Workload(f'{what}-{at_once}', f'{what}/query', 401, at_once, count, peers)
+    for at_once in (1, 100):
+        yield Workload(
+            f'syscalls-{at_once}',
+            'calls/query',
+            401,
+            at_once,
+            count_syscalls,
+            BY_LOOP,
+            floor=FRESH,
+            needs='strace',
+        )
+
+
+def octets_workloads() -> Iterator[Workload]:
+    """Yields what is parsed and packed."""
+    query = query_octets('www.example.com')  # without EDNS, which upstream does not have
+    for name, make, octets, queries in (
+        ('parse-a', make_parser, a_octets(), 5000),
+        ('parse-chain', make_parser, chain_octets(), 1000),
+        ('parse-referral', make_parser, referral_octets(), 500),
+        ('parse-mixed', make_parser, mixed_octets(), 200),
+        ('pack-query', make_packer, query, 5000),
+        ('pack-a', make_packer, a_octets(), 5000),
+        ('pack-chain', make_packer, chain_octets(), 1000),
+    ):
+        peers: Makes = {peer: partial(make, codec, octets) for peer, codec in CODECS.items()}
+        yield Workload(name, US, queries, 1, time_calls, peers)
+
+
+def memory_workloads() -> Iterator[Workload]:
+    """Yields what a name and a query take, and an import."""
+    yield Workload('memory-cached', 'bytes/name', 10_000, 100, measure_cache, BY_CACHE, fresh=True)
+    yield Workload(
+        'memory-flight',
+        'bytes/query',
+        2000,
+        2000,
+        measure_flight,
+        IN_FLIGHT,
+        'silent',
+        fresh=True,
+        floor=FRESH,
+    )
+    yield Workload('import', 'CPU ms', 5, 1, time_imports, BY_IMPORT)
+
+
+def transfer_workloads() -> Iterator[Workload]:
+    """Yields transfers. Of a million records into a zone the others would take minutes."""
+    for size, count, by_zone in (
+        ('100k', 100_000, BY_ZONE),
+        ('1m', 1_000_000, only(BY_ZONE, 'ours')),
+    ):
+        for what, peers in (('transfer', BY_TRANSFER), ('zone', by_zone)):
+            arguments: Any = {'zone': 'zone', 'scheme': 'transfer', 'fresh': True}
+            yield Workload(
+                f'{what}-{size}', 'CPU us/record', count, 1, time_transfer, peers, **arguments
             )
-for scheme in ('tcp', 'tls', 'https'):
-    lasting, new = by_stream(scheme, False), by_stream(scheme, True)
+            able = without(peers, 'dig')  # the memory of another process is not seen
+            yield Workload(
+                f'memory-{what}-{size}', 'peak MB', count, 1, measure_transfer, able, **arguments
+            )
+
+
+def stream_workloads(scheme: str) -> Iterator[Workload]:
+    """Yields what is asked over a stream that lasts, and over one that is new for each query."""
+    needs = 'h2' if scheme == 'https' else ''
+    lasting: Makes = {
+        'ours': partial(make_over_stream, scheme),
+        'dnspython': partial(make_dnspython_over_stream, scheme),
+        'floor': partial(make_stream_floor, scheme),
+    }
+    if scheme == 'tcp':
+        lasting['aiodns'] = BY_TCP['aiodns']
+    mode = {'tcp': 'tcp', 'tls': 'dot', 'https': 'doh'}[scheme]
+    lasting = and_on_uvloop(lasting) | {'dnsperf': partial(make_dnsperf, mode)}
     floor = 'h2 alone' if scheme == 'https' else 'a Protocol with ready octets'
     for queries, at_once in ((500, 1), (2000, 100), (4000, 1000), (10_000, 10_000)):
         # dnspython asks for one after the other, or loses them, and would take minutes for many;
         # dnsperf does ten a second if each request, in two writes, waits for an acknowledgement.
         one_by_one = 'dnsperf' if f'{scheme}-{at_once}' == 'https-1' else ''
-        slow = 'dnspython' if at_once > 100 else one_by_one
-        peers = {peer: make for peer, make in lasting.items() if peer != slow}
-        WORKLOADS[f'{scheme}-{at_once}'] = Workload(
-            US, queries, at_once, time_at_once, peers, scheme=scheme, floor=floor
+        peers = without(lasting, 'dnspython' if at_once > 100 else one_by_one)
+        yield Workload(
+            f'{scheme}-{at_once}',
+            US,
+            queries,
+            at_once,
+            time_at_once,
+            peers,
+            scheme=scheme,
+            floor=floor,
+            needs=needs,
         )
-    WORKLOADS[f'{scheme}-new'] = Workload(US, 100, 1, time_at_once, new, scheme=scheme)
-SWIFT = ('ours', 'aiodns')  # others would take a minute for 64 KB
-for what, most in (('1k', 1 << 10), ('4k', 1 << 12), ('16k', 1 << 14), ('64k', MOST_OCTETS)):
-    hold = partial(time_held, most)
-    for prefix, by_peer, scheme in (
-        ('hold', BY_TCP, 'transfer'),
-        ('hold-parse', BY_READER, 'udp'),
-    ):
-        peers = {peer: make for peer, make in by_peer.items() if most < 1 << 14 or peer in SWIFT}
-        WORKLOADS[f'{prefix}-{what}'] = Workload('CPU ms', 3, 1, hold, peers, 'hold', scheme)
-PEERS = list(dict.fromkeys(peer for each in WORKLOADS.values() for peer in each.peers))
-# A thousand requests after a first one: to names that are new, and to names that are known.
-for name, measure, options in (
-    ('aiohttp-cold', time_at_once, KEPT),
-    ('aiohttp-warm', time_warm, CLOSED),
-):
-    WORKLOADS[name] = Workload(
-        'CPU us/request',
-        1001,
-        100,
-        measure,
-        by_requests(options),
-        'http',
-        'http',
-        floor='no names',
+    new = and_on_uvloop(
+        {
+            'ours': partial(make_query_function, scheme),
+            'dnspython': partial(make_dnspython_over_new_stream, scheme),
+        }
     )
-# Of a million names only what ours takes: the others would take minutes.
-BULK_1M = {'ours': BY_BULK['ours']}
-WORKLOADS |= {
-    'bulk-100k': Workload('CPU us/name', 100_000, 1000, time_bulk, BY_BULK, fresh=True),
-    'memory-bulk-100k': Workload('peak MB', 100_000, 1000, measure_bulk, BY_BULK, fresh=True),
-    'memory-bulk-1m': Workload(
-        'peak MB', 1_000_000, 1000, measure_bulk, BULK_1M, fresh=True, rounds=1
-    ),
+    yield Workload(f'{scheme}-new', US, 100, 1, time_at_once, new, scheme=scheme, needs=needs)
+
+
+def hold_workloads() -> Iterator[Workload]:
+    """Yields hostile replies that are asked for, and the same that are only parsed."""
+    for what, size in (('1k', 1 << 10), ('4k', 1 << 12), ('16k', 1 << 14), ('64k', MOST_OCTETS)):
+        hold = partial(time_held, size)
+        for prefix, peers, scheme in (
+            ('hold', BY_TCP, 'transfer'),
+            ('hold-parse', BY_READER, 'udp'),
+        ):
+            # Others would take a minute for 64 KB.
+            able = peers if size < 1 << 14 else only(peers, 'ours', 'aiodns')
+            yield Workload(f'{prefix}-{what}', 'CPU ms', 3, 1, hold, able, 'hold', scheme)
+
+
+def program_workloads() -> Iterator[Workload]:
+    """Yields what whole programs do: requests by aiohttp, and names by the hundred thousand."""
+    # A thousand requests after a first one: to names that are new, and to names that are known.
+    for name, measure, options in (
+        ('aiohttp-cold', time_at_once, KEPT),
+        ('aiohttp-warm', time_warm, CLOSED),
+    ):
+        resolvers = ('ours', 'aiodns', 'getaddrinfo', 'floor')
+        peers: Makes = {peer: partial(make_requester, peer, options) for peer in resolvers}
+        arguments: Any = {'floor': 'no names', 'needs': 'aiohttp'}
+        yield Workload(
+            name, 'CPU us/request', 1001, 100, measure, peers, 'http', 'http', **arguments
+        )
+    # Of a million names only what ours takes: the others would take minutes.
+    for name, unit, bulk, count, peers, rounds in (
+        ('bulk-100k', 'CPU us/name', time_bulk, 100_000, BY_BULK, 1000),
+        ('memory-bulk-100k', 'peak MB', measure_bulk, 100_000, BY_BULK, 1000),
+        ('memory-bulk-1m', 'peak MB', measure_bulk, 1_000_000, only(BY_BULK, 'ours'), 1),
+    ):
+        yield Workload(name, unit, count, 1000, bulk, peers, fresh=True, rounds=rounds)
+
+
+WORKLOADS = {
+    each.name: each
+    for each in itertools.chain(
+        datagram_workloads(),
+        octets_workloads(),
+        memory_workloads(),
+        transfer_workloads(),
+        *map(stream_workloads, ('tcp', 'tls', 'https')),
+        hold_workloads(),
+        program_workloads(),
+    )
 }
+PEERS = list(dict.fromkeys(peer for each in WORKLOADS.values() for peer in each.peers))
 
 
 # --- The workers -------------------------------------------------------------
