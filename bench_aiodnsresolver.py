@@ -93,7 +93,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from ipaddress import IPv4Address
@@ -419,7 +419,7 @@ def used_seconds() -> float:
 
 def pick_cores() -> tuple[set[int], set[int]]:
     """Returns the cores of the nameserver and of the peers, or none if there is only one."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+    cores = sorted(os.sched_getaffinity(0))
     return ({cores[0]}, {*cores[1:]}) if len(cores) > 1 else (set(), set())
 
 
@@ -1780,8 +1780,8 @@ PEERS = list(dict.fromkeys(peer for each in WORKLOADS.values() for peer in each.
 
 # --- The workers -------------------------------------------------------------
 #
-# A worker is this program once more, with one peer in it. It reads requests and
-# writes rounds, a line of JSON each, and ends with its input.
+# A worker is this program once more, with one peer in it. It reads requests and writes rounds, a
+# line of JSON each, and ends with its input.
 
 
 async def do_round(workload: Workload, peer: str, queries: int, port: int, tag: str) -> Round:
@@ -1803,20 +1803,14 @@ def work(folder: str) -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for line in sys.stdin:
-        workload, *request = json.loads(line)
-        with asyncio.Runner(loop_factory=loop_of(request[0])) as runner:
-            one = runner.run(do_round(WORKLOADS[workload], *request))
+        workload, peer, *request = json.loads(line)
+        new_loop = asyncio.new_event_loop
+        if peer.endswith(ON_UVLOOP):
+            new_loop = import_module('uvloop').new_event_loop
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            one = runner.run(do_round(WORKLOADS[workload], peer, *request))
         print(json.dumps(one), flush=True)
     return 0
-
-
-def loop_of(peer: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Returns what makes the loop that a peer runs on."""
-    if not peer.endswith(ON_UVLOOP):
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 class PeerFailed(Exception):
@@ -1848,14 +1842,16 @@ class Worker:
         return Round(*json.loads(line))
 
     def last_words(self) -> str:
-        """Returns the last line that the worker wrote as an error."""
+        """Returns the last line that the worker wrote as an error, or else its status."""
+        status = self.process.wait()
         self.log.seek(0)
         lines = self.log.read().decode(errors='replace').splitlines()
-        return f'ended: {lines[-1]}' if lines else 'ended without a word'
+        return f'ended: {lines[-1] if lines else f"status {status}"}'
 
     def stop(self) -> None:
-        """Ends the process, whatever it is doing: its round is over, or not wanted any more."""
-        self.process.kill()
+        """Ends the process and those that it has started, whatever they are doing."""
+        with suppress(ProcessLookupError):  # they have ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
         self.log.close()
 
@@ -1930,7 +1926,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def make_certificate(folder: Path) -> None:
-    """Makes a certificate for the nameserver, and has an authority vouch for it that is new."""
+    """Makes a certificate of a new authority, which this program's children trust."""
     import trustme
 
     authority = trustme.CA()
@@ -1940,26 +1936,13 @@ def make_certificate(folder: Path) -> None:
     os.environ['SSL_CERT_FILE'] = str(folder / 'authority.pem')
 
 
-def wait_for_server(server: Server, process: subprocess.Popen[bytes]) -> None:
-    """Returns once the nameserver runs, or ends the program."""
-    for _ in range(100):
-        try:
-            server.queries()
-            return
-        except OSError:  # not yet
-            time.sleep(0.05)
-        if process.poll() is not None:
-            break
-    sys.exit('Unbound did not start')
-
-
 @contextmanager
 def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Server]:
     """Yields an Unbound that answers everything below `bench.`, and ends it after."""
     port, tls, https, transfer = free_ports(4)  # the last is for `send_zones`
     ports = {'udp': port, 'tcp': port, 'tls': tls, 'https': https, 'transfer': transfer}
     ports['http'] = port  # for datagrams, and on HTTP_ADDRESS for requests
-    server, config = Server(ports, folder, for_system), folder / 'unbound.conf'
+    server, config, log = Server(ports, folder, for_system), folder / 'conf', folder / 'log'
     also = f'interface: {SYSTEM_ADDRESS}@53' if for_system else ''
     config.write_text(
         UNBOUND_CONF.format(
@@ -1969,9 +1952,19 @@ def start_server(folder: Path, for_system: bool, cores: set[int]) -> Iterator[Se
     make_certificate(folder)
     command = tied([find_unbound(), '-d', '-c', str(config)])
     pin(cores)  # inherited by all its threads
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, process_group=0)
+    with log.open('w') as errors:
+        process = subprocess.Popen(command, stderr=errors, process_group=0)
     try:
-        wait_for_server(server, process)
+        for _ in range(100):
+            try:
+                server.queries()
+                break
+            except OSError:  # not yet
+                time.sleep(0.05)
+            if process.poll() is not None:
+                sys.exit(f'Unbound ended: {log.read_text().strip()}')
+        else:
+            sys.exit('Unbound did not answer within five seconds')
         yield server
     finally:
         process.kill()  # it has nothing to save
@@ -2053,32 +2046,45 @@ def start_serving(option: str, address: str, port: int) -> Iterator[None]:
         process.wait()
 
 
+# By scheme, what serves it beside Unbound: an option of this program, and its address.
 SERVED = {'transfer': ('--zones', '127.0.0.1'), 'http': ('--http', HTTP_ADDRESS)}
 
 
 def find_unbound() -> str:
     """Returns the path of the nameserver, or ends the program."""
     binary = shutil.which('unbound', path=os.environ.get('PATH', '') + ':/usr/sbin')
-    return binary or sys.exit('There is no unbound: install the Debian package of that name')
+    return binary or sys.exit('There is no unbound: install the Debian package unbound')
 
 
 # --- Who is there ------------------------------------------------------------
 
 
-def lacks_package(name: str, pip_name: str, *_: Any) -> str | None:
-    """Says what to do for a package that is not installed."""
-    return None if importlib.util.find_spec(name) else f'pip install {pip_name}'
+def show(progress: str) -> None:
+    """Writes how far it is: in one line of a terminal, which '' clears, else line by line."""
+    if sys.stderr.isatty():
+        print(f'\r\x1b[K{progress}', end='', file=sys.stderr, flush=True)
+    elif progress:
+        print(progress, file=sys.stderr, flush=True)
 
 
-def lacks_upstream(folder: Path, upstream: str) -> str | None:
-    """Says what to do if there is no module in the folder given for it."""
-    if upstream and Path(upstream, 'aiodnsresolver.py').is_file():
-        return None
-    return 'pip install --no-deps --target PATH aiodnsresolver==0.0.157, then --upstream PATH'
+def say(text: str) -> None:
+    """Prints what is to stay."""
+    show('')
+    print(text, flush=True)
 
 
-def lacks_getaddrinfo(folder: Path, *_: Any) -> str | None:
-    """Says why our nameserver cannot be that of the system."""
+def package(name: str, to_install: str = '') -> str:
+    """Says what to do if a package is not installed, else nothing."""
+    return '' if importlib.util.find_spec(name) else f'pip install {to_install or name}'
+
+
+def program(name: str, debian: str) -> str:
+    """Says the same of a program."""
+    return '' if shutil.which(name) else f'install the Debian package {debian}'
+
+
+def system_is_not_ours(folder: Path) -> str:
+    """Says why the nameserver cannot be that of the system, if it cannot."""
     if Path('/var/run/nscd/socket').exists():
         return 'nscd would answer for it'
     try:
@@ -2087,68 +2093,54 @@ def lacks_getaddrinfo(folder: Path, *_: Any) -> str | None:
         subprocess.run(in_private(folder, ['true']), check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return f'needs root, unshare, and port 53 of {SYSTEM_ADDRESS}'
-    return None
+    return ''
 
 
-def lacks_dig(*_: Any) -> str | None:
-    """Says what to do if there is no dig."""
-    return None if shutil.which('dig') else 'install the Debian package bind9-dnsutils'
+def what_is_missing(folder: Path, upstream: str) -> dict[str, str]:
+    """Returns why peers, loops and workloads cannot be measured, by what they need."""
+    is_there = upstream and Path(upstream, 'aiodnsresolver.py').is_file()
+    to_install = 'pip install --no-deps --target PATH aiodnsresolver==0.0.157'
+    strace = program('strace', 'strace')
+    if (
+        not strace
+        and subprocess.run(
+            ['strace', '-o', os.devnull, 'true'], stderr=subprocess.DEVNULL
+        ).returncode
+    ):
+        strace = 'ptrace is not permitted'
+    found = {
+        'aiodns': package('aiodns'),
+        'aiohttp': package('aiohttp'),
+        'blastdns': package('blastdns'),
+        'dig': program('dig', 'bind9-dnsutils'),
+        'dnsperf': program('dnsperf', 'dnsperf'),
+        'dnspython': package('dns', 'dnspython[doh]'),
+        'getaddrinfo': system_is_not_ours(folder),
+        'h2': package('h2'),
+        'strace': strace,
+        'upstream': '' if is_there else f'{to_install}, then --upstream PATH',
+        'uvloop': package('uvloop'),
+    }
+    return {name: why for name, why in found.items() if why}
 
 
-def lacks_dnsperf(*_: Any) -> str | None:
-    """Says what to do if there is no dnsperf."""
-    return None if shutil.which('dnsperf') else 'install the Debian package dnsperf'
-
-
-def lacks_strace() -> str | None:
-    """Says why system calls cannot be counted."""
-    if not shutil.which('strace'):
-        return 'install the Debian package strace'
-    ran = subprocess.run(['strace', '-o', os.devnull, 'true'], stderr=subprocess.DEVNULL)
-    return 'ptrace is not permitted' if ran.returncode else None
-
-
-NEEDS: dict[Any, Callable[[], str | None]] = {count_syscalls: lacks_strace}
-LACKS: dict[str, Callable[[Path, str], str | None]] = {
-    'aiodns': partial(lacks_package, 'aiodns', 'aiodns'),
-    'blastdns': partial(lacks_package, 'blastdns', 'blastdns'),
-    'dig': lacks_dig,
-    'dnsperf': lacks_dnsperf,
-    'dnspython': partial(lacks_package, 'dns', 'dnspython'),
-    'getaddrinfo': lacks_getaddrinfo,
-    'upstream': lacks_upstream,
-    'uvloop': partial(lacks_package, 'uvloop', 'uvloop'),
-}
-
-
-def present_peers(peers: list[str], folder: Path, upstream: str) -> list[str]:
-    """Returns the peers that are there, and prints which are not."""
-    lacks: dict[str, str | None] = {}
-    for peer in peers:
-        needed = [LACKS[part] for part in peer.split('-') if part in LACKS]
-        lacks[peer] = next(filter(None, (lack(folder, upstream) for lack in needed)), None)
-    for peer, why in lacks.items():
-        if why:
-            say(f'{peer} is missing: {why}')
-    return [peer for peer in peers if not lacks.get(peer)]
-
-
-def present_workloads(names: list[str]) -> list[str]:
-    """Returns the workloads that can be measured, and prints which cannot."""
-    measures = {WORKLOADS[name].measure for name in names}
-    lacks = {measure: lack() for measure, lack in NEEDS.items() if measure in measures}
-    for name in names:
-        if why := lacks.get(WORKLOADS[name].measure):
-            say(f'{name} is missing: {why}')
-    return [name for name in names if not lacks.get(WORKLOADS[name].measure)]
+def those_present(needs: dict[str, list[str]], missing: dict[str, str]) -> list[str]:
+    """Returns the peers or workloads that have all they need, and says what the others lack."""
+    present = []
+    for name, needed in needs.items():
+        lacks = [missing[each] for each in needed if each in missing]
+        if lacks:
+            say(f'{name} is missing: {lacks[0]}')
+        else:
+            present.append(name)
+    return present
 
 
 def versions(upstream: str) -> dict[str, str]:
     """Returns the versions of what is installed."""
+    of_peers = ('aiodns', 'aiohttp', 'blastdns', 'dnspython', 'h2', 'pycares', 'uvloop')
     found = {each.name: each.version for each in importlib.metadata.distributions()}
-    of_peers = {'aiodns', 'pycares', 'blastdns', 'dnspython', 'aiohttp', 'h2', 'uvloop'}
-    names = {*found} & {'aiodnsresolver', *of_peers}
-    installed = {name: found[name] for name in sorted(names)}
+    installed = {name: found[name] for name in ('aiodnsresolver', *of_peers) if name in found}
     for each in importlib.metadata.distributions(path=[upstream] if upstream else []):
         installed['upstream'] = each.version
     server = subprocess.check_output([find_unbound(), '-V'], text=True).split('\n')[0]
@@ -2339,8 +2331,7 @@ def draw(picture: Picture, record: dict[str, Any], file: Path) -> bool:
 
 # --- The program -------------------------------------------------------------
 
-
-# What tells the most: one round of so many queries takes less than a minute altogether.
+# What tells the most. One round of it, of at most so many queries, takes less than a minute.
 QUICK = ['cold-1', 'cold-100', 'cold-1000', 'cached', 'parse-a', 'parse-chain', 'tls-100']
 QUICK += ['https-100', 'memory-cached', 'memory-flight', 'import']
 QUICK_QUERIES = 1000
@@ -2359,7 +2350,7 @@ class Bench:
         self.most: int = arguments.queries
         self.rounds: int = arguments.rounds
         self.workers: dict[str, Worker] = {}
-        self.total = self.done = 0  # as `weight` counts
+        self.total = self.done = 0  # seconds, as `weight` has them
         self.began = time.monotonic()
         self.made_as = {name: 'ours' for name in arguments.module}
         for name, path in arguments.module.items():
@@ -2367,7 +2358,7 @@ class Bench:
             shutil.copyfile(path, Path(self.folders[name], 'aiodnsresolver.py'))
 
     def able(self, peers: list[str], name: str) -> list[str]:
-        """Returns the peers that can do a workload."""
+        """Returns those of the peers that do a workload."""
         return [peer for peer in peers if self.made_as.get(peer, peer) in WORKLOADS[name].peers]
 
     def worker(self, peer: str) -> Worker:
@@ -2398,9 +2389,8 @@ class Bench:
         return one._replace(reached=self.server.queries() - before)
 
     def weight(self, name: str) -> int:
-        """Returns how much a round counts for the time that is left."""
-        is_whole = WORKLOADS[name].queries <= self.most
-        return SECONDS.get(name, 1) if is_whole else 1
+        """Returns about how many seconds a round takes."""
+        return SECONDS.get(name, 1) if WORKLOADS[name].queries <= self.most else 1
 
     def show_round(self, text: str) -> None:
         """Shows which round begins, on a terminal with a bar of tqdm's if it is installed."""
@@ -2415,7 +2405,7 @@ class Bench:
     def run_workload(self, name: str, peers: list[str]) -> dict[str, list[Round]]:
         """Returns the rounds by peer, who take turns; another begins each time.
 
-        One whose worker fails is said so and left out from then on.
+        If a worker fails, this is printed, and its peer is left out from then on.
         """
         results: dict[str, list[Round]] = {peer: [] for peer in peers}
         rounds = min(self.rounds, WORKLOADS[name].rounds)
@@ -2434,22 +2424,8 @@ class Bench:
         return results
 
 
-def show(progress: str) -> None:
-    """Writes how far it is: in one line of a terminal, which '' clears, else line by line."""
-    if sys.stderr.isatty():
-        print(f'\r\x1b[K{progress}', end='', file=sys.stderr, flush=True)
-    elif progress:
-        print(progress, file=sys.stderr, flush=True)
-
-
-def say(text: str) -> None:
-    """Prints what is to stay."""
-    show('')
-    print(text, flush=True)
-
-
 def figures(rounds: list[Round], ours: list[Round]) -> str:
-    """Returns a row of the table: of what `rounds` cost, and how many times as much as ours."""
+    """Returns a row of the table: what the rounds cost, also as a multiple of what ours cost."""
     if not rounds:
         return f'{"failed":>13}'
     costs = [one.cost for one in rounds]
@@ -2465,11 +2441,13 @@ def figures(rounds: list[Round], ours: list[Round]) -> str:
     return f'{row}{correct:>9} of {asked:<7}{f"{rate:.0f}" if rate else "-":>11}{seen:>9}{worst}'
 
 
-def print_table(name: str, results: dict[str, list[Round]], mark: str) -> None:
+def print_table(name: str, results: dict[str, list[Round]], is_rough: bool) -> None:
     """Prints a workload's results. `reached`: queries at the nameserver per correct answer."""
     unit, floor = WORKLOADS[name].unit, WORKLOADS[name].floor
-    title = f'{name} (floor: {floor})' if floor and 'floor' in results else name
-    say(f'\n{title}{mark}')
+    marks = [f' (floor: {floor})'] if floor and 'floor' in results else []
+    marks += [' (one round)'] if WORKLOADS[name].rounds == 1 else []
+    marks += [' (rough)'] if is_rough else []
+    say(f'\n{name}{"".join(marks)}')
     head = 'to ours ours to it      least       most       correct          queries/s  reached'
     say(f'peer            {unit:>13}  {head}')
     for peer, rounds in results.items():
@@ -2503,7 +2481,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--queries', type=int, default=10_000_000, help='in a round, at most; 2 or more'
     )
-    parser.add_argument('--upstream', default='', metavar='PATH', help='folder with its module')
+    parser.add_argument('--upstream', default='', metavar='FOLDER', help='where its module is')
     parser.add_argument(
         '--quick', action='store_true', help='rough figures of a few workloads in a minute'
     )
@@ -2514,7 +2492,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument('--no-pin', action='store_true', help='leave the cores to the system')
     arguments = parser.parse_args()
-    arguments.peers = arguments.peers.split(',')
+    arguments.peers = list(dict.fromkeys(arguments.peers.split(',')))
+    arguments.workloads = list(dict.fromkeys(arguments.workloads))
     if arguments.quick:
         if arguments.peers == PEERS:
             arguments.peers = [each for each in PEERS if not TABLES_ONLY.fullmatch(each)]
@@ -2523,13 +2502,25 @@ def parse_arguments() -> argparse.Namespace:
     arguments.workloads = arguments.workloads or list(WORKLOADS)
     if arguments.rounds is None:
         arguments.rounds = 1 if arguments.quick else 7
-    unknown = {*arguments.workloads} - {*WORKLOADS} | {*arguments.peers} - {*PEERS}
-    if unknown or arguments.rounds < 1 or arguments.queries < 2:
-        parser.error(f'unknown: {", ".join(sorted(unknown))}' if unknown else 'nothing to do')
+    if unknown := {*arguments.workloads} - {*WORKLOADS} | {*arguments.peers} - {*PEERS}:
+        parser.error(f'unknown: {", ".join(map(repr, sorted(unknown)))}')
+    if arguments.rounds < 1 or arguments.queries < 2:
+        parser.error('there has to be a round, and two queries in it')
     if arguments.made and not arguments.plot:
         parser.error('--from needs --plot')
-    if arguments.plot and (command := lacks_package('matplotlib', 'matplotlib')):
-        parser.error(f'--plot needs matplotlib: {command}')
+    if arguments.plot and (to_install := package('matplotlib')):
+        parser.error(f'--plot needs matplotlib: {to_install}')
+    if not arguments.made and (to_install := package('trustme')):
+        parser.error(f'the nameserver needs a certificate by trustme: {to_install}')
+    try:  # what would fail after a long run fails before it
+        if arguments.plot:
+            arguments.plot.mkdir(parents=True, exist_ok=True)
+        if arguments.json:
+            arguments.json.open('a').close()
+        if arguments.made:
+            arguments.made = json.loads(arguments.made.read_bytes())
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     arguments.module = dict(arguments.module)
     arguments.peers += arguments.module
     return arguments
@@ -2550,7 +2541,7 @@ def as_record(arguments: argparse.Namespace, results: dict[str, Any]) -> dict[st
         'python': platform.python_version(),
         'versions': versions(arguments.upstream),
         'modules': {name: str(path) for name, path in arguments.module.items()},
-        'pinned': not arguments.no_pin,
+        'pinned': bool(arguments.cores[0]),
         'units': {name: WORKLOADS[name].unit for name in results},
     }
     return made | {'workloads': rounds}
@@ -2560,7 +2551,10 @@ def plot(record: dict[str, Any], folder: Path) -> None:
     """Draws all pictures, and says which are there."""
     for name, picture in PICTURES.items():
         file = folder / f'{name}.svg'
-        drawn = draw(picture, record, file)
+        try:
+            drawn = draw(picture, record, file)
+        except OSError as error:
+            sys.exit(f'A picture is not drawn: {error}')
         say(f'{file} is drawn' if drawn else f'{file} is not drawn: nothing was measured for it')
 
 
@@ -2581,27 +2575,28 @@ def end(number: int, frame: FrameType | None) -> None:
 def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, list[Round]]]:
     """Returns the results of the workloads, and prints them one by one."""
     results: dict[str, dict[str, list[Round]]] = {}
-    peers = present_peers(arguments.peers, folder, arguments.upstream)
-    server_cores, peer_cores = (set(), set()) if arguments.no_pin else pick_cores()
-    schemes = {WORKLOADS[name].scheme for name in arguments.workloads}
+    missing = what_is_missing(folder, arguments.upstream)
+    needs = {peer: peer.split('-') if peer in PEERS else [] for peer in arguments.peers}
+    peers = those_present(needs, missing)
+    names = those_present({name: [WORKLOADS[name].needs] for name in arguments.workloads}, missing)
+    why = missing.get('getaddrinfo')
+    if why:
+        say(f'ours asks the nameserver that its caller names, not that of the system: {why}')
     with ExitStack() as stack:
-        why = lacks_getaddrinfo(folder)
-        if why:
-            say(f'ours asks the nameserver that its caller names, not that of the system: {why}')
-        server = stack.enter_context(start_server(folder, not why, server_cores))
-        for scheme, (option, address) in SERVED.items():
-            if scheme in schemes:
-                stack.enter_context(start_serving(option, address, server.ports[scheme]))
-        pin(peer_cores)
+        server = stack.enter_context(start_server(folder, not why, arguments.cores[0]))
+        for scheme in {WORKLOADS[name].scheme for name in names} & {*SERVED}:
+            option, address = SERVED[scheme]
+            stack.enter_context(start_serving(option, address, server.ports[scheme]))
+        pin(arguments.cores[1])
         bench = Bench(server, arguments)
-        for name in arguments.workloads:
+        for name in names:
             rounds = min(arguments.rounds, WORKLOADS[name].rounds)
             bench.total += bench.weight(name) * len(bench.able(peers, name)) * rounds
         try:
-            for name in arguments.workloads:
-                able = bench.able(peers, name)
-                results[name] = bench.run_workload(name, able) if able else {}
-                print_table(name, results[name], ' (rough)' if arguments.quick else '')
+            for name in names:
+                if able := bench.able(peers, name):
+                    results[name] = bench.run_workload(name, able)
+                    print_table(name, results[name], arguments.quick)
         finally:
             show('')
             bench.dismiss(peers)
@@ -2609,17 +2604,22 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
 
 
 def main() -> int:
-    """Runs the workloads, and returns the exit status: 1 if an answer of ours was not right."""
+    """Runs the workloads, and returns the exit status.
+
+    It is 1 if an answer of ours was not right, or if nothing was measured.
+    """
     arguments = parse_arguments()
-    if arguments.plot:
-        arguments.plot.mkdir(parents=True, exist_ok=True)
     if arguments.made:
-        plot(json.loads(arguments.made.read_text()), arguments.plot)
+        try:
+            plot(arguments.made, arguments.plot)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            print(f'What --from names is not what --json wrote: {error!r}', file=sys.stderr)
+            return 2
         return 0
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     print(f'Python {platform.python_version()}, {processor()}, {arguments.rounds} rounds')
-    arguments.workloads = present_workloads(arguments.workloads)
+    arguments.cores = (set(), set()) if arguments.no_pin else pick_cores()
     with tempfile.TemporaryDirectory() as name:
         for file, text in SYSTEM_FILES.items():
             Path(name, file).write_text(text)
@@ -2632,8 +2632,10 @@ def main() -> int:
         arguments.json.write_text(json.dumps(record, indent=1) + '\n')
     if arguments.plot:
         plot(record, arguments.plot)
-    ours = [by_peer['ours'] for by_peer in results.values() if 'ours' in by_peer]
-    return int(any(not each or any(one.correct < one.asked for one in each) for each in ours))
+    rounds = [one for by_peer in results.values() for one in by_peer.get('ours', [])]
+    failed = [name for name, by_peer in results.items() if not by_peer.get('ours', True)]
+    wrong = [one for one in rounds if one.correct < one.asked]
+    return int(bool(failed or wrong or not results))
 
 
 if __name__ == '__main__':
