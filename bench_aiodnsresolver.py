@@ -1,67 +1,80 @@
-"""Measures what a query costs, side by side with other resolvers.
+"""Measures what a DNS query costs, side by side with other resolvers. Needs Linux.
 
     python bench_aiodnsresolver.py [WORKLOAD...] [--peers PEER,...] [--module NAME=FILE]...
         [--rounds N] [--queries N] [--upstream FOLDER] [--quick] [--json FILE] [--plot FOLDER]
         [--no-pin]
     python bench_aiodnsresolver.py --plot FOLDER --from FILE
 
-The nameserver is an Unbound of its own, on a loopback port and a core of its own. Each peer is in
-a process of its own, so that nobody pays for another's garbage, threads or imports, and they take
-turns round by round. Every answer is checked, and what counts is the median of the rounds: of the
-costs, and of the ratios to what ours cost in the same round, so that a machine which is now fast,
-now slow makes little difference to them.
+Each workload is measured for several peers: `ours`, which is the module beside this file, other
+resolvers, and a floor. A peer runs in a process of its own, so that none pays for another's
+garbage, threads or imports. The peers take turns, round by round. A table has the median of the
+rounds, and the median of the ratios to ours in the same round, because a machine may be fast in
+one round and slow in the next. The nameserver is an Unbound on a loopback port. With two cores or
+more it has the first one, and the peers, with all their threads, have the others.
 
-Another version of our module becomes a peer too, and does all that `ours` does:
+What is counted:
+
+- Time is CPU time of the process, of all its threads and of the programs that it runs, so that
+  Python and C are counted alike. It has two readings of a clock for each answer, the same for all
+  peers.
+- A query counts, whether its answer is right or not. How many are right is in the column
+  `correct`; if it is not all of them, do not trust the rest of the row. A picture leaves out a
+  peer of whose answers more than 1 % were wrong or missing.
+- The first query of a round is not timed: it connects, and imports what is imported late.
+- Latency is from the call to the answer. Where many names are asked for at a time, it is mostly
+  the time that a query waits for the others. An answer that never comes counts as ROUND_SECONDS.
+- Memory is what the process has resident. What the kernel holds for its sockets is not seen.
+- Frames are those of the module's file, counted when one is entered or a coroutine is resumed.
+  Calls are frames of all files but this one, and what they call of C: neither what C calls nor
+  another thread is seen. System calls are those of all threads, counted by strace.
+- An import is one after asyncio. What a module imports later, as ours does ssl, is not in it.
+
+What the peers do differently:
+
+- Ours reads resolv.conf and hosts, as in most programs, if these can be made to lead to the
+  nameserver, which needs root. Else it calls a get_nameservers, which costs it more; the program
+  says so at the start. Over TCP, TLS and HTTPS it always calls one. The others are told the
+  nameserver when they are made, and look into neither file for a query, except getaddrinfo, which
+  needs root therefore, and aiodns for aiohttp, which looks into hosts.
+- Ours, aiodns, blastdns, 0.0.157 and `sketch` put each answer into a cache. dnspython has a cache
+  only where names are asked for again, and getaddrinfo has none.
+- Over TLS and HTTPS, ours and dnspython check the certificate, and dnsperf does not.
+- dnsperf and dig are whole programs in C. dnsperf has one socket for all queries, and checks no
+  more of a reply than its id. `blastdns-batch` is given all the names at once, and makes its
+  client in the time that counts.
+- The queries of ours have EDNS and letters of random case, and those of the floors neither.
+- `sketch` is the floor of sockets with DNS logic as plain as it goes.
+- What ends with `-uvloop` is the same peer on that loop.
+- A NAME of --module is another version of our module, which does all that `ours` does:
 
     git show main:aiodnsresolver.py > /tmp/old.py
     python bench_aiodnsresolver.py cold-100 tls-100 frames-100 --module old=/tmp/old.py
 
-The floor is what the same work costs at least in asyncio, without any DNS logic; the table says
-which one it is:
+The floor is the same work in asyncio without DNS logic; the title of a table says which one it is:
 
-- of datagrams, a fresh connected socket per query in an epoll of its own;
-- of TCP and TLS, a bare protocol that writes ready octets, the id patched in, a write per query;
-- of HTTPS, the h2 library with the same requests on such a protocol, a write per turn of the loop;
-- of a cached name, one look-up in a dict and one reading of the clock.
+- for datagrams, a fresh connected socket per query in an epoll of its own;
+- for TCP and TLS, a bare protocol that writes ready octets with a new id, a write per query. A
+  peer whose queries of one turn of the loop are one write can be below it;
+- for HTTPS, the h2 library with the same requests, a write per turn of the loop;
+- for a cached name, one look-up in a dict and one reading of the clock;
+- for requests by aiohttp, a resolver that knows the address.
 
-Ours reads resolv.conf and hosts, as it does for most. Where these cannot be made to lead to our
-nameserver, which only root can do for a process, it calls a get_nameservers of its caller's
-instead. So it does for a nameserver over TCP, TLS or HTTPS. The others are told the nameserver.
+What is not plain from a workload's name:
 
-Of datagrams `sketch` is the floor of sockets with DNS logic as plain as it goes, and dnsperf what
-a program in C costs: its whole process is counted, as is dig's, and it checks neither certificates
-nor more of a reply than its id. `blastdns-batch` is given all the names at once. What ends with
-`-uvloop` is the same peer on that loop.
-
-Zones come from a process of its own that replays prepared octets, 16 KiB a message, to ours as a
-stream of records and into a `Zone`, to dnspython into its zone, and to dig, whose whole process is
-counted.
-
-Requests by aiohttp, 100 at a time and 1,000 to 200 names, go to a server on the nameserver's core.
-`aiohttp-cold` is what most have: names that are new, and a session as by default, which keeps
-connections, and has a cache of its own that asks the resolver once for each name. In
-`aiohttp-warm` each request makes a connection and asks the resolver for a name that it knows, as
-aiohttp's cache is off. Its floor is the same with a resolver that knows the address. aiohttp's own
-resolvers are the peers `aiodns` and `getaddrinfo`, the latter in as many threads as by default.
-
-Names by the hundred thousand are looked up by a process that has nothing else to do, 1,000 at a
-time, from a file of names to a file of lines: by our command line, by the loop that people write
-around aiodns, and by the same loop around getaddrinfo in 64 threads. It counts from its start to
-its end, and its memory is what it has at its peak more than an empty Python process.
-
-Time is CPU time of the peer's process with all its threads, and memory is what it has resident:
-both are the same for Python and C. The two readings of a clock by which each answer's own time is
-known are in it, for all alike. What the kernel holds for a socket is not seen. The first query
-of a round is not timed: it connects, and imports what is imported late.
-
-Frames are those of the module's file, counted each time that one is entered or a coroutine is
-resumed. Calls are such frames of any file but this one, and what they call of C: neither what C
-calls nor another thread is seen. System calls are those of all threads, counted by strace.
-
-How long one packet holds the loop is the CPU time of the longest callback, for the worst of the
-replies in HOSTILE, whose name ends the row; --json has them all. `hold` asks for each of them over
-TCP, and `hold-parse` has the octets read. A thread of aiodns, which reads replies aside and then
-has the interpreter, is not seen.
+- `transfer` is a stream of records, and `zone` is into a zone in memory. The octets are prepared
+  by a process that does nothing else. An answer is correct if it has as many records.
+- `aiohttp-cold` is 1,000 requests to 200 new names with the default session, which keeps
+  connections and has a cache of its own. `aiohttp-warm` has neither, and asks the resolver for
+  known names, which only ours and aiodns have in a cache. The peers `aiodns` and `getaddrinfo` are
+  aiohttp's own resolvers. The server is on the nameserver's core.
+- `bulk` is a process that reads names from a file and writes lines to another, counted from its
+  start to its end: our command line, which writes each line at once, and the loops that people
+  write around aiodns and around getaddrinfo in 64 threads. Its memory is its peak, less that of an
+  empty Python.
+- `hold` is how long one packet holds the loop: the CPU time of the longest callback, for the worst
+  of the replies in HOSTILE, whose name ends the row. `hold` asks for it over TCP, `hold-parse`
+  only parses. A thread of aiodns, which reads replies aside and then has the interpreter, is not
+  seen.
 """
 
 from __future__ import annotations
@@ -104,7 +117,7 @@ from unittest.mock import patch
 
 TEXT = '192.0.2.1'
 ADDRESS = IPv4Address(TEXT)
-TRY_SECONDS = 5.0  # for one try of any peer: longer than the slowest one has 10,000 at once
+TRY_SECONDS = 5.0  # for one try of any peer: the slowest needs less for 10,000 at once
 TRIES = 3
 ROUND_SECONDS = 60  # for the questions of a round: a lost answer must not stop the rest
 HELD_SECONDS = 2.0  # for the answer to a hostile reply: less than for a try
@@ -115,7 +128,7 @@ PERCENTILES = (50, 90, 99, 99.9)  # of the time that answers take
 
 # --- Octets ------------------------------------------------------------------
 #
-# Messages made by hand: the processes of the others are to be free of our module.
+# Messages made by hand, because the processes of the others do not import our module.
 
 
 def query_octets(name: str) -> bytes:
@@ -1246,8 +1259,7 @@ async def ask_all(
 ) -> list[Any]:
     """Returns the answers or exceptions for the names, asked for so many at a time.
 
-    What each took is added to `seconds`, by two readings of a clock, which are the same for all. A
-    peer that takes all the names at once does not say it.
+    The time that each took is added to `seconds`. It is not known of a peer that takes all names.
     """
     remaining = iter(names)
     answers: list[Any] = []
@@ -1330,7 +1342,7 @@ PR_SET_PTRACER, BY_ANY = 0x59616D61, -1
 async def count_syscalls(peer: Peer, names: list[str], at_once: int) -> Round:
     """System calls of all threads for a query, after a first one.
 
-    What watches them slows the process down: more replies than otherwise wait for it at a time.
+    strace slows the process down, so that more replies than otherwise are there at a time.
     """
     first, *rest = [peer.prepare(name) for name in names]
     answers = await ask_all(peer, [first], 1)
@@ -1349,8 +1361,8 @@ async def count_syscalls(peer: Peer, names: list[str], at_once: int) -> Round:
 async def time_held(size: int, peer: Peer, names: list[str], at_once: int) -> Round:
     """CPU milliseconds that a reply of so many octets holds the loop: of the worst shape.
 
-    It is the longest that one callback takes, and the least of a try for each name. An answer is
-    correct if there is one, or an exception, at once. Threads that a peer has are not seen.
+    It is the longest callback, in that of the tries where it is shortest. There is a try for each
+    name. An answer or an exception is correct if it comes within HELD_SECONDS.
     """
     held: list[float] = []
     run, clock = asyncio.Handle._run, time.thread_time
@@ -1605,11 +1617,10 @@ class Workload(NamedTuple):
     scheme: str = 'udp'  # which of `Server.ports` is asked
     fresh: bool = False  # each round in a new process: what was freed would hide what is taken
     rounds: int = 1000  # at most, of what takes a minute and always comes to the same
-    floor: str = ''  # what the peer of that name is
-    needs: str = ''  # what has to be there for any peer, as in `what_is_missing`
+    floor: str = 'a fresh socket'  # what the peer of that name is, where it is one
 
 
-US, FRESH = 'CPU us/query', 'a fresh socket'
+US = 'CPU us/query'
 
 
 def datagram_workloads() -> Iterator[Workload]:
@@ -1617,27 +1628,16 @@ def datagram_workloads() -> Iterator[Workload]:
     for queries, at_once in ((2000, 1), (4000, 100), (4000, 1000), (10_000, 10_000)):
         # dig asks for one name after the other.
         peers = BY_DATAGRAM | ({'dig': make_dig_names} if at_once == 1 else {})
-        yield Workload(f'cold-{at_once}', US, queries, at_once, time_at_once, peers, floor=FRESH)
+        yield Workload(f'cold-{at_once}', US, queries, at_once, time_at_once, peers)
     by_dict = BY_CACHE | {'floor': make_dict_floor}
     yield Workload('cached', US, 20_000, 1, time_cached, by_dict, floor='a dict and a clock')
-    for what, is_counted, peers in (
-        ('frames', is_module_frame, BY_MODULE),
-        ('calls', is_any_call, BY_FUNCTION),
+    for what, unit, count, peers in (
+        ('frames', 'frames/query', partial(count_events, is_module_frame), BY_MODULE),
+        ('calls', 'calls/query', partial(count_events, is_any_call), BY_FUNCTION),
+        ('syscalls', 'calls/query', count_syscalls, BY_LOOP),
     ):
-        count = partial(count_events, is_counted)
         for at_once in (1, 100):
-            yield Workload(f'{what}-{at_once}', f'{what}/query', 401, at_once, count, peers)
-    for at_once in (1, 100):
-        yield Workload(
-            f'syscalls-{at_once}',
-            'calls/query',
-            401,
-            at_once,
-            count_syscalls,
-            BY_LOOP,
-            floor=FRESH,
-            needs='strace',
-        )
+            yield Workload(f'{what}-{at_once}', unit, 401, at_once, count, peers)
 
 
 def octets_workloads() -> Iterator[Workload]:
@@ -1660,15 +1660,7 @@ def memory_workloads() -> Iterator[Workload]:
     """Yields what a name and a query take, and an import."""
     yield Workload('memory-cached', 'bytes/name', 10_000, 100, measure_cache, BY_CACHE, fresh=True)
     yield Workload(
-        'memory-flight',
-        'bytes/query',
-        2000,
-        2000,
-        measure_flight,
-        IN_FLIGHT,
-        'silent',
-        fresh=True,
-        floor=FRESH,
+        'memory-flight', 'bytes/query', 2000, 2000, measure_flight, IN_FLIGHT, 'silent', fresh=True
     )
     yield Workload('import', 'CPU ms', 5, 1, time_imports, BY_IMPORT)
 
@@ -1680,19 +1672,16 @@ def transfer_workloads() -> Iterator[Workload]:
         ('1m', 1_000_000, only(BY_ZONE, 'ours')),
     ):
         for what, peers in (('transfer', BY_TRANSFER), ('zone', by_zone)):
-            arguments: Any = {'zone': 'zone', 'scheme': 'transfer', 'fresh': True}
-            yield Workload(
-                f'{what}-{size}', 'CPU us/record', count, 1, time_transfer, peers, **arguments
-            )
-            able = without(peers, 'dig')  # the memory of another process is not seen
-            yield Workload(
-                f'memory-{what}-{size}', 'peak MB', count, 1, measure_transfer, able, **arguments
-            )
+            for name, unit, measure, able in (
+                (f'{what}-{size}', 'CPU us/record', time_transfer, peers),
+                # The memory of another process is not seen.
+                (f'memory-{what}-{size}', 'peak MB', measure_transfer, without(peers, 'dig')),
+            ):
+                yield Workload(name, unit, count, 1, measure, able, 'zone', 'transfer', fresh=True)
 
 
 def stream_workloads(scheme: str) -> Iterator[Workload]:
     """Yields what is asked over a stream that lasts, and over one that is new for each query."""
-    needs = 'h2' if scheme == 'https' else ''
     lasting: Makes = {
         'ours': partial(make_over_stream, scheme),
         'dnspython': partial(make_dnspython_over_stream, scheme),
@@ -1704,28 +1693,18 @@ def stream_workloads(scheme: str) -> Iterator[Workload]:
     lasting = and_on_uvloop(lasting) | {'dnsperf': partial(make_dnsperf, mode)}
     floor = 'h2 alone' if scheme == 'https' else 'a Protocol with ready octets'
     for queries, at_once in ((500, 1), (2000, 100), (4000, 1000), (10_000, 10_000)):
+        name = f'{scheme}-{at_once}'
         # dnspython asks for one after the other, or loses them, and would take minutes for many;
         # dnsperf does ten a second if each request, in two writes, waits for an acknowledgement.
-        one_by_one = 'dnsperf' if f'{scheme}-{at_once}' == 'https-1' else ''
-        peers = without(lasting, 'dnspython' if at_once > 100 else one_by_one)
-        yield Workload(
-            f'{scheme}-{at_once}',
-            US,
-            queries,
-            at_once,
-            time_at_once,
-            peers,
-            scheme=scheme,
-            floor=floor,
-            needs=needs,
-        )
-    new = and_on_uvloop(
-        {
-            'ours': partial(make_query_function, scheme),
-            'dnspython': partial(make_dnspython_over_new_stream, scheme),
-        }
-    )
-    yield Workload(f'{scheme}-new', US, 100, 1, time_at_once, new, scheme=scheme, needs=needs)
+        slow = 'dnspython' if at_once > 100 else 'dnsperf' if name == 'https-1' else ''
+        peers = without(lasting, slow)
+        yield Workload(name, US, queries, at_once, time_at_once, peers, scheme=scheme, floor=floor)
+    new: Makes = {
+        'ours': partial(make_query_function, scheme),
+        'dnspython': partial(make_dnspython_over_new_stream, scheme),
+    }
+    peers = and_on_uvloop(new)
+    yield Workload(f'{scheme}-new', US, 100, 1, time_at_once, peers, scheme=scheme)
 
 
 def hold_workloads() -> Iterator[Workload]:
@@ -1750,9 +1729,8 @@ def program_workloads() -> Iterator[Workload]:
     ):
         resolvers = ('ours', 'aiodns', 'getaddrinfo', 'floor')
         peers: Makes = {peer: partial(make_requester, peer, options) for peer in resolvers}
-        arguments: Any = {'floor': 'no names', 'needs': 'aiohttp'}
         yield Workload(
-            name, 'CPU us/request', 1001, 100, measure, peers, 'http', 'http', **arguments
+            name, 'CPU us/request', 1001, 100, measure, peers, 'http', 'http', floor='no names'
         )
     # Of a million names only what ours takes: the others would take minutes.
     for name, unit, bulk, count, peers, rounds in (
@@ -2097,18 +2075,15 @@ def system_is_not_ours(folder: Path) -> str:
 
 
 def what_is_missing(folder: Path, upstream: str) -> dict[str, str]:
-    """Returns why peers, loops and workloads cannot be measured, by what they need."""
-    is_there = upstream and Path(upstream, 'aiodnsresolver.py').is_file()
-    to_install = 'pip install --no-deps --target PATH aiodnsresolver==0.0.157'
+    """Returns why peers and workloads cannot be measured, by a part of their names."""
     strace = program('strace', 'strace')
-    if (
-        not strace
-        and subprocess.run(
-            ['strace', '-o', os.devnull, 'true'], stderr=subprocess.DEVNULL
-        ).returncode
-    ):
-        strace = 'ptrace is not permitted'
-    found = {
+    if not strace:
+        words = ['strace', '-o', os.devnull, 'true']
+        ran = subprocess.run(words, stderr=subprocess.DEVNULL)
+        strace = 'ptrace is not permitted' if ran.returncode else ''
+    to_install = 'pip install --no-deps --target PATH aiodnsresolver==0.0.157'
+    is_there = upstream and Path(upstream, 'aiodnsresolver.py').is_file()
+    return {
         'aiodns': package('aiodns'),
         'aiohttp': package('aiohttp'),
         'blastdns': package('blastdns'),
@@ -2116,19 +2091,18 @@ def what_is_missing(folder: Path, upstream: str) -> dict[str, str]:
         'dnsperf': program('dnsperf', 'dnsperf'),
         'dnspython': package('dns', 'dnspython[doh]'),
         'getaddrinfo': system_is_not_ours(folder),
-        'h2': package('h2'),
-        'strace': strace,
+        'https': package('h2'),
+        'syscalls': strace,
         'upstream': '' if is_there else f'{to_install}, then --upstream PATH',
         'uvloop': package('uvloop'),
     }
-    return {name: why for name, why in found.items() if why}
 
 
-def those_present(needs: dict[str, list[str]], missing: dict[str, str]) -> list[str]:
-    """Returns the peers or workloads that have all they need, and says what the others lack."""
+def those_present(names: list[str], missing: dict[str, str]) -> list[str]:
+    """Returns the peers or workloads that lack nothing, and says what the others lack."""
     present = []
-    for name, needed in needs.items():
-        lacks = [missing[each] for each in needed if each in missing]
+    for name in names:
+        lacks = [missing[part] for part in name.split('-') if missing.get(part)]
         if lacks:
             say(f'{name} is missing: {lacks[0]}')
         else:
@@ -2157,60 +2131,55 @@ def versions(upstream: str) -> dict[str, str]:
 TABLES_ONLY = re.compile('.+-uvloop|sketch|dig')
 
 
-class Panel(NamedTuple):
-    """What stands above it, and of what it is: of a cost, or of one of the latencies."""
-
-    heading: str
-    workload: str
-    percentile: int | None = None  # which of `Round.latencies`
-
-
 class Picture(NamedTuple):
-    """Panels side by side that share an axis."""
+    """Panels side by side that share an axis.
+
+    By heading, a panel shows the costs of a workload, or one of its latencies by their index.
+    """
 
     title: str
     unit: str
-    panels: tuple[Panel, ...]
+    panels: dict[str, tuple[str, int | None]]
 
 
 PICTURES = {
     'cold': Picture(
         'CPU time to resolve a new name',
         'µs per query',
-        (
-            Panel('1 at a time', 'cold-1'),
-            Panel('100 at a time', 'cold-100'),
-            Panel('1,000 at a time', 'cold-1000'),
-            Panel('10,000 at a time', 'cold-10000'),
-        ),
+        {
+            '1 at a time': ('cold-1', None),
+            '100 at a time': ('cold-100', None),
+            '1,000 at a time': ('cold-1000', None),
+            '10,000 at a time': ('cold-10000', None),
+        },
     ),
     'latency': Picture(
         'Time until the answer, 100 new names at a time',
         'ms',
-        (
-            Panel('50 % take at most', 'cold-100', 0),
-            Panel('90 %', 'cold-100', 1),
-            Panel('99 %', 'cold-100', 2),
-            Panel('99.9 %', 'cold-100', 3),
-        ),
+        {
+            '50 % take at most': ('cold-100', 0),
+            '90 %': ('cold-100', 1),
+            '99 %': ('cold-100', 2),
+            '99.9 %': ('cold-100', 3),
+        },
     ),
     'parse': Picture(
         'CPU time to parse a message',
         'µs per message',
-        (
-            Panel('1 A record', 'parse-a'),
-            Panel('5 CNAME and 4 A', 'parse-chain'),
-            Panel('a referral, 39 records', 'parse-referral'),
-            Panel('100 mixed records', 'parse-mixed'),
-        ),
+        {
+            '1 A record': ('parse-a', None),
+            '5 CNAME and 4 A': ('parse-chain', None),
+            'a referral, 39 records': ('parse-referral', None),
+            '100 mixed records': ('parse-mixed', None),
+        },
     ),
     'memory': Picture(
         'Memory that a name needs',
         'bytes',
-        (
-            Panel('its answer in the cache', 'memory-cached'),
-            Panel('its query in flight', 'memory-flight'),
-        ),
+        {
+            'its answer in the cache': ('memory-cached', None),
+            'its query in flight': ('memory-flight', None),
+        },
     ),
 }
 ROW_NAMES = {'ours': 'aiodnsresolver', 'floor': 'floor, without DNS'}
@@ -2230,14 +2199,16 @@ DRAWN: dict[Any, Any] = {
 } | dict.fromkeys(('text.color', 'axes.edgecolor', 'xtick.color', 'ytick.color'), INK)
 
 
-def panel_values(panel: Panel, workloads: dict[str, Any]) -> dict[str, float]:
+def panel_values(
+    workload: str, percentile: int | None, workloads: dict[str, Any]
+) -> dict[str, float]:
     """Returns the median of the rounds by peer, without peers whose answers were not right."""
     values = {}
-    for peer, rounds in workloads.get(panel.workload, {}).items():
-        if panel.percentile is None:
+    for peer, rounds in workloads.get(workload, {}).items():
+        if percentile is None:
             found = [one['cost'] for one in rounds]
         else:
-            found = [one['latencies'][panel.percentile] for one in rounds if one.get('latencies')]
+            found = [one['latencies'][percentile] for one in rounds if one.get('latencies')]
         correct, asked = (sum(one[key] for one in rounds) for key in ('correct', 'asked'))
         if found and not TABLES_ONLY.fullmatch(peer) and correct >= 0.99 * asked:
             values[peer] = statistics.median(found)
@@ -2283,8 +2254,11 @@ def draw(picture: Picture, record: dict[str, Any], file: Path) -> bool:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-    drawn = [(panel.heading, panel_values(panel, record['workloads'])) for panel in picture.panels]
-    drawn = [(heading, values) for heading, values in drawn if values]
+    drawn = [
+        (heading, values)
+        for heading, panel in picture.panels.items()
+        if (values := panel_values(*panel, record['workloads']))
+    ]
     if not drawn:
         return False
     least, most = ([pick(values.values()) for _, values in drawn] for pick in (min, max))
@@ -2522,7 +2496,6 @@ def parse_arguments() -> argparse.Namespace:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     arguments.module = dict(arguments.module)
-    arguments.peers += arguments.module
     return arguments
 
 
@@ -2576,11 +2549,9 @@ def run_all(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
     """Returns the results of the workloads, and prints them one by one."""
     results: dict[str, dict[str, list[Round]]] = {}
     missing = what_is_missing(folder, arguments.upstream)
-    needs = {peer: peer.split('-') if peer in PEERS else [] for peer in arguments.peers}
-    peers = those_present(needs, missing)
-    names = those_present({name: [WORKLOADS[name].needs] for name in arguments.workloads}, missing)
-    why = missing.get('getaddrinfo')
-    if why:
+    peers = [*those_present(arguments.peers, missing), *arguments.module]
+    names = those_present(arguments.workloads, missing)
+    if why := missing['getaddrinfo']:
         say(f'ours asks the nameserver that its caller names, not that of the system: {why}')
     with ExitStack() as stack:
         server = stack.enter_context(start_server(folder, not why, arguments.cores[0]))
