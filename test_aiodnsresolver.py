@@ -21911,18 +21911,6 @@ def test_each_loop_and_each_floor_is_measured_beside_ours():
 
 @pytest.mark.long
 @pytest.mark.servers
-def test_latencies_are_measured_answer_by_answer(tmp_path):
-    status, lines, _ = bench('cold-1', '--peers', 'ours,floor', '--json', tmp_path / 'json')
-    assert status == 0, lines
-    by_peer = json.loads((tmp_path / 'json').read_text())['workloads']['cold-1']
-    for one in [*by_peer['ours'], *by_peer['floor']]:
-        assert len(one['latencies']) == 4
-        assert 0 < one['latencies'][0] <= one['latencies'][3] < 5000
-        assert one['latencies'] == sorted(one['latencies'])
-
-
-@pytest.mark.long
-@pytest.mark.servers
 def test_hostile_replies_are_all_read(tmp_path):
     words = '--peers', 'ours,dnspython', '--json', tmp_path / 'json'
     status, lines, _ = bench('hold-1k', 'hold-parse-1k', *words)
@@ -21950,6 +21938,20 @@ def test_calls_are_counted_and_system_calls_if_strace_is_there():
         if name not in missing:
             assert rows(lines, name)['ours'][5:8] == ['8', 'of', '8']
             assert float(rows(lines, name)['ours'][0]) > 5
+
+
+@pytest.mark.long
+@pytest.mark.servers
+def test_whole_programs_are_measured():
+    workloads = 'aiohttp-cold', 'aiohttp-warm', 'bulk-100k', 'memory-bulk-1m'
+    status, lines, _ = bench(*workloads, '--peers', 'ours,floor')
+    assert status == 0, lines
+    assert list(rows(lines, 'aiohttp-cold')) == ['peer', 'ours', 'floor']
+    assert rows(lines, 'aiohttp-warm')['floor'][5:8] == ['8', 'of', '8']
+    assert 'memory-bulk-1m (one round)' in lines
+    for name in workloads:
+        count = '4' if name == 'memory-bulk-1m' else '8'
+        assert rows(lines, name)['ours'][5:8] == [count, 'of', count]
 
 
 @pytest.mark.long
@@ -21983,25 +21985,42 @@ def test_another_version_of_the_module_does_what_ours_does(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.servers
-def test_several_versions_are_each_in_a_process_of_its_own(tmp_path):
+def test_versions_are_each_in_a_process_of_their_own_and_one_that_fails_is_said(tmp_path):
     (tmp_path / 'wrong.py').write_text(WRONG_MODULE)
     (tmp_path / 'broken.py').write_text('raise RuntimeError("of this test")')
-    modules = [f'--module={name}={tmp_path}/{name}.py' for name in ('wrong', 'broken')]
-    status, lines, _ = bench('frames-1', '--peers', 'ours', *modules)
+    (tmp_path / 'dead.py').write_text('import os; os.kill(os.getpid(), 9)')
+    modules = [f'--module={name}={tmp_path}/{name}.py' for name in ('wrong', 'broken', 'dead')]
+    status, lines, _ = bench('frames-1', '--peers', 'upstream,ours', *modules)
     assert status == 0
+    assert lines[1].startswith('upstream is missing: pip install --no-deps --target PATH ')
     table = rows(lines, 'frames-1')
+    assert list(table) == ['peer', 'ours', 'wrong', 'broken', 'dead']
     assert table['ours'][5:8] == ['8', 'of', '8']
     assert (table['wrong'][0], table['wrong'][5:8]) == ('1.00', ['0', 'of', '8'])
-    assert table['broken'] == ['failed']
+    assert table['broken'] == table['dead'] == ['failed']
+    assert 'broken failed in frames-1: ended: RuntimeError: of this test' in lines
+    assert 'dead failed in frames-1: ended: status -9' in lines
 
 
 @pytest.mark.long
-@pytest.mark.servers
-@pytest.mark.parametrize('module', ['old=/nowhere.py', f'ours={BENCH}', f'two words={BENCH}'])
-def test_refuses_a_module_without_a_file_or_a_name_of_its_own(module):
-    status, lines, errors = bench('cold-1', '--module', module)
+@pytest.mark.parametrize(
+    ('words', 'error'),
+    [
+        ('--module old=/nowhere.py', "argument --module: there is no file '/nowhere.py'"),
+        (f'--module ours={BENCH}', "argument --module: 'ours' cannot be the name of another peer"),
+        (f'--module a-b={BENCH}', "argument --module: 'a-b' cannot be the name of another peer"),
+        ('--peers ours,nobody nothing', "unknown: 'nobody', 'nothing'"),
+        ('--rounds 0', 'there has to be a round, and two queries in it'),
+        ('--queries 1', 'there has to be a round, and two queries in it'),
+        ('--from /dev/null', '--from needs --plot'),
+        ('--plot /dev/null/folder', "Not a directory: '/dev/null/folder'"),
+        ('--json /nowhere/json', "No such file or directory: '/nowhere/json'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_it_is_begun(words, error):
+    status, lines, errors = bench(*words.split())
     assert (status, lines) == (2, [])
-    assert 'argument --module: ' in errors[-1]
+    assert errors[-1].endswith(error)
 
 
 @pytest.mark.long
@@ -22012,6 +22031,10 @@ def test_prints_a_table_a_workload_and_writes_all_rounds(tmp_path):
     status, lines, progress = bench(*workloads, *words)
     assert status == 0
     written = json.loads((tmp_path / 'json').read_text())
+    for one in written['workloads']['cold-100']['ours']:
+        assert len(one['latencies']) == 4
+        assert 0 < one['latencies'][0] <= one['latencies'][3] < 5000
+        assert one['latencies'] == sorted(one['latencies'])
     assert written['python'] == platform.python_version()
     assert list(written['workloads']) == workloads
     for name, by_peer in written['workloads'].items():
@@ -22027,26 +22050,6 @@ def test_prints_a_table_a_workload_and_writes_all_rounds(tmp_path):
         'dnspython': '1.00',
         'floor': '1.00',
     }
-
-
-@pytest.mark.long
-@pytest.mark.servers
-def test_a_peer_that_is_missing_is_said_and_the_others_are_measured():
-    status, lines, _ = bench('cold-1', '--peers', 'upstream,ours')
-    assert status == 0
-    assert lines[1].startswith('upstream is missing: pip install --no-deps --target PATH ')
-    assert list(rows(lines, 'cold-1')) == ['peer', 'ours']
-
-
-@pytest.mark.long
-@pytest.mark.servers
-def test_a_peer_that_fails_is_said_and_the_others_are_measured(tmp_path):
-    (tmp_path / 'aiodnsresolver.py').write_text('raise RuntimeError("of this test")')
-    status, lines, _ = bench('cold-1', '--peers', 'ours,upstream', '--upstream', tmp_path)
-    assert status == 0
-    assert 'upstream failed in cold-1: ended: RuntimeError: of this test' in lines
-    assert rows(lines, 'cold-1')['upstream'] == ['failed']
-    assert rows(lines, 'cold-1')['ours'][-1] == '1.00'
 
 
 @pytest.mark.long
@@ -22260,6 +22263,17 @@ def test_pictures_say_if_figures_are_rough_and_leave_out_wrong_answers(tmp_path)
         assert any('Rough figures' in text for text in texts_of(svg))
         assert 'aiodns' not in texts_of(svg)
     assert {'1.5', '2.5', '3.5', '4.5'} <= {*texts_of(pictures['latency.svg'])}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(('written', 'status'), [('{', 2), ('{}', 2), ('{"workloads": {}}', 0)])
+def test_pictures_are_refused_of_what_json_did_not_write(tmp_path, written, status):
+    (tmp_path / 'json').write_text(written)
+    words = '--plot', tmp_path / 'pictures', '--from', tmp_path / 'json'
+    found, _, errors = bench(*words)
+    assert found == status
+    assert not any('Traceback' in line for line in errors)
+    assert not list((tmp_path / 'pictures').iterdir())
 
 
 def test_without_matplotlib_no_run_is_begun():
