@@ -740,61 +740,48 @@ def make_importer(module: str, port: int) -> Peer:
     return Peer(lambda _: float(subprocess.check_output(command)), None, str, bool)
 
 
-def make_transfer(port: int) -> Peer:
+async def transfer_as_stream(port: int, name: str) -> int:
     """This module's transfer as a stream: the answer is how many records came, but for SOAs."""
-    module = import_module('aiodnsresolver')
-
-    async def ask(name: str, _: object) -> int:
-        changes = module.transfer('127.0.0.1', name, port=port, timeout=TRY_SECONDS)
-        return sum([len(each.added) async for each in changes]) - 1
-
-    return Peer(ask, None, str, bool)
+    transfer = import_module('aiodnsresolver').transfer
+    changes = transfer('127.0.0.1', name, port=port, timeout=TRY_SECONDS)
+    return sum([len(each.added) async for each in changes]) - 1
 
 
-def make_transfer_to_zone(port: int) -> Peer:
+async def transfer_to_zone(port: int, name: str) -> Any:
     """This module's transfer into a zone."""
     module = import_module('aiodnsresolver')
-
-    async def ask(name: str, _: object) -> Any:
-        zone = module.Zone(name)
-        await module.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
-        return zone
-
-    return Peer(ask, None, str, bool)
+    zone = module.Zone(name)
+    await module.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
+    return zone
 
 
-def make_dnspython_transfer(port: int) -> Peer:
+async def transfer_by_dnspython(port: int, name: str) -> Any:
     """The same of dnspython, which has no other."""
     import dns.asyncquery
     import dns.zone
 
-    async def ask(name: str, _: object) -> Any:
-        zone = dns.zone.Zone(name)
-        await dns.asyncquery.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
-        return zone.iterate_rdatas()
-
-    return Peer(ask, None, str, bool)
+    zone = dns.zone.Zone(name)
+    await dns.asyncquery.inbound_xfr('127.0.0.1', zone, port=port, timeout=TRY_SECONDS)
+    return zone.iterate_rdatas()
 
 
-def make_blastdns_transfer(port: int) -> Peer:
+async def transfer_by_blastdns(port: int, name: str) -> Any:
     """The same of blastdns: a list of texts, with both SOAs."""
     import blastdns
 
-    async def ask(name: str, _: object) -> Any:
-        records = await blastdns.zone_transfer(f'127.0.0.1:{port}', name, TRY_SECONDS)
-        return records[:-1]
-
-    return Peer(ask, None, str, bool)
+    records = await blastdns.zone_transfer(f'127.0.0.1:{port}', name, TRY_SECONDS)
+    return records[:-1]
 
 
-def make_dig_transfer(port: int) -> Peer:
-    """The same of dig, the whole process, which prints what comes."""
+async def transfer_by_dig(port: int, name: str) -> int:
+    """The whole process of dig, which prints what comes."""
+    words = ['dig', '@127.0.0.1', '-p', str(port), '+onesoa', '+noall', '+answer', name, 'AXFR']
+    return subprocess.check_output(words).count(b'\n') - 1
 
-    async def ask(name: str, _: object) -> int:
-        words = ['dig', '@127.0.0.1', '-p', str(port), '+onesoa', '+noall', '+answer']
-        return subprocess.check_output([*words, name, 'AXFR']).count(b'\n') - 1
 
-    return Peer(ask, None, str, bool)
+def make_transfer(transfer: Callable[[int, str], Awaitable[Any]], port: int) -> Peer:
+    """What a function of these has, which is checked by `count_records`."""
+    return Peer(lambda name, _: transfer(port, name), None, str, bool)
 
 
 # Requests by aiohttp to a server on another address, whose port is that of the nameserver.
@@ -1584,11 +1571,14 @@ BY_IMPORT: Makes = {
     'dnspython': partial(make_importer, 'dns.asyncresolver'),
     'upstream': partial(make_importer, 'aiodnsresolver'),
 }
-BY_TRANSFER: Makes = {'ours': make_transfer, 'dig': make_dig_transfer}
+BY_TRANSFER: Makes = {
+    'ours': partial(make_transfer, transfer_as_stream),
+    'dig': partial(make_transfer, transfer_by_dig),
+}
 BY_ZONE: Makes = {
-    'ours': make_transfer_to_zone,
-    'blastdns': make_blastdns_transfer,
-    'dnspython': make_dnspython_transfer,
+    'ours': partial(make_transfer, transfer_to_zone),
+    'blastdns': partial(make_transfer, transfer_by_blastdns),
+    'dnspython': partial(make_transfer, transfer_by_dnspython),
 }
 BY_TCP: Makes = {
     'ours': partial(make_over_stream, 'tcp'),
@@ -2377,7 +2367,7 @@ class Bench:
         show(text)
 
     def run_workload(self, name: str, peers: list[str]) -> dict[str, list[Round]]:
-        """Returns the rounds by peer, who take turns; another begins each time.
+        """Returns the rounds by peer. The peers take turns, and each time another one begins.
 
         If a worker fails, this is printed, and its peer is left out from then on.
         """
@@ -2418,7 +2408,7 @@ def figures(rounds: list[Round], ours: list[Round]) -> str:
 def print_table(name: str, results: dict[str, list[Round]], is_rough: bool) -> None:
     """Prints a workload's results. `reached`: queries at the nameserver per correct answer."""
     unit, floor = WORKLOADS[name].unit, WORKLOADS[name].floor
-    marks = [f' (floor: {floor})'] if floor and 'floor' in results else []
+    marks = [f' (floor: {floor})'] if 'floor' in results else []
     marks += [' (one round)'] if WORKLOADS[name].rounds == 1 else []
     marks += [' (rough)'] if is_rough else []
     say(f'\n{name}{"".join(marks)}')
@@ -2439,7 +2429,7 @@ def module_peer(text: str) -> tuple[str, Path]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Returns the command line, understood."""
+    """Returns the command line, checked."""
     parser = argparse.ArgumentParser(description='What DNS queries cost in asyncio')
     parser.add_argument('workloads', nargs='*', metavar='WORKLOAD', help=', '.join(WORKLOADS))
     parser.add_argument('--peers', default=','.join(PEERS), help='default: %(default)s')
@@ -2491,11 +2481,10 @@ def parse_arguments() -> argparse.Namespace:
             arguments.plot.mkdir(parents=True, exist_ok=True)
         if arguments.json:
             arguments.json.open('a').close()
-        if arguments.made:
-            arguments.made = json.loads(arguments.made.read_bytes())
+        record = json.loads(arguments.made.read_bytes()) if arguments.made else None
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    arguments.module = dict(arguments.module)
+    arguments.module, arguments.record = dict(arguments.module), record
     return arguments
 
 
@@ -2539,7 +2528,7 @@ def processor() -> str:
 
 
 def end(number: int, frame: FrameType | None) -> None:
-    """Ends the program on a signal, but not its way out, on which it ends the others."""
+    """Ends the program. While it ends what it has started, it ignores signals."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(128 + number)
@@ -2582,9 +2571,9 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.made:
         try:
-            plot(arguments.made, arguments.plot)
+            plot(arguments.record, arguments.plot)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            print(f'What --from names is not what --json wrote: {error!r}', file=sys.stderr)
+            print(f'{arguments.made} is not what --json wrote: {error!r}', file=sys.stderr)
             return 2
         return 0
     signal.signal(signal.SIGINT, end)
@@ -2603,6 +2592,8 @@ def main() -> int:
         arguments.json.write_text(json.dumps(record, indent=1) + '\n')
     if arguments.plot:
         plot(record, arguments.plot)
+    if not results:
+        say('Nothing was measured: none of these peers does one of these workloads')
     rounds = [one for by_peer in results.values() for one in by_peer.get('ours', [])]
     failed = [name for name, by_peer in results.items() if not by_peer.get('ours', True)]
     wrong = [one for one in rounds if one.correct < one.asked]
