@@ -39,9 +39,10 @@ What the peers do differently:
 - Ours, aiodns, blastdns, 0.0.157 and `sketch` put each answer into a cache. dnspython has a cache
   only where names are asked for again, and getaddrinfo has none.
 - Over TLS and HTTPS, ours and dnspython check the certificate, and dnsperf does not.
-- dnsperf and dig are whole programs in C. dnsperf has one socket for all queries, and checks no
-  more of a reply than its id. `blastdns-batch` is given all the names at once, and makes its
-  client in the time that counts.
+- getaddrinfo has as many threads as by default, six with two cores, for which the others wait.
+- dnsperf and dig are whole programs in C, whose start counts too. dnsperf has one socket for all
+  queries, and checks no more of a reply than its id. `blastdns-batch` is given all the names at
+  once, and makes its client in the time that counts.
 - The queries of ours have EDNS and letters of random case, and those of the floors neither.
 - `sketch` is the floor of sockets with DNS logic as plain as it goes.
 - What ends with `-uvloop` is the same peer on that loop.
@@ -788,9 +789,6 @@ def make_transfer(transfer: Callable[[int, str], Awaitable[Any]], port: int) -> 
 HTTP_ADDRESS = '127.0.0.2'
 HTTP_BODY = b'hello\n'
 HTTP_NAMES = 200  # among which the requests of a round go round
-# What a connector does by default, and a connection and a question to the resolver each time.
-KEPT: dict[str, Any] = {}
-CLOSED = {'use_dns_cache': False, 'force_close': True}
 
 
 def constant_host_resolver() -> Any:
@@ -973,14 +971,6 @@ class SocketFloor:
             if not reply.done():
                 reply.set_exception(TimeoutError())
 
-    def forget(self, fd: int) -> None:
-        """Ends a query. Without one there is no timer either: that is part of the work."""
-        del self.waiting[fd]
-        self.deadlines.pop(fd, None)
-        if not self.deadlines and self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
     async def ask(self, query: bytes, qtype: None) -> bytes:
         """Returns the reply."""
         kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
@@ -997,7 +987,11 @@ class SocketFloor:
         try:
             return await reply
         finally:
-            self.forget(fd)
+            del self.waiting[fd]
+            self.deadlines.pop(fd, None)
+            if not self.deadlines and self.timer is not None:  # to cancel it is part of the work
+                self.timer.cancel()
+                self.timer = None
             sock.close()
 
 
@@ -1559,27 +1553,9 @@ BY_SOCKET: Makes = {
     'floor': make_socket_floor,
 }
 BY_LOOP = and_on_uvloop(BY_SOCKET)
-BY_DATAGRAM = BY_LOOP | {
-    'blastdns-batch': partial(make_blastdns, True),
-    'dnsperf': partial(make_dnsperf, 'udp'),
-}
 # What waits in a queue for one of getaddrinfo's threads is not in flight; it has no cache either.
 IN_FLIGHT = without(BY_SOCKET, 'getaddrinfo')
 BY_CACHE = without(IN_FLIGHT, 'floor') | {'dnspython': partial(make_dnspython, cached=True)}
-# The floors are in this file, of which no call is counted, and getaddrinfo is in other threads.
-BY_FUNCTION = without(BY_SOCKET, 'getaddrinfo', 'sketch', 'floor')
-BY_MODULE = only(BY_SOCKET, 'ours', 'upstream')
-BY_IMPORT: Makes = {
-    'ours': partial(make_importer, 'aiodnsresolver'),
-    'aiodns': partial(make_importer, 'aiodns'),
-    'blastdns': partial(make_importer, 'blastdns'),
-    'dnspython': partial(make_importer, 'dns.asyncresolver'),
-    'upstream': partial(make_importer, 'aiodnsresolver'),
-}
-BY_TRANSFER: Makes = {
-    'ours': partial(make_transfer, transfer_as_stream),
-    'dig': partial(make_transfer, transfer_by_dig),
-}
 BY_ZONE: Makes = {
     'ours': partial(make_transfer, transfer_to_zone),
     'blastdns': partial(make_transfer, transfer_by_blastdns),
@@ -1596,7 +1572,6 @@ BY_BULK: Makes = {
     'getaddrinfo': partial(make_bulk, partial(bulk_loop, bulk_getaddrinfo)),
 }
 CODECS = {'ours': module_codec, 'dnspython': dnspython_codec, 'upstream': module_codec}
-BY_READER: Makes = {peer: partial(make_reader, codec) for peer, codec in CODECS.items()}
 
 
 class Workload(NamedTuple):
@@ -1620,15 +1595,22 @@ US = 'CPU us/query'
 
 def datagram_workloads() -> Iterator[Workload]:
     """Yields what is asked by datagrams, or not at all as the answer is in the cache."""
+    programs = {
+        'blastdns-batch': partial(make_blastdns, True),
+        'dnsperf': partial(make_dnsperf, 'udp'),
+    }
     for queries, at_once in ((2000, 1), (4000, 100), (4000, 1000), (10_000, 10_000)):
         # dig asks for one name after the other.
-        peers = BY_DATAGRAM | ({'dig': make_dig_names} if at_once == 1 else {})
-        yield Workload(f'cold-{at_once}', US, queries, at_once, time_at_once, peers)
+        peers = programs | ({'dig': make_dig_names} if at_once == 1 else {})
+        yield Workload(f'cold-{at_once}', US, queries, at_once, time_at_once, BY_LOOP | peers)
     by_dict = BY_CACHE | {'floor': make_dict_floor}
     yield Workload('cached', US, 20_000, 1, time_cached, by_dict, floor='a dict and a clock')
+    # No call of this file, where the floors are, is counted; getaddrinfo is in other threads.
+    of_functions = without(BY_SOCKET, 'getaddrinfo', 'sketch', 'floor')
+    of_module = only(BY_SOCKET, 'ours', 'upstream')
     for what, unit, count, peers in (
-        ('frames', 'frames/query', partial(count_events, is_module_frame), BY_MODULE),
-        ('calls', 'calls/query', partial(count_events, is_any_call), BY_FUNCTION),
+        ('frames', 'frames/query', partial(count_events, is_module_frame), of_module),
+        ('calls', 'calls/query', partial(count_events, is_any_call), of_functions),
         ('syscalls', 'calls/query', count_syscalls, BY_LOOP),
     ):
         for at_once in (1, 100):
@@ -1657,16 +1639,28 @@ def memory_workloads() -> Iterator[Workload]:
     yield Workload(
         'memory-flight', 'bytes/query', 2000, 2000, measure_flight, IN_FLIGHT, 'silent', fresh=True
     )
-    yield Workload('import', 'CPU ms', 5, 1, time_imports, BY_IMPORT)
+    modules = {
+        'ours': 'aiodnsresolver',
+        'aiodns': 'aiodns',
+        'blastdns': 'blastdns',
+        'dnspython': 'dns.asyncresolver',
+        'upstream': 'aiodnsresolver',
+    }
+    by_import: Makes = {peer: partial(make_importer, each) for peer, each in modules.items()}
+    yield Workload('import', 'CPU ms', 5, 1, time_imports, by_import)
 
 
 def transfer_workloads() -> Iterator[Workload]:
     """Yields transfers. Of a million records into a zone the others would take minutes."""
+    by_stream: Makes = {
+        'ours': partial(make_transfer, transfer_as_stream),
+        'dig': partial(make_transfer, transfer_by_dig),
+    }
     for size, count, by_zone in (
         ('100k', 100_000, BY_ZONE),
         ('1m', 1_000_000, only(BY_ZONE, 'ours')),
     ):
-        for what, peers in (('transfer', BY_TRANSFER), ('zone', by_zone)):
+        for what, peers in (('transfer', by_stream), ('zone', by_zone)):
             for name, unit, measure, able in (
                 (f'{what}-{size}', 'CPU us/record', time_transfer, peers),
                 # The memory of another process is not seen.
@@ -1704,11 +1698,12 @@ def stream_workloads(scheme: str) -> Iterator[Workload]:
 
 def hold_workloads() -> Iterator[Workload]:
     """Yields hostile replies that are asked for, and the same that are only parsed."""
+    by_reader: Makes = {peer: partial(make_reader, codec) for peer, codec in CODECS.items()}
     for what, size in (('1k', 1 << 10), ('4k', 1 << 12), ('16k', 1 << 14), ('64k', MOST_OCTETS)):
         hold = partial(time_held, size)
         for prefix, peers, scheme in (
             ('hold', BY_TCP, 'transfer'),
-            ('hold-parse', BY_READER, 'udp'),
+            ('hold-parse', by_reader, 'udp'),
         ):
             # Others would take a minute for 64 KB.
             able = peers if size < 1 << 14 else only(peers, 'ours', 'aiodns')
@@ -1718,9 +1713,10 @@ def hold_workloads() -> Iterator[Workload]:
 def program_workloads() -> Iterator[Workload]:
     """Yields what whole programs do: requests by aiohttp, and names by the hundred thousand."""
     # A thousand requests after a first one: to names that are new, and to names that are known.
+    closed = {'use_dns_cache': False, 'force_close': True}
     for name, measure, options in (
-        ('aiohttp-cold', time_at_once, KEPT),
-        ('aiohttp-warm', time_warm, CLOSED),
+        ('aiohttp-cold', time_at_once, {}),
+        ('aiohttp-warm', time_warm, closed),
     ):
         resolvers = ('ours', 'aiodns', 'getaddrinfo', 'floor')
         peers: Makes = {peer: partial(make_requester, peer, options) for peer in resolvers}
