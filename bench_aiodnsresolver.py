@@ -208,7 +208,7 @@ def zone_octets(name: bytes, count: int) -> Iterator[bytes]:
     labels = b''.join(bytes([len(label)]) + label for label in name.split(b'.')) + b'\0'
     question = labels + struct.pack('!HH', 252, 1)
     soa = record(12, 6, b'\2ns\xc0\x0c\4root\xc0\x0c' + struct.pack('!5I', 1, 2, 3, 4, 5))
-    rdatas = (
+    rdatas: tuple[tuple[int, Callable[[int], bytes]], ...] = (
         (1, lambda number: struct.pack('!I', number)),
         (28, lambda number: bytes(12) + struct.pack('!I', number)),
         (15, lambda number: b'\0\x0a\4mail\xc0\x0c'),
@@ -519,7 +519,7 @@ def make_aiodns(port: int, over_tcp: bool = False) -> Peer:
 
 def make_blastdns(is_batch: bool, port: int) -> Peer:
     """hickory's client in Rust, by blastdns: a call for each name, or one for all of them."""
-    import blastdns
+    blastdns = import_module('blastdns')  # it has no types
 
     def client(at_once: int) -> Any:
         # It has a task for each query that can be in flight, and wants two descriptors for it.
@@ -641,7 +641,7 @@ def make_dnspython_over_stream(scheme: str, port: int) -> Peer:
 
         return dnspython_peer(ask_https, client.aclose)
     call = getattr(dns.asyncquery, scheme)
-    backend = dns.asyncbackend.get_default_backend()
+    backend: Any = dns.asyncbackend.get_default_backend()
     lock = asyncio.Lock()
     sockets: list[Any] = []
 
@@ -768,9 +768,8 @@ async def transfer_by_dnspython(port: int, name: str) -> Any:
 
 async def transfer_by_blastdns(port: int, name: str) -> Any:
     """The same of blastdns: a list of texts, with both SOAs."""
-    import blastdns
-
-    records = await blastdns.zone_transfer(f'127.0.0.1:{port}', name, TRY_SECONDS)
+    transfer = import_module('blastdns').zone_transfer
+    records = await transfer(f'127.0.0.1:{port}', name, TRY_SECONDS)
     return records[:-1]
 
 
@@ -795,11 +794,13 @@ def constant_host_resolver() -> Any:
     """Returns a resolver that knows the address: the floor of a request."""
     from aiohttp.abc import AbstractResolver, ResolveResult
 
-    found = {'host': HTTP_ADDRESS, 'family': socket.AF_INET, 'proto': 0, 'flags': 0}
+    found = ResolveResult(
+        hostname='', host=HTTP_ADDRESS, port=0, family=socket.AF_INET, proto=0, flags=0
+    )
 
     class ConstantResolver(AbstractResolver):
         async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-            return [ResolveResult(hostname=host, port=port, **found)]
+            return [{**found, 'hostname': host, 'port': port}]
 
         async def close(self) -> None:
             pass
@@ -814,7 +815,7 @@ def host_resolver(peer: str, port: int) -> Any:
     if peer == 'ours':
         return import_module('aiodnsresolver').AioHttpDnsResolver(**as_configured(port))
     if peer == 'aiodns':
-        where = {'nameservers': ['127.0.0.1'], 'udp_port': port, 'tcp_port': port}
+        where: dict[str, Any] = {'nameservers': ['127.0.0.1'], 'udp_port': port, 'tcp_port': port}
         return aiohttp.AsyncResolver(timeout=TRY_SECONDS, tries=TRIES, **where)
     return aiohttp.ThreadedResolver() if peer == 'getaddrinfo' else constant_host_resolver()
 
@@ -1595,13 +1596,13 @@ US = 'CPU us/query'
 
 def datagram_workloads() -> Iterator[Workload]:
     """Yields what is asked by datagrams, or not at all as the answer is in the cache."""
-    programs = {
+    programs: Makes = {
         'blastdns-batch': partial(make_blastdns, True),
         'dnsperf': partial(make_dnsperf, 'udp'),
     }
     for queries, at_once in ((2000, 1), (4000, 100), (4000, 1000), (10_000, 10_000)):
         # dig asks for one name after the other.
-        peers = programs | ({'dig': make_dig_names} if at_once == 1 else {})
+        peers: Makes = programs | ({'dig': make_dig_names} if at_once == 1 else {})
         yield Workload(f'cold-{at_once}', US, queries, at_once, time_at_once, BY_LOOP | peers)
     by_dict = BY_CACHE | {'floor': make_dict_floor}
     yield Workload('cached', US, 20_000, 1, time_cached, by_dict, floor='a dict and a clock')
@@ -2483,8 +2484,10 @@ def parse_arguments() -> argparse.Namespace:
         if arguments.json:
             arguments.json.open('a').close()
         record = json.loads(arguments.made.read_bytes()) if arguments.made else None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         parser.error(str(error))
+    except ValueError as error:
+        parser.error(f'{arguments.made} is not what --json wrote: {error}')
     arguments.module, arguments.record = dict(arguments.module), record
     return arguments
 
@@ -2579,7 +2582,7 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
-    print(f'Python {platform.python_version()}, {processor()}, {arguments.rounds} rounds')
+    print(f'Python {platform.python_version()}, {processor()}, rounds: {arguments.rounds}')
     arguments.cores = (set(), set()) if arguments.no_pin else pick_cores()
     with tempfile.TemporaryDirectory() as name:
         for file, text in SYSTEM_FILES.items():
