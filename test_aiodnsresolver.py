@@ -21957,6 +21957,15 @@ def test_whole_programs_are_measured():
 
 @pytest.mark.long
 @pytest.mark.servers
+def test_memory_that_compiling_left_free_hides_nothing():
+    words = '--peers', 'ours', '--rounds', '1', '--queries', '500'
+    status, lines, _ = bench('memory-flight', *words)
+    assert status == 0, lines
+    assert 1000 < float(rows(lines, 'memory-flight')['ours'][0]) < 10_000
+
+
+@pytest.mark.long
+@pytest.mark.servers
 def test_a_million_records_pass_through_in_constant_memory():
     words = 'memory-transfer-1m', '--queries', '1000000', '--rounds', '1', '--peers', 'ours'
     status, lines, _ = bench(*words)
