@@ -19684,6 +19684,18 @@ async def say_hello(request):
     return aiohttp.web.Response(text=f'hello {request.host} from {request.remote}')
 
 
+def listening_on_both():
+    """Sockets that listen on one port of the loopback addresses of both families."""
+    for _ in range(100):
+        sock = socket.create_server(('127.0.0.1', 0))
+        try:
+            where = '::1', sock.getsockname()[1]
+            return sock, socket.create_server(where, family=socket.AF_INET6)
+        except OSError:  # the port is taken there
+            sock.close()
+    raise RuntimeError('There is no port that is free on 127.0.0.1 and ::1')
+
+
 @contextlib.asynccontextmanager
 async def hello_server():
     """The port of a web server on the loopback addresses of both families."""
@@ -19692,11 +19704,9 @@ async def hello_server():
     runner = aiohttp.web.AppRunner(application)
     await runner.setup()
     try:
-        site = aiohttp.web.TCPSite(runner, '127.0.0.1', 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        await aiohttp.web.TCPSite(runner, '::1', port).start()
-        yield port
+        for sock in listening_on_both():
+            await aiohttp.web.SockSite(runner, sock).start()
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
