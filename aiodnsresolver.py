@@ -9001,8 +9001,7 @@ def resolver_for(options: Any) -> Resolve:
         for _ in range(5):
             yield (options.timeout or 2.5) / 5, options.nameserver
 
-    if options.nameserver:  # then hosts is not used: a file that is missing is empty
-        # Not the null device: on macOS and the BSDs it changes whenever anybody writes to it.
+    if options.nameserver:  # then hosts is not used: a file that is missing is empty, and stays so
         get_host = functools.partial(get_host_from_etc_hosts, path='')
         return Resolver(get_host, get_nameservers)[0]
     if options.tcp:
@@ -9071,10 +9070,7 @@ class NameReader:
 
 
 async def run_file(options: Any, printer: Printer) -> None:
-    """Prints the outcomes for the names in a file as they come. Raises OSError.
-
-    The names are not held: some tasks take one after the other.
-    """
+    """Prints the outcomes for the names in a file as they come; holds no names. Raises OSError."""
     import gc
 
     gc.set_threshold(5000, 1)  # not 700 or 2000: questions in flight are many objects, no garbage
