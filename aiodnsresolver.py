@@ -2583,7 +2583,7 @@ def skip_name(data: bytes, offset: int) -> int:
     while length := data[offset]:  # each turn passes a label, or is the last
         if length > MAX_LABEL:
             target = (length & 0x3F) << 8 | data[offset + 1]
-            if length < 0xC0 or not HEADER.size <= target < start:
+            if length < 0xC0 or not FIRST_NAME <= target < start:
                 raise MalformedMessage(f'The name at {start} is malformed')
             return offset + 2
         offset += length + 1
